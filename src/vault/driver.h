@@ -1,0 +1,57 @@
+/*
+ * vault/driver.h - the small interface to where objects lie. Written for those who add a driver.
+ *
+ * Objects are write-once: a key never gets a second content (I-5). Keys are relative paths of [A-Za-z0-9._~-] names
+ * parted by '/', 1..512 bytes, never with an empty, "." or ".." part; the caller guarantees it.
+ *
+ * Promises of every driver:
+ *  - put_if_absent returns 0 only when the object is durable and complete under its key; after a failure or a crash
+ *    the key has either nothing or the complete object. If the key is taken it fails with EXISTS and changes nothing.
+ *  - list gives keys in byte order and never shows a half-written object.
+ *  - get of a missing key fails with NOT_FOUND.
+ * Calls block, may be made from several threads at once on one driver, and have a deadline of the driver's own.
+ */
+#ifndef SALVOR_VAULT_DRIVER_H
+#define SALVOR_VAULT_DRIVER_H
+
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/json.h"
+
+struct vault_driver;
+
+/* What a store can do, as probed; stored in capabilities/<n>.json. */
+struct vault_capabilities {
+    bool put_if_absent_atomic; /* a real race had exactly one winner */
+};
+
+struct vault_driver_ops {
+    const char *name; /* "posix" */
+    int (*put_if_absent)(struct vault_driver *d, const char *key, const struct slice *parts, size_t parts_count,
+                         struct error *err);
+    int (*put_file_if_absent)(struct vault_driver *d, const char *key, const char *path, struct error *err);
+    /* Appends to out, at most bytes_max (LIMIT). */
+    int (*get)(struct vault_driver *d, const char *key, size_t bytes_max, struct buf *out, struct error *err);
+    /* Appends exactly n bytes from offset; the object is shorter: CORRUPT. */
+    int (*get_range)(struct vault_driver *d, const char *key, uint64_t offset, size_t n, struct buf *out,
+                     struct error *err);
+    int (*size)(struct vault_driver *d, const char *key, uint64_t *ret_bytes, struct error *err);
+    /* Calls fn for each key that begins with prefix (which ends at a '/' or is empty); fn < 0 stops and is returned. */
+    int (*list)(struct vault_driver *d, const char *prefix,
+                int (*fn)(void *user, const char *key, uint64_t bytes, struct error *err), void *user,
+                struct error *err);
+    int (*remove)(struct vault_driver *d, const char *key, struct error *err); /* a missing key is success */
+    int (*probe)(struct vault_driver *d, struct vault_capabilities *ret, struct error *err);
+    void (*free)(struct vault_driver *d);
+};
+
+struct vault_driver {
+    const struct vault_driver_ops *ops;
+};
+
+/* The posix driver: a directory. make: create the directory; else it must exist (NOT_FOUND). */
+MUST_CHECK int posix_driver_open(const char *path, bool make, struct vault_driver **ret, struct error *err);
+
+#endif

@@ -1,0 +1,112 @@
+/*
+ * vault/segment.h - immutable runs of frames, chained.
+ *
+ * Format: docs/formats/segments.md. A segment has the frames of one spool file in the same order and bytes, regrouped
+ * into compressed blocks of about 1 MiB, then a footer: where each block begins and which commits it has, the notes,
+ * a filter over (relation, key), the oldest segment in which a transaction still open at the end began.
+ * Invariants: I-4 (each names the BLAKE2b digest of its predecessor), I-5, I-6.
+ */
+#ifndef SALVOR_VAULT_SEGMENT_H
+#define SALVOR_VAULT_SEGMENT_H
+
+#include "base/hash.h"
+#include "event/frame.h"
+#include "os/file.h"
+#include "vault/vault.h"
+
+#define SEGMENT_BLOCK_BYTES_TARGET ((size_t)1 << 20)
+
+/* What a segment's name and header say. */
+struct segment_id {
+    uint64_t sequence; /* dense from 1 inside an incarnation */
+    uint32_t epoch;
+    struct position first; /* of the first commit in it; zero if it has none */
+    struct position last;  /* of the last commit in it; the predecessor's last if it has none */
+};
+
+/* The 64-byte header of spool files (docs/formats/segments.md); segments carry the same facts. */
+#define SPOOL_HEADER_BYTES 64u
+struct spool_header {
+    uint64_t sequence;
+    uint32_t epoch;
+    struct position after; /* the last commit position before this file */
+    uint64_t source_hash;  /* XXH3-64 of "<source>/<incarnation>": a file in the wrong place is refused */
+};
+void spool_header_encode(const struct spool_header *h, uint8_t ret[static SPOOL_HEADER_BYTES]);
+MUST_CHECK int spool_header_decode(struct slice s, struct spool_header *ret, struct error *err); /* CORRUPT */
+
+struct segment_block {
+    uint64_t offset;       /* of the stored block in the object */
+    uint32_t stored_bytes; /* compressed */
+    uint32_t plain_bytes;
+    uint64_t checksum;     /* XXH3-64 of the stored bytes */
+    struct position first, last; /* commits in it; zero if none */
+    int64_t first_wall_us, last_wall_us; /* least and greatest commit time */
+};
+
+struct segment_footer {
+    struct segment_id id;
+    struct digest previous;       /* of the predecessor object; zero for sequence 1 */
+    uint64_t transactions_count;  /* committed */
+    uint64_t events_count;
+    uint64_t plain_bytes;
+    uint32_t xid_max;             /* greatest xid by modular order of all commits; 0: none */
+    uint64_t oldest_open_sequence; /* where a transaction still open at the end began; own sequence if none */
+    int64_t first_wall_us, last_wall_us; /* commit times; 0: none */
+    uint32_t blocks_count;
+    struct segment_block *blocks; /* owned */
+    json_t *notes;                /* array of all notes, in order; owned */
+    uint64_t filter_offset;       /* Bloom filter over XXH3-64 of (relation id u32 LE, key bytes) */
+    uint32_t filter_bytes;
+};
+void segment_footer_release(struct segment_footer *f);
+
+/*
+ * Writes a segment into a local file, block by block.
+ *   segment_writer_add   whole frames, as they stand in a spool block's body
+ *   segment_writer_end   footer and trailer; the file is complete (not synced); digest is of its bytes
+ * The writer decodes each frame for the index (CORRUPT: a frame that does not parse). Memory: about 4 MiB.
+ */
+struct segment_writer;
+MUST_CHECK int segment_writer_new(const char *path, const struct spool_header *header, const char *source,
+                                  const char *incarnation, const struct digest *previous, int zstd_level,
+                                  struct segment_writer **ret, struct error *err);
+MUST_CHECK int segment_writer_add(struct segment_writer *w, struct slice frames, struct error *err);
+/* Plain bytes of frames added so far. */
+uint64_t segment_writer_bytes(const struct segment_writer *w);
+MUST_CHECK int segment_writer_end(struct segment_writer *w, struct segment_id *ret_id, struct digest *ret_digest,
+                                  struct error *err);
+void segment_writer_free(struct segment_writer *w); /* removes the file when end was not reached */
+
+/* The object's key: sources/<source>/<incarnation>/rows/<seq>-<epoch>-<first>-<last>.seg; and back. */
+void segment_key(char key[static VAULT_KEY_BYTES], const char *source, const char *incarnation,
+                 const struct segment_id *id);
+MUST_CHECK int segment_parse_key(const char *key, struct segment_id *ret, struct error *err); /* CORRUPT */
+
+/*
+ * All segments of an incarnation in sequence order, the newest epoch where a number stands twice. A hole in the numbers
+ * is left in the result for the caller to judge. *ret: array, freed by the caller.
+ */
+struct segment_ref {
+    struct segment_id id;
+    uint64_t bytes;
+};
+MUST_CHECK int segment_list(struct vault *v, const char *source, const char *incarnation, struct segment_ref **ret,
+                            size_t *ret_count, struct error *err);
+
+/* An open segment for reading. Name, header, footer and trailer are checked against each other (CORRUPT). */
+struct segment;
+MUST_CHECK int segment_open(struct vault *v, const char *source, const char *incarnation, const struct segment_id *id,
+                            struct segment **ret, struct error *err);
+void segment_free(struct segment *s);
+const struct segment_footer *segment_footer(const struct segment *s);
+/* Appends the plain frames of block i to out, checked. Errors: CORRUPT, naming the object and the block. */
+MUST_CHECK int segment_read_block(struct segment *s, uint32_t i, struct buf *out, struct error *err);
+/* False: no event of this (relation, key bytes) is in the segment. True: maybe. Loads the filter at first use. */
+MUST_CHECK int segment_may_have(struct segment *s, uint32_t relation_id, struct slice key, bool *ret,
+                                struct error *err);
+/* BLAKE2b of the whole object, for the chain. */
+MUST_CHECK int segment_digest(struct vault *v, const char *source, const char *incarnation, const struct segment_id *id,
+                              struct digest *ret, struct error *err);
+
+#endif

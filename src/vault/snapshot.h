@@ -1,0 +1,109 @@
+/*
+ * vault/snapshot.h - chunks and manifests: how a snapshot lies in the vault.
+ *
+ * Format: docs/formats/snapshots.md. A chunk is COPY text in key order, one zstd frame, named by the BLAKE2b digest of
+ * its plain content under sources/<source>/chunks/<first byte>/<digest>. The manifest is written last: its presence is
+ * the snapshot's commit. Invariants: I-5, I-6.
+ */
+#ifndef SALVOR_VAULT_SNAPSHOT_H
+#define SALVOR_VAULT_SNAPSHOT_H
+
+#include "base/hash.h"
+#include "base/zst.h"
+#include "event/relation.h"
+#include "vault/vault.h"
+
+#define CHUNK_BYTES_TARGET ((size_t)8 << 20) /* plain; a chunk is cut at the first row past it */
+#define CHUNK_PLAIN_BYTES_MAX ((size_t)1200 << 20) /* one row of the largest, and some */
+#define SNAPSHOT_ID_BYTES 64 /* "<position key>-<8 hex>" and NUL: also the folder's name */
+
+struct chunk_ref {
+    struct digest digest;   /* of the plain content */
+    uint64_t stored_checksum; /* XXH3-64 of the stored bytes: checked at every read before use */
+    uint32_t stored_bytes;
+    uint32_t plain_bytes;
+    uint64_t rows;
+    struct hash128 hash;    /* sum of row hashes */
+    char *first_key;        /* key bytes in hex, owned; keys past 64 bytes are cut: a lower bound of the first key */
+    char *last_key;         /* the last key in hex, cut to 64 bytes and then rounded up ("~" appended when cut) */
+};
+
+struct snapshot_table {
+    struct relation relation; /* owned */
+    uint64_t rows;
+    uint64_t plain_bytes;
+    struct hash128 hash;
+    uint32_t chunks_count;
+    struct chunk_ref *chunks; /* owned, in key order, ranges do not overlap (equal keys may meet where there is no key) */
+    bool extension_member;    /* emptied before loading */
+};
+
+struct snapshot_sequence {
+    uint32_t id;
+    char *schema, *name;
+    int64_t last_value;
+    bool is_called;
+    int64_t increment;
+};
+
+/* Visible transactions of an ordinary exported snapshot (no slot): docs/formats/snapshots.md, "visibility". */
+struct snapshot_visibility {
+    bool present;
+    uint64_t xmin, xmax; /* 64-bit transaction ids */
+    uint32_t xip_count;
+    uint64_t *xip; /* owned; in progress */
+};
+
+struct manifest {
+    char id[SNAPSHOT_ID_BYTES];
+    char source[VAULT_SOURCE_BYTES];
+    char incarnation[VAULT_INCARNATION_BYTES];
+    struct position position;   /* holds every transaction at or before it, except as visibility says */
+    struct snapshot_visibility visibility;
+    int64_t begun_wall_us, ended_wall_us; /* our clock */
+    int64_t position_wall_us;   /* source's clock when the snapshot was taken */
+    uint32_t server_version;
+    bool base;                  /* true: did not, or could not, agree with the one before plus events */
+    char schema_digest[DIGEST_TEXT_BYTES]; /* schemas/<position>-<digest>.{dump,sql}.zst */
+    json_t *database;           /* properties and globals, as the engine gave them; owned */
+    uint32_t tables_count;
+    struct snapshot_table *tables; /* owned */
+    uint32_t sequences_count;
+    struct snapshot_sequence *sequences; /* owned */
+    json_t *unprotected;        /* array of sentences: what this snapshot does not hold; owned */
+    uint64_t rows, plain_bytes, stored_bytes; /* totals */
+};
+
+void manifest_init(struct manifest *m);
+void manifest_release(struct manifest *m);
+void snapshot_table_release(struct snapshot_table *t);
+void chunk_ref_release(struct chunk_ref *c);
+
+/* A chunk's bytes. put: EXISTS is success (same content). get: checked by stored checksum and zstd, appended to out. */
+MUST_CHECK int chunk_put(struct vault *v, const char *source, const struct chunk_ref *ref, struct slice stored,
+                         struct error *err);
+MUST_CHECK int chunk_put_file(struct vault *v, const char *source, const struct chunk_ref *ref, const char *path,
+                              struct error *err);
+MUST_CHECK int chunk_get(struct vault *v, const char *source, const struct chunk_ref *ref, struct zst *z,
+                         struct buf *out, struct error *err);
+
+/* Writes the intent object before the first chunk: {id, host, pid, wall_us}. */
+MUST_CHECK int snapshot_intent(struct vault *v, const struct manifest *m, struct error *err);
+/* schemas/<position>-<digest>.dump.zst and .sql.zst; digest is of the sql text. EXISTS is success. */
+MUST_CHECK int schema_put(struct vault *v, const struct manifest *m, struct slice dump, struct slice sql,
+                          struct error *err);
+/* The custom-format dump, checked. */
+MUST_CHECK int schema_get_dump(struct vault *v, const struct manifest *m, struct buf *out, struct error *err);
+MUST_CHECK int schema_get_sql(struct vault *v, const struct manifest *m, struct buf *out, struct error *err);
+/* Commits the snapshot. */
+MUST_CHECK int manifest_put(struct vault *v, const struct manifest *m, struct error *err);
+MUST_CHECK int manifest_get(struct vault *v, const char *source, const char *incarnation, const char *id,
+                            struct manifest *ret, struct error *err); /* CORRUPT: the object is damaged or not this one */
+
+/* Ids of committed snapshots of an incarnation in position order; array of count, each freed and the array freed. */
+MUST_CHECK int snapshot_list(struct vault *v, const char *source, const char *incarnation, char ***ret_ids,
+                             size_t *ret_count, struct error *err);
+/* The position in a snapshot's id. */
+MUST_CHECK int snapshot_position(const char *id, struct position *ret, struct error *err);
+
+#endif

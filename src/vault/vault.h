@@ -1,0 +1,76 @@
+/*
+ * vault/vault.h - an open vault: its identity, the keys of its objects, and reading and writing them whole.
+ *
+ * Layout and contents: docs/formats/vault.md. Every fact is derivable from the objects alone.
+ */
+#ifndef SALVOR_VAULT_VAULT_H
+#define SALVOR_VAULT_VAULT_H
+
+#include "event/position.h"
+#include "vault/driver.h"
+
+#define VAULT_FORMAT 1
+#define VAULT_KEY_BYTES 512
+#define VAULT_SOURCE_BYTES 41     /* a source's name and NUL */
+#define VAULT_INCARNATION_BYTES 8 /* "0001" and NUL */
+
+struct vault {
+    char *name; /* as in the configuration */
+    struct vault_driver *driver;
+    char id[33]; /* random, hex: two vaults are never taken for one another */
+};
+
+struct vault_config {
+    const char *name;
+    const char *driver; /* "posix" */
+    const char *path;
+};
+
+/* Makes a vault: the VAULT object, capabilities probed and stored. Errors: EXISTS a vault is there already. */
+MUST_CHECK int vault_make(const struct vault_config *config, struct error *err);
+/* Errors: NOT_FOUND ("run salvor init"); CORRUPT; REFUSED an unknown format. */
+MUST_CHECK int vault_open(const struct vault_config *config, struct vault **ret, struct error *err);
+void vault_free(struct vault *v);
+
+/* A history's identity: the object sources/<source>/<incarnation>/incarnation.json. */
+struct incarnation {
+    char id[VAULT_INCARNATION_BYTES]; /* dense from "0001" */
+    char system_id[32];
+    uint32_t timeline;
+    uint32_t database_oid;
+    char database[64];
+    char slot[64];
+    uint32_t server_version; /* 150018 */
+    struct position start;   /* the slot's consistent point: transactions after it are captured */
+    int64_t begun_wall_us;
+    char reason[256]; /* why a new one was begun */
+};
+
+/* Claims the next incarnation of a source by put-if-absent; i->id is set. Errors: those of put. */
+MUST_CHECK int incarnation_claim(struct vault *v, const char *source, struct incarnation *i, struct error *err);
+MUST_CHECK int incarnation_load(struct vault *v, const char *source, const char *id, struct incarnation *ret,
+                                struct error *err);
+/* The same object again in a second vault. EXISTS with equal content is success. */
+MUST_CHECK int incarnation_store(struct vault *v, const char *source, const struct incarnation *i, struct error *err);
+/* Ids in order; *ret is an array of count, freed by the caller. None: count 0. */
+MUST_CHECK int incarnation_list(struct vault *v, const char *source, struct incarnation **ret, size_t *ret_count,
+                                struct error *err);
+/* Names of the sources that the vault holds, sorted; dir_names-like: free each and the array. */
+MUST_CHECK int vault_sources(struct vault *v, char ***ret_names, size_t *ret_count, struct error *err);
+
+/* Claims the next epoch of a source's writer: epochs/<n> with {first sequence, predecessor digest, host, wall_us}. */
+MUST_CHECK int epoch_claim(struct vault *v, const char *source, const char *incarnation, uint64_t first_sequence,
+                           uint32_t *ret_epoch, struct error *err);
+
+/* A proof object of a snapshot: proofs/<source>/<incarnation>/<snapshot>/<n>.json, n dense from 1. */
+MUST_CHECK int proof_store(struct vault *v, const char *source, const char *incarnation, const char *snapshot,
+                           const json_t *proof, struct error *err);
+/* 0 where there is none. */
+MUST_CHECK int proof_count(struct vault *v, const char *source, const char *incarnation, const char *snapshot,
+                           uint32_t *ret_count, struct error *err);
+
+/* "sources/<source>/<incarnation>/<rest...>" into key. Asserts that it fits. */
+void vault_key(char key[static VAULT_KEY_BYTES], const char *source, const char *incarnation, const char *fmt, ...)
+    PRINTF_LIKE(4, 5);
+
+#endif
