@@ -1,0 +1,74 @@
+/*
+ * engine/postgres/pg_catalog.h - what Salvor asks a database about itself.
+ */
+#ifndef SALVOR_ENGINE_POSTGRES_PG_CATALOG_H
+#define SALVOR_ENGINE_POSTGRES_PG_CATALOG_H
+
+#include "base/json.h"
+#include "engine/postgres/pg_conn.h"
+#include "event/relation.h"
+
+struct pg_identity {
+    char system_id[32];
+    uint32_t timeline;
+    uint32_t database_oid;
+    char database[64];
+    char encoding[32];
+    int server_version;
+    uint64_t flushed_lsn; /* IDENTIFY_SYSTEM's xlogpos */
+};
+MUST_CHECK int pg_identify(struct pg_conn *replication, struct pg_identity *ret, struct error *err);
+
+struct pg_slot {
+    bool exists, active, invalidated; /* invalidated: wal_status = 'lost' */
+    char plugin[64];
+    char database[64];
+    uint64_t confirmed_flush_lsn, restart_lsn;
+    uint64_t retained_bytes; /* of the server's log since restart_lsn */
+    int64_t safe_bytes;      /* safe_wal_size; -1: unlimited */
+    uint64_t limit_bytes;    /* max_slot_wal_keep_size; UINT64_MAX: unlimited */
+};
+MUST_CHECK int pg_slot_get(struct pg_conn *sql, const char *slot, struct pg_slot *ret, struct error *err);
+
+/*
+ * A table as the catalogue shows it in the session's current snapshot: ordinary tables and partitions (leaves), no
+ * system, temporary or unlogged ones, none of schema `helper_schema` (Salvor's own).
+ */
+struct pg_table {
+    struct relation relation; /* version 0; identity: what UPDATE and DELETE events will carry */
+    uint32_t file_node;       /* pg_class.relfilenode in the snapshot */
+    uint64_t bytes;           /* of the heap with TOAST */
+    char replica_identity;    /* d i f n */
+    bool keyed;               /* PostgreSQL can identify its rows without FULL: valid, immediate, not on generated columns */
+    bool extension_member;
+    char *owner;
+};
+void pg_tables_free(struct pg_table *tables, size_t count);
+MUST_CHECK int pg_tables(struct pg_conn *sql, const char *helper_schema, struct pg_table **ret, size_t *ret_count,
+                         struct error *err);
+
+struct pg_sequence {
+    uint32_t id;
+    char *schema, *name;
+    int64_t last_value, increment;
+    bool is_called;
+};
+void pg_sequences_free(struct pg_sequence *s, size_t count);
+/* Direct reads (a sequence is not transactional): at most one query for all. Unlogged and unreadable ones are left out. */
+MUST_CHECK int pg_sequences(struct pg_conn *sql, const char *helper_schema, struct pg_sequence **ret,
+                            size_t *ret_count, struct error *err);
+
+/*
+ * A digest of everything in the catalogue that a schema dump would show, temporary objects and Salvor's own left out.
+ * Two polls with equal text had equal schemas. Cost: one query, about 50 ms for a thousand tables.
+ */
+MUST_CHECK int pg_schema_fingerprint(struct pg_conn *sql, const char *helper_schema, char **ret, struct error *err);
+
+/* What a snapshot cannot hold, one sentence each: large objects, unlogged tables, foreign tables, ... */
+MUST_CHECK int pg_unprotected(struct pg_conn *sql, json_t **ret_sentences, struct error *err);
+
+/* Database properties for the target: encoding, locale, provider, collation version, owner, settings per database and
+ * role, connection limit, comment, grants; extensions with versions; collations in use. */
+MUST_CHECK int pg_database_properties(struct pg_conn *sql, json_t **ret, struct error *err);
+
+#endif

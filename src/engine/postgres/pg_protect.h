@@ -1,0 +1,106 @@
+/*
+ * engine/postgres/pg_protect.h - check, setup and teardown: what a source needs, makes and gets back.
+ *
+ * Names in the database of source NAME: schema salvor_NAME (helpers, trigger mode only), publications
+ * salvor_NAME_rows (insert, truncate) and salvor_NAME_keys (update, delete), slot salvor_NAME.
+ */
+#ifndef SALVOR_ENGINE_POSTGRES_PG_PROTECT_H
+#define SALVOR_ENGINE_POSTGRES_PG_PROTECT_H
+
+#include "engine/postgres/pg_catalog.h"
+
+#define PG_NAME_BYTES 64
+
+struct pg_names {
+    char schema[PG_NAME_BYTES];
+    char publication_rows[PG_NAME_BYTES];
+    char publication_keys[PG_NAME_BYTES];
+    char slot[PG_NAME_BYTES];
+    char trigger_ddl[PG_NAME_BYTES];
+    char trigger_drop[PG_NAME_BYTES];
+};
+void pg_names_of(const char *source, struct pg_names *ret);
+
+enum pg_identity_choice { PG_IDENTITY_ASK, PG_IDENTITY_FULL, PG_IDENTITY_INSERTS };
+
+/* What the configuration says about protecting a source. */
+struct pg_protect_config {
+    const char *source;
+    const char *conninfo;
+    enum pg_identity_choice identity;                 /* identity = full | inserts */
+    const char *const *identity_full_tables;          /* per table: "schema.name", NULL-terminated, may be NULL */
+    const char *const *identity_inserts_tables;
+    bool slot_wal_unbounded;
+    bool large_objects_ignored;                       /* large_objects = ignore */
+    int slot_timeout_ms;                              /* how long making a slot may wait for old transactions */
+};
+
+enum pg_severity { PG_FINDING_OK, PG_FINDING_WARN, PG_FINDING_REFUSE };
+
+struct pg_finding {
+    enum pg_severity severity;
+    char code[32];   /* stable: "wal_level", "bypassrls", "no_identity", "pooler", ... */
+    char *object;    /* a table, a setting; may be NULL */
+    char *text;      /* what it means */
+    char *mend;      /* the statement or setting that mends it; may be NULL */
+};
+struct pg_findings {
+    size_t count, cap;
+    struct pg_finding *items;
+};
+void pg_findings_release(struct pg_findings *f);
+
+/*
+ * Can this source be protected, and what would be missed: server version, wal_level, free slots and senders, slot limit,
+ * role attributes (REPLICATION, BYPASSRLS), rights on every table and schema, a pooler in between, tables without identity,
+ * large objects, unlogged and foreign tables, row security, encodings, clocks, existing slot and publications.
+ * Each is one finding. Errors: only when the server cannot be asked.
+ */
+MUST_CHECK int pg_check(const struct pg_protect_config *config, struct pg_findings *ret, struct error *err);
+
+enum pg_setup_mode {
+    PG_SETUP_TRIGGERS, /* FOR ALL TABLES and event triggers: a superuser (admin) */
+    PG_SETUP_LIST,     /* listed tables: the owner of the tables with CREATE on the database */
+};
+
+struct pg_setup_result {
+    enum pg_setup_mode mode;
+    uint64_t consistent_point; /* of the slot */
+    bool slot_made;            /* false: it was there already */
+};
+
+/*
+ * Makes what the source needs; safe to run again (what is right is left, what differs is mended). The order is: helpers
+ * and triggers, wait for older transactions, sweep, publications, slot. Every wait has a deadline and names who blocks.
+ *   admin_conninfo  a superuser's session for what needs one; NULL: the source's own role makes all (list mode)
+ *   print           not NULL: nothing is run, every statement is appended for a DBA to read
+ * Errors: REFUSED (a sentence and the mend), SERVER, TIMEOUT.
+ */
+MUST_CHECK int pg_setup(const struct pg_protect_config *config, const char *admin_conninfo, struct buf *print,
+                        struct pg_setup_result *ret, struct error *err);
+/* Drops slot, publications, triggers, schema, in that order; what is missing is fine. */
+MUST_CHECK int pg_teardown(const struct pg_protect_config *config, const char *admin_conninfo, struct error *err);
+
+/* What a poll every few seconds keeps right in list mode: new tables are added, tables that lost their identity leave the second
+ * list. *ret_changes: sentences, one for each table that was not captured fully since the poll before. In trigger mode it only looks. */
+struct pg_poll_change {
+    uint32_t relation_id;
+    char *table; /* "schema.name" */
+    char *reason;
+};
+MUST_CHECK int pg_keep_lists(struct pg_conn *sql, const struct pg_protect_config *config, struct pg_poll_change **ret,
+                             size_t *ret_count, struct error *err);
+
+/* Per table without identity: updates + deletes counted by the server's statistics, to notice uncaptured changes (I-15). */
+struct pg_change_count {
+    uint32_t relation_id;
+    char *table;
+    uint64_t changes;
+};
+MUST_CHECK int pg_uncaptured_counts(struct pg_conn *sql, const struct pg_protect_config *config,
+                                    struct pg_change_count **ret, size_t *ret_count, struct error *err);
+
+/* True if this INSERT into the helper schema's ddl table is the event trigger's record; appends its sentence to out. */
+bool pg_is_ddl_record(const struct relation *r, const struct event *e, const struct pg_names *names, struct buf *out);
+
+#endif

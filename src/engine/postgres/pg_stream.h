@@ -1,0 +1,60 @@
+/*
+ * engine/postgres/pg_stream.h - the replication stream of a slot: messages in, feedback out.
+ *
+ * START_REPLICATION is always at 0/0, that is at the server's own confirmed_flush, never at our position (DESIGN
+ * section 4, continuity). Nothing here waits for a disk, a vault or a lock.
+ */
+#ifndef SALVOR_ENGINE_POSTGRES_PG_STREAM_H
+#define SALVOR_ENGINE_POSTGRES_PG_STREAM_H
+
+#include "engine/postgres/pg_conn.h"
+
+struct pg_stream {
+    struct pg_conn conn;
+    char *pending; /* the CopyData being looked at; freed at the next call */
+};
+
+/* The session, before streaming: pg_identify may be asked on stream->conn. Errors: those of pg_connect. */
+MUST_CHECK int pg_stream_connect(const char *conninfo, struct pg_stream *ret, struct error *err);
+/*
+ * Starts streaming: proto_version 1, both publications, messages on.
+ *   binary  values in binary form, for a transaction whose text form passes 1 GB
+ * Errors: BUSY the slot is active (somebody else streams); CONTINUITY missing or invalidated slot; SERVER.
+ */
+MUST_CHECK int pg_stream_start(struct pg_stream *s, const char *slot, const char *publication_rows,
+                               const char *publication_keys, bool binary, struct error *err);
+void pg_stream_close(struct pg_stream *s);
+int pg_stream_fd(const struct pg_stream *s); /* to poll for reading */
+bool pg_stream_wants_write(const struct pg_stream *s); /* feedback is still in libpq's buffer: poll for writing too */
+
+enum pg_stream_result {
+    PG_STREAM_NOTHING,   /* no complete message now: poll */
+    PG_STREAM_DATA,      /* a pgoutput message */
+    PG_STREAM_KEEPALIVE,
+};
+struct pg_stream_message {
+    uint64_t wal_start; /* DATA */
+    uint64_t wal_end;   /* the server's end of log */
+    int64_t sent_wall_us;
+    bool reply_wanted;  /* KEEPALIVE */
+    struct slice data;  /* DATA: valid until the next call */
+};
+/*
+ * The next message without waiting. Returns an enum pg_stream_result, or negative: CONNECT the stream broke; SERVER the
+ * server ended it with an error (sqlstate; 54000 and XX000 "invalid memory alloc" or "cannot enlarge" mean a value too large for text);
+ * CONTINUITY the slot was invalidated.
+ */
+MUST_CHECK int pg_stream_next(struct pg_stream *s, struct pg_stream_message *ret, struct error *err);
+/* Reads from the socket what is there (PQconsumeInput), after poll said so. */
+MUST_CHECK int pg_stream_read(struct pg_stream *s, struct error *err);
+
+/* Feedback: written = fsynced in the spool, flushed = in the vault. Never blocks: what does not fit stays in libpq. */
+MUST_CHECK int pg_stream_feedback(struct pg_stream *s, uint64_t written_lsn, uint64_t flushed_lsn, struct error *err);
+MUST_CHECK int pg_stream_flush(struct pg_stream *s, struct error *err);
+
+/* A snapshot from a temporary slot: consistent point and exported snapshot, alive while `conn` stays open and idle. */
+MUST_CHECK int pg_temporary_slot_snapshot(struct pg_conn *replication, const char *slot, int timeout_ms,
+                                          uint64_t *ret_consistent_point, char ret_snapshot[static 64],
+                                          struct error *err);
+
+#endif

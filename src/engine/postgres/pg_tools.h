@@ -1,0 +1,60 @@
+/*
+ * engine/postgres/pg_tools.h - PostgreSQL's own programs: the schema comes from pg_dump and goes back by pg_restore,
+ * a local target from initdb and postgres. They are found in `bin_directory` (configuration), else beside the
+ * newest /usr/lib/postgresql/<major>/bin with major >= the server's, else in PATH.
+ */
+#ifndef SALVOR_ENGINE_POSTGRES_PG_TOOLS_H
+#define SALVOR_ENGINE_POSTGRES_PG_TOOLS_H
+
+#include "base/json.h"
+#include "engine/postgres/pg_protect.h"
+
+MUST_CHECK int pg_tools_find(const char *configured, int server_version, char **ret_bin_directory, struct error *err);
+
+/*
+ * pg_dump of the schema under an exported snapshot (NULL: of now), Salvor's own objects left out.
+ *   dump  custom format       sql  plain text with a fixed restrict key, stable between runs of equal schemas
+ */
+MUST_CHECK int pg_dump_schema(const char *bin, const char *conninfo, const char *snapshot, const struct pg_names *names,
+                              struct buf *dump, struct buf *sql, struct error *err);
+/* Roles with attributes, memberships and settings, tablespaces left out; passwords only where our rights allow. */
+MUST_CHECK int pg_dump_globals(const char *bin, const char *conninfo, json_t **ret_statements, struct error *err);
+
+enum pg_section { PG_SECTION_PRE_DATA, PG_SECTION_POST_DATA };
+/*
+ * pg_restore of one section of a custom-format dump; Salvor's own objects and event triggers of the user's are handled as
+ * docs/operations/recover.md says. jobs > 1: in parallel (post-data).
+ */
+MUST_CHECK int pg_restore_section(const char *bin, const char *conninfo, const char *dump_path, enum pg_section section,
+                                  int jobs, bool no_owner, struct error *err);
+
+/* A local server: a data directory, its socket and port. */
+struct pg_server {
+    char *bin;        /* directory of the programs */
+    char *directory;  /* DIR; data in DIR/data, socket in DIR/run, log in DIR/log */
+    char *system_user; /* who runs it; NULL: as we are */
+    int port;
+};
+void pg_server_release(struct pg_server *s);
+
+struct pg_server_options {
+    const char *bin, *directory, *system_user;
+    int port;               /* 0: a free one below 32768 */
+    const json_t *database; /* properties of the source: encoding, locale, provider, checksums */
+    const char *auth;       /* method for loopback TCP: "scram-sha-256" (default) or "trust" */
+};
+/*
+ * initdb into an empty or missing directory. A directory that an interrupted recovery of ours left behind (marker file)
+ * is emptied first; any other non-empty one is REFUSED.
+ */
+MUST_CHECK int pg_server_make(const struct pg_server_options *options, struct pg_server *ret, struct error *err);
+/* loading: settings for a fast load (no fsync, minimal log); else safe settings. Waits until it accepts connections. */
+MUST_CHECK int pg_server_start(struct pg_server *s, bool loading, struct error *err);
+MUST_CHECK int pg_server_stop(struct pg_server *s, struct error *err); /* fast shutdown, waits */
+/* Data directory and files synced to disk after a load without fsync. */
+MUST_CHECK int pg_server_sync(struct pg_server *s, struct error *err);
+/* For the superuser by the owned socket, and for clients by loopback TCP. Owner: caller. */
+char *pg_server_conninfo_local(const struct pg_server *s, const char *database);
+char *pg_server_conninfo_client(const struct pg_server *s, const char *database);
+
+#endif
