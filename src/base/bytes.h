@@ -38,8 +38,9 @@ static inline bool slice_equal(struct slice a, struct slice b)
 int slice_compare(struct slice a, struct slice b);
 
 /*
- * A growable buffer with a ceiling. buf_init sets the ceiling; a write beyond it sets `overflow`, which sticks, and
- * writes nothing. The memory is the buffer's own until buf_release.
+ * A growable buffer with a ceiling. BUF_INIT sets the ceiling; a write beyond it sets `overflow`, which sticks until
+ * buf_clear: it and all later writes write nothing. The memory is the buffer's own until buf_release, after which the
+ * buffer is empty and usable with the same ceiling. What is put must not lie in the buffer itself.
  */
 struct buf {
     uint8_t *p;
@@ -54,7 +55,7 @@ struct buf {
 
 void buf_release(struct buf *b);
 static inline void buf_clear(struct buf *b) { b->n = 0; b->overflow = false; }
-bool buf_reserve(struct buf *b, size_t more); /* room for `more` bytes; false: over the ceiling */
+bool buf_reserve(struct buf *b, size_t more); /* room for `more` bytes; false: overflow is set */
 static inline struct slice buf_slice(const struct buf *b) { return slice_of(b->p, b->n); }
 
 void buf_put(struct buf *b, const void *p, size_t n);
@@ -79,7 +80,7 @@ struct cursor {
 
 static inline struct cursor cursor_of(struct slice s)
 {
-    return (struct cursor){.p = s.p, .end = s.p + s.n};
+    return (struct cursor){.p = s.p, .end = s.n ? s.p + s.n : s.p};
 }
 
 static inline size_t cursor_left(const struct cursor *c) { return (size_t)(c->end - c->p); }
@@ -90,7 +91,7 @@ uint8_t cursor_get_u8(struct cursor *c);
 uint16_t cursor_get_u16(struct cursor *c);
 uint32_t cursor_get_u32(struct cursor *c);
 uint64_t cursor_get_u64(struct cursor *c);
-uint64_t cursor_get_varint(struct cursor *c);
+uint64_t cursor_get_varint(struct cursor *c);    /* the shortest form only: one value, one encoding */
 struct slice cursor_get_bytes(struct cursor *c); /* varint length, then the bytes */
 uint16_t cursor_get_u16_be(struct cursor *c);
 uint32_t cursor_get_u32_be(struct cursor *c);

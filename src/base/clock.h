@@ -23,10 +23,13 @@ void clock_sleep_ms(int64_t ms);
 #define CLOCK_TEXT_BYTES 40
 const char *clock_format_wall(int64_t wall_us, char text[static CLOCK_TEXT_BYTES]);
 
-/* RFC 3339 with an offset (Z or +hh:mm), nothing looser. Errors: USAGE. */
+/*
+ * RFC 3339 (section 5.6) with its offset (Z or +hh:mm), nothing looser: no blank for the T, no second 60. T and Z may be
+ * lower case, as its grammar says; digits below a microsecond are dropped. Errors: USAGE.
+ */
 MUST_CHECK int clock_parse_wall(struct slice text, int64_t *ret_wall_us, struct error *err);
 
-/* Seconds in a person's form: "850 ms", "12 s", "3 min 20 s", "4 h 10 min", "3 d 2 h". */
+/* In a person's form, rounded down: "850 ms", "12 s", "3 min 20 s", "4 h 10 min", "3 d 2 h"; "3 min" when exact. */
 const char *clock_format_duration(int64_t us, char text[static CLOCK_TEXT_BYTES]);
 
 #endif

@@ -64,7 +64,7 @@ struct error {
 #define PRINTF_LIKE(fmt_, args_) __attribute__((format(printf, fmt_, args_)))
 #define CLEANUP(fn_) __attribute__((cleanup(fn_)))
 
-/* Set the error and return -code. A message that does not fit is cut. */
+/* Set the error and return -code. A message that does not fit is cut; err may be NULL where only the code counts. */
 int error_set(struct error *err, enum error_code code, const char *fmt, ...) PRINTF_LIKE(3, 4);
 
 /* The same with ": <text of errno>" appended; ENOSPC and EDQUOT become NO_SPACE, ENOENT NOT_FOUND, EEXIST EXISTS. */
@@ -72,6 +72,21 @@ int error_errno(struct error *err, int errnum, const char *fmt, ...) PRINTF_LIKE
 
 /* Put "<context>: " in front of the message. Returns -code, for `return error_prefix(...)`. */
 int error_prefix(struct error *err, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/*
+ * So that the compiler knows what the contract says: a failure is negative. Else it warns of out-parameters that a
+ * failed call left unset.
+ */
+static inline int error_negative(int rc)
+{
+    if (rc >= 0)
+        __builtin_unreachable();
+    return rc;
+}
+
+#define error_set(...) error_negative(error_set(__VA_ARGS__))
+#define error_errno(...) error_negative(error_errno(__VA_ARGS__))
+#define error_prefix(...) error_negative(error_prefix(__VA_ARGS__))
 
 enum error_class error_class_of(enum error_code code);
 int error_exit_status(enum error_code code);

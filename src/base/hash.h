@@ -32,6 +32,8 @@ static inline bool hash128_equal(struct hash128 a, struct hash128 b)
 const char *hash128_format(struct hash128 h, char text[static HASH128_TEXT_BYTES]); /* hi then lo, hex */
 MUST_CHECK int hash128_parse(struct slice text, struct hash128 *ret, struct error *err);
 
+/* Both parse calls take exactly the digits that the format calls give. Errors: CORRUPT. */
+
 /* BLAKE2b-256: what names a chunk, and what a segment says of its predecessor. */
 #define DIGEST_BYTES 32
 #define DIGEST_TEXT_BYTES (2 * DIGEST_BYTES + 1)

@@ -2,6 +2,7 @@
 #ifndef SALVOR_BASE_TEXT_H
 #define SALVOR_BASE_TEXT_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/bytes.h"
@@ -19,6 +20,7 @@ MUST_CHECK int text_parse_bool(struct slice text, bool *ret, struct error *err);
 const char *text_format_size(uint64_t bytes, char text[static TEXT_SIZE_BYTES]); /* "12.3 MiB" */
 
 void text_hex(struct slice bytes, char *ret_text);          /* 2 * n + 1 bytes, lower case */
+/* Lower case only, exactly 2 * ret_bytes digits; on failure ret is partly written. */
 MUST_CHECK int text_unhex(struct slice text, uint8_t *ret, size_t ret_bytes, struct error *err);
 
 /* `[a-z0-9_]{1,40}`: what a source or a vault may be called. */
