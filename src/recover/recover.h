@@ -1,0 +1,97 @@
+/*
+ * recover/recover.h - a source at a position into a target: plan, provision, load by merge, verify, prove.
+ */
+#ifndef SALVOR_RECOVER_RECOVER_H
+#define SALVOR_RECOVER_RECOVER_H
+
+#include "capture/chain.h"
+#include "engine/postgres/pg_tools.h"
+#include "vault/snapshot.h"
+
+enum recover_target_kind { RECOVER_LATEST, RECOVER_TIME, RECOVER_POSITION };
+
+struct recover_config {
+    const char *source;
+    struct vault *vault;
+    const char *state_directory;     /* STATE/<source>, for the spool's tail; NULL: the vault alone */
+    const char *work_directory;      /* for sort runs and the schema dump */
+    const char *pg_bin;
+    enum recover_target_kind kind;
+    int64_t to_wall_us;
+    struct position to_position;
+    const char *incarnation;         /* NULL: the newest (one with a usable snapshot) */
+    const char *into;                /* conninfo of an empty database, or NULL */
+    const char *local_directory;     /* or a directory for a new server */
+    int local_port;                  /* 0: a free one */
+    const char *local_user;          /* system user for it; NULL: postgres when root */
+    const char *local_auth;
+    int connections;                 /* parallel load: default 2 (processors) */
+    size_t memory_bytes_max;         /* for net changes: default 256 MiB */
+    bool large_objects_ignored;
+};
+
+struct recover_phase {
+    char name[24]; /* plan, provision, schema, load, sequences, indexes, analyze, verify, ready */
+    double seconds;
+};
+#define RECOVER_PHASES_MAX 16
+
+struct recover_plan {
+    char incarnation[VAULT_INCARNATION_BYTES];
+    char snapshot[SNAPSHOT_ID_BYTES];
+    struct position snapshot_position;
+    struct position target;          /* what the wish resolved to */
+    struct position reached;         /* the last commit at or before target */
+    int64_t reached_wall_us;
+    bool from_spool;
+    uint64_t rows_estimated, bytes_estimated, transactions_estimated;
+    double seconds_predicted;        /* from the last proofs' rates; 0: unknown */
+    json_t *warnings;                /* sentences: skipped damaged snapshot, schema known only up to ..., owned */
+};
+
+struct recover_result {
+    struct recover_plan plan;
+    uint32_t phases_count;
+    struct recover_phase phases[RECOVER_PHASES_MAX];
+    double rto_s;
+    uint64_t tables, rows, events_applied;
+    bool verified;
+    json_t *sequences; /* [{name, value, advanced}] owned */
+    json_t *table_results; /* [{table, rows, hash}] owned */
+    char *conninfo;    /* for clients, owned */
+    char *admin_conninfo; /* superuser by the owned socket (local), owned; NULL for --into */
+};
+void recover_result_release(struct recover_result *r);
+void recover_plan_release(struct recover_plan *p);
+/* The object that `recover --json` prints. */
+json_t *recover_result_json(const char *source, const struct recover_result *r);
+
+/*
+ * Chooses the snapshot and checks everything that can be checked before anything is touched: chain from snapshot to target (reads all of it),
+ * notes (gap, schema change, inexact table), chunks present, target empty or directory free, versions, extensions and
+ * collations, disk space. A damaged newer snapshot is passed over with a warning where an older one serves.
+ * Errors: REFUSED and GAP with the reason; NOT_FOUND no such source or no snapshot.
+ */
+MUST_CHECK int recover_plan(const struct recover_config *config, struct recover_plan *ret, struct error *err);
+
+struct recover_progress {
+    const char *phase;
+    uint64_t rows, rows_total, bytes, bytes_total;
+};
+
+/*
+ * Plan and do it. "Ready" is never said before "verified". The same call again after a kill at any moment works.
+ * A passed recovery writes a proof object.
+ */
+MUST_CHECK int recover_run(const struct recover_config *config,
+                           void (*progress)(void *user, const struct recover_progress *p), void *user,
+                           struct recover_result *ret, struct error *err);
+
+/*
+ * The strongest check of capture: snapshot `before` plus events must give `after`'s count and hash for every table.
+ * *ret_findings: sentences; empty: they agree. REFUSED: not comparable (a schema change between).
+ */
+MUST_CHECK int recover_compare_snapshots(const struct recover_config *config, const struct manifest *before,
+                                         const struct manifest *after, json_t **ret_findings, struct error *err);
+
+#endif
