@@ -41,11 +41,14 @@ MUST_CHECK int file_truncate(struct file *f, uint64_t bytes, struct error *err);
 
 /* Whole files. file_read_all appends; bytes_max is checked before the first read (LIMIT). */
 MUST_CHECK int file_read_all(const char *path, size_t bytes_max, struct buf *out, struct error *err);
-/* Durable atomic replacement: temporary name, fdatasync, rename, dir_sync. */
+/*
+ * Durable atomic replacement: temporary name, fdatasync, rename, dir_sync. The mode is exact, whatever the umask.
+ * A crash may leave PATH.tmp-<hex> behind, which nothing reads.
+ */
 MUST_CHECK int file_replace(const char *path, struct slice content, mode_t mode, struct error *err);
 /* The same without any sync, for status files that are worth nothing after a crash. */
 MUST_CHECK int file_replace_volatile(const char *path, struct slice content, mode_t mode, struct error *err);
-MUST_CHECK int file_remove(const char *path, struct error *err); /* NOT_FOUND is success */
+MUST_CHECK int file_remove(const char *path, struct error *err); /* NOT_FOUND is success; not synced */
 bool file_exists(const char *path);
 
 MUST_CHECK int dir_sync(const char *path, struct error *err);
@@ -60,7 +63,10 @@ void dir_names_free(struct dir_names *names);
 MUST_CHECK int dir_remove_all(const char *path, struct error *err); /* rm -r; does not follow links; NOT_FOUND is success */
 MUST_CHECK int dir_space_free(const char *path, uint64_t *ret_bytes, struct error *err); /* of the nearest existing parent */
 
-/* An exclusive lock (flock) that dies with the process. Errors: BUSY: held by another, the message names its pid. */
+/*
+ * An exclusive lock (flock) that dies with the process. The file stays when the lock is released (file_release).
+ * Errors: BUSY: held by another, the message names its pid.
+ */
 MUST_CHECK int lock_take(struct file *lock, const char *path, struct error *err);
 
 #endif

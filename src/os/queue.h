@@ -20,7 +20,7 @@ void *queue_take_now(struct queue *q);
 /* No more puts; takers get what is left, then NULL. May be called more than once. */
 void queue_close(struct queue *q);
 
-/* A thread that must exist: aborts where it cannot be made. join waits for its end. */
+/* A thread that must exist: aborts where it cannot be made. It starts with all signals blocked. join waits for its end. */
 struct thread;
 struct thread *thread_start(const char *name, void *(*fn)(void *), void *arg);
 void *thread_join(struct thread *t); /* also frees t */
