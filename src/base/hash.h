@@ -23,6 +23,13 @@ static inline void hash128_add(struct hash128 *sum, struct hash128 h)
     sum->lo = lo;
 }
 
+/* Takes h out of the sum again. */
+static inline void hash128_sub(struct hash128 *sum, struct hash128 h)
+{
+    sum->hi -= h.hi + (sum->lo < h.lo);
+    sum->lo -= h.lo;
+}
+
 static inline bool hash128_equal(struct hash128 a, struct hash128 b)
 {
     return a.lo == b.lo && a.hi == b.hi;
