@@ -1,0 +1,24 @@
+/* cmd/cmd_init.c - makes the vaults that the configuration names. */
+#include "cmd/command.h"
+
+int command_init(const struct invocation *in, struct error *err)
+{
+    CLEANUP(config_release) struct config c = {0};
+
+    TRY(arguments_parse(in, command_find("init"), NULL, 0, NULL, err));
+    TRY(config_load(in->config_path, &c, err));
+    for (size_t i = 0; i < c.vaults_count; i++) {
+        const struct config_section *v = &c.vaults[i];
+        struct vault_config vc = {.name = v->name,
+                                  .driver = config_text(v, OPTION_DRIVER),
+                                  .path = config_text(v, OPTION_PATH)};
+        int result = vault_make(&vc, err);
+        if (result < 0 && err->code != ERROR_EXISTS)
+            return error_prefix(err, "vault %s", v->name);
+        printf("vault %s: %s %s\n", v->name, result < 0 ? "is there already:" : "made in", vc.path);
+        *err = ERROR_INIT;
+    }
+    if (c.vaults_count == 0)
+        return error_set(err, ERROR_USAGE, "%s names no [vault NAME]", c.path);
+    return 0;
+}

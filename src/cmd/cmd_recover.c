@@ -1,0 +1,176 @@
+/* cmd/cmd_recover.c - rebuild a source at a moment, by hand. Works with no daemon and with the source gone. */
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "cmd/command.h"
+#include "os/file.h"
+
+struct wish {
+    const char *name, *to, *into, *local, *port;
+    bool json, dry_run;
+};
+
+static void on_progress(void *user, const struct recover_progress *p)
+{
+    const char *source = user;
+    char done[TEXT_SIZE_BYTES], total[TEXT_SIZE_BYTES];
+
+    if (p->rows_total > 0)
+        progress_line("%s: %s: %llu of %llu rows, %s of %s", source, p->phase, (unsigned long long)p->rows,
+                      (unsigned long long)p->rows_total, text_format_size(p->bytes, done),
+                      text_format_size(p->bytes_total, total));
+    else
+        progress_line("%s: %s", source, p->phase);
+}
+
+static int parse_to(const char *to, struct recover_config *rc, struct error *err)
+{
+    struct error ignored = ERROR_INIT;
+
+    rc->kind = RECOVER_LATEST;
+    if (!to || strcmp(to, "latest") == 0)
+        return 0;
+    if (position_parse(slice_str(to), &rc->to_position, &ignored) >= 0) {
+        rc->kind = RECOVER_POSITION;
+        return 0;
+    }
+    rc->kind = RECOVER_TIME;
+    if (clock_parse_wall(slice_str(to), &rc->to_wall_us, err) < 0)
+        return error_set(err, ERROR_USAGE,
+                         "--to '%s' is neither `latest`, a position (0/16B3748) nor a time (2026-01-31T12:00:00Z, with offset)", to);
+    return 0;
+}
+
+static int parse_target(const struct wish *w, struct recover_config *rc, struct error *err)
+{
+    uint64_t port = 0;
+
+    if (!w->into == !w->local && !w->dry_run)
+        return error_set(err, ERROR_USAGE, "say where to: either --into CONNINFO (an empty database) or --local DIR (a new server)");
+    if (w->into && w->local)
+        return error_set(err, ERROR_USAGE, "--into and --local exclude each other");
+    if (w->into && pg_conninfo_check(w->into, err) < 0)
+        return error_prefix(err, "--into");
+    if (w->local && w->local[0] != '/')
+        return error_set(err, ERROR_USAGE, "--local '%s': the directory must be an absolute path", w->local);
+    if (w->port && !w->local)
+        return error_set(err, ERROR_USAGE, "--port goes with --local");
+    if (w->port)
+        TRY(text_parse_u64(slice_str(w->port), 1, 65535, &port, err));
+    rc->into = w->into;
+    rc->local_directory = w->local;
+    rc->local_port = (int)port;
+    return 0;
+}
+
+static void print_plan(const char *source, const struct recover_plan *p, bool json)
+{
+    char target[POSITION_TEXT_BYTES], reached[POSITION_TEXT_BYTES], at[POSITION_TEXT_BYTES];
+    char time[CLOCK_TEXT_BYTES], predicted[CLOCK_TEXT_BYTES], size[TEXT_SIZE_BYTES];
+    size_t i;
+    json_t *warning;
+
+    if (json) {
+        struct recover_result r = {.plan = *p};
+        JSON_AUTO j = recover_result_json(source, &r);
+        json_set_bool(j, "dry_run", true);
+        print_json(j);
+        return;
+    }
+    printf("source %s, incarnation %s\n  snapshot     %s at %s\n  target       %s\n  reaches      %s, committed %s%s\n", source,
+           p->incarnation, p->snapshot, position_format(p->snapshot_position, at), position_format(p->target, target),
+           position_format(p->reached, reached), clock_format_wall(p->reached_wall_us, time),
+           p->from_spool ? " (its tail from this host's spool)" : "");
+    printf("  to load      %llu rows, %s; %llu transactions to merge\n  predicted    %s\n", (unsigned long long)p->rows_estimated,
+           text_format_size(p->bytes_estimated, size), (unsigned long long)p->transactions_estimated,
+           p->seconds_predicted > 0 ? clock_format_duration((int64_t)(p->seconds_predicted * 1e6), predicted)
+                                    : "unknown: nothing was recovered yet");
+    json_array_foreach(p->warnings, i, warning)
+        printf("  note         %s\n", json_string_value(warning));
+}
+
+static void print_result(const char *source, const struct recover_result *r)
+{
+    char reached[POSITION_TEXT_BYTES], time[CLOCK_TEXT_BYTES];
+    size_t i;
+    json_t *warning;
+
+    printf("source %s is recovered and verified\n  reached      %s, committed %s%s\n  snapshot     %s\n", source,
+           position_format(r->plan.reached, reached), clock_format_wall(r->plan.reached_wall_us, time),
+           r->plan.from_spool ? " (its tail from this host's spool)" : "", r->plan.snapshot);
+    printf("  verified     %llu tables, %llu rows: count and content as merged\n  time         %.2f s:",
+           (unsigned long long)r->tables, (unsigned long long)r->rows, r->rto_s);
+    for (uint32_t p = 0; p < r->phases_count; p++)
+        printf(" %s %.2f%s", r->phases[p].name, r->phases[p].seconds, p + 1 < r->phases_count ? "," : "\n");
+    json_array_foreach(r->plan.warnings, i, warning)
+        printf("  note         %s\n", json_string_value(warning));
+    printf("  connect      %s\n", r->conninfo);
+    if (r->admin_conninfo)
+        printf("  superuser    %s\n", r->admin_conninfo);
+}
+
+static int run(const struct wish *w, const struct source_context *s, struct recover_config *rc, struct error *err)
+{
+    if (w->dry_run) {
+        CLEANUP(recover_plan_release) struct recover_plan plan = {0};
+        TRY(recover_plan(rc, &plan, err));
+        print_plan(s->name, &plan, w->json);
+        return 0;
+    }
+    CLEANUP(recover_result_release) struct recover_result result = {0};
+    char name[VAULT_SOURCE_BYTES];
+    snprintf(name, sizeof name, "%s", s->name);
+    TRY(recover_run(rc, on_progress, name, &result, err));
+    if (w->json) {
+        JSON_AUTO j = recover_result_json(s->name, &result);
+        print_json(j);
+    } else {
+        print_result(s->name, &result);
+    }
+    return 0;
+}
+
+/* Scratch for sort runs: the state directory, or a temporary one where that cannot be written (a bare host). */
+static int make_work(const struct source_context *s, char **ret, struct error *err)
+{
+    const char *tmp = getenv("TMPDIR");
+
+    if (dir_make_all(s->state_directory, 0700, err) >= 0)
+        *ret = mem_printf("%s/recover.%d", s->state_directory, (int)getpid());
+    else
+        *ret = mem_printf("%s/salvor-recover.%d", tmp && *tmp ? tmp : "/var/tmp", (int)getpid());
+    return dir_make_all(*ret, 0700, err);
+}
+
+int command_recover(const struct invocation *in, struct error *err)
+{
+    CLEANUP(config_release) struct config c = {0};
+    CLEANUP(source_context_release) struct source_context s = {0};
+    CLEANUP(mem_free_ptr) char *work = NULL;
+    struct wish w = {0};
+    struct recover_config rc, wanted = {0};
+    const struct argument flags[] = {{"--to", &w.to, NULL},       {"--into", &w.into, NULL},
+                                     {"--local", &w.local, NULL}, {"--port", &w.port, NULL},
+                                     {"--json", NULL, &w.json},   {"--dry-run", NULL, &w.dry_run}};
+    struct error ignored = ERROR_INIT;
+
+    TRY(arguments_parse(in, command_find("recover"), flags, 6, &w.name, err));
+    TRY(parse_to(w.to, &wanted, err));
+    TRY(parse_target(&w, &wanted, err));
+    TRY(config_load(in->config_path, &c, err));
+    TRY(source_context_open(&c, w.name, SOURCE_NEEDS_VAULTS, &s, err));
+    TRY(make_work(&s, &work, err));
+    source_recover_config(&s, work, &rc);
+    rc.kind = wanted.kind;
+    rc.to_position = wanted.to_position;
+    rc.to_wall_us = wanted.to_wall_us;
+    rc.into = wanted.into;
+    rc.local_directory = wanted.local_directory;
+    rc.local_port = wanted.local_port;
+    int result = run(&w, &s, &rc, err);
+    if (dir_remove_all(work, &ignored) < 0)
+        fprintf(stderr, "salvor recover: %s\n", ignored.message);
+    return result;
+}

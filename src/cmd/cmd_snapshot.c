@@ -1,0 +1,80 @@
+/* cmd/cmd_snapshot.c - a full snapshot now, and its comparison with the one before. */
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "base/text.h"
+#include "cmd/command.h"
+#include "keep/compare.h"
+
+static void on_progress(void *user, const struct snapshot_progress *p)
+{
+    char done[TEXT_SIZE_BYTES], total[TEXT_SIZE_BYTES];
+
+    progress_line("%s: snapshot: %llu of %llu tables, %llu rows, %s of about %s", (const char *)user,
+                  (unsigned long long)p->tables_done, (unsigned long long)p->tables_count, (unsigned long long)p->rows,
+                  text_format_size(p->bytes, done), text_format_size(p->bytes_estimated, total));
+}
+
+static void print_manifest(const struct manifest *m, const json_t *findings)
+{
+    char position[POSITION_TEXT_BYTES], plain[TEXT_SIZE_BYTES], stored[TEXT_SIZE_BYTES];
+    size_t i;
+    json_t *text;
+
+    printf("snapshot %s of %s at %s: %u tables, %llu rows, %s (%s stored)\n", m->id, m->source,
+           position_format(m->position, position), m->tables_count, (unsigned long long)m->rows,
+           text_format_size(m->plain_bytes, plain), text_format_size(m->stored_bytes, stored));
+    json_array_foreach(m->unprotected, i, text)
+        printf("  not held: %s\n", json_string_value(text));
+    json_array_foreach(findings, i, text)
+        printf("  FINDING: %s\n", json_string_value(text));
+}
+
+static void print_manifest_json(const struct manifest *m, json_t *findings)
+{
+    JSON_AUTO j = json_object();
+    char position[POSITION_TEXT_BYTES];
+
+    json_set_str(j, "id", m->id);
+    json_set_str(j, "source", m->source);
+    json_set_str(j, "position", position_format(m->position, position));
+    json_set_u64(j, "tables", m->tables_count);
+    json_set_u64(j, "rows", m->rows);
+    json_set_u64(j, "plain_bytes", m->plain_bytes);
+    json_set_u64(j, "stored_bytes", m->stored_bytes);
+    json_object_set(j, "unprotected", m->unprotected);
+    json_object_set(j, "findings", findings);
+    print_json(j);
+}
+
+int command_snapshot(const struct invocation *in, struct error *err)
+{
+    CLEANUP(config_release) struct config c = {0};
+    CLEANUP(source_context_release) struct source_context s = {0};
+    CLEANUP(manifest_release) struct manifest m;
+    const struct command *self = command_find("snapshot");
+    const char *name = NULL;
+    bool json = false;
+    const struct argument flags[] = {{"--json", NULL, &json}};
+    struct snapshot_config sc;
+    char incarnation[VAULT_INCARNATION_BYTES];
+    JSON_AUTO findings = NULL;
+
+    manifest_init(&m);
+    TRY(arguments_parse(in, self, flags, 1, &name, err));
+    if (!name)
+        return error_set(err, ERROR_USAGE, "name the source; usage: salvor %s %s", self->name, self->arguments);
+    TRY(config_load(in->config_path, &c, err));
+    TRY(source_context_open(&c, name, SOURCE_NEEDS_CONNINFO | SOURCE_NEEDS_VAULTS, &s, err));
+    if (capture_current(s.state_directory, incarnation, err) < 0)
+        return error_prefix(err, "source %s is not being captured on this host (start `salvor run`)", name);
+    source_snapshot_config(&s, &sc);
+    TRY(snapshot_take(&sc, incarnation, on_progress, s.section->name, &m, err));
+    TRY(compare_with_previous(&s.protect, s.vaults[0], s.state_directory, &m, config_number(s.section, OPTION_SORT_MEMORY),
+                              &findings, err));
+    if (json)
+        print_manifest_json(&m, findings);
+    else
+        print_manifest(&m, findings);
+    return 0;
+}

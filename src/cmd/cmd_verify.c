@@ -1,0 +1,102 @@
+/* cmd/cmd_verify.c - reads the whole vault and names everything that is not as it was written. */
+#include "base/text.h"
+#include "cmd/command.h"
+#include "vault/verify.h"
+
+static void on_progress(void *user, const struct verify_result *r)
+{
+    char size[TEXT_SIZE_BYTES];
+    const char *vault = user;
+
+    progress_line("vault %s: %llu objects, %s read, %zu findings", vault, (unsigned long long)r->objects,
+                  text_format_size(r->bytes, size), r->findings_count);
+}
+
+static json_t *result_json(const char *vault, const struct verify_result *r)
+{
+    json_t *j = json_object(), *findings = json_array();
+
+    for (size_t i = 0; i < r->findings_count; i++) {
+        json_t *f = json_object();
+        json_set_str(f, "kind", r->findings[i].kind);
+        json_set_str(f, "key", r->findings[i].key);
+        json_set_str(f, "text", r->findings[i].text);
+        json_array_append_new(findings, f);
+    }
+    json_set_str(j, "name", vault);
+    json_set_u64(j, "objects", r->objects);
+    json_set_u64(j, "bytes", r->bytes);
+    json_set_u64(j, "segments", r->segments);
+    json_set_u64(j, "snapshots", r->snapshots);
+    json_set_u64(j, "chunks", r->chunks);
+    json_object_set_new(j, "findings", findings);
+    return j;
+}
+
+static void print_result(const char *vault, const struct verify_result *r)
+{
+    char size[TEXT_SIZE_BYTES];
+
+    for (size_t i = 0; i < r->findings_count; i++)
+        printf("  %-9s %s\n            %s\n", r->findings[i].kind, r->findings[i].key, r->findings[i].text);
+    printf("vault %s: %llu objects, %s read: %llu segments, %llu snapshots, %llu chunks: %s\n", vault,
+           (unsigned long long)r->objects, text_format_size(r->bytes, size), (unsigned long long)r->segments,
+           (unsigned long long)r->snapshots, (unsigned long long)r->chunks,
+           r->findings_count == 0 ? "all as it was written" : "NOT as it was written");
+}
+
+static int verify_one(const struct config_section *v, const char *source, bool json, json_t *list, size_t *findings,
+                      struct error *err)
+{
+    struct vault_config vc = {.name = v->name, .driver = config_text(v, OPTION_DRIVER), .path = config_text(v, OPTION_PATH)};
+    struct verify_result r = {0};
+    struct vault *vault;
+
+    TRY(vault_open(&vc, &vault, err));
+    int result = vault_verify(vault, source, on_progress, v->name, &r, err);
+    vault_free(vault);
+    if (result >= 0 && !json)
+        print_result(v->name, &r);
+    if (result >= 0)
+        json_array_append_new(list, result_json(v->name, &r));
+    *findings += r.findings_count;
+    verify_result_release(&r);
+    return result;
+}
+
+static bool list_has(char **list, const char *name)
+{
+    for (size_t i = 0; list && list[i]; i++)
+        if (strcmp(list[i], name) == 0)
+            return true;
+    return false;
+}
+
+int command_verify(const struct invocation *in, struct error *err)
+{
+    CLEANUP(config_release) struct config c = {0};
+    const struct config_section *source = NULL;
+    const char *name = NULL;
+    bool json = false;
+    const struct argument flags[] = {{"--json", NULL, &json}};
+    JSON_AUTO list = json_array();
+    size_t findings = 0;
+
+    TRY(arguments_parse(in, command_find("verify"), flags, 1, &name, err));
+    TRY(config_load(in->config_path, &c, err));
+    if (name)
+        TRY(config_source(&c, name, &source, err));
+    char **vaults = source ? config_list(source, OPTION_VAULTS) : NULL;
+    int result = 0;
+    for (size_t i = 0; i < c.vaults_count && result >= 0; i++)
+        if (!source || list_has(vaults, c.vaults[i].name))
+            result = verify_one(&c.vaults[i], name, json, list, &findings, err);
+    config_list_free(vaults);
+    TRY(result);
+    if (json) {
+        JSON_AUTO object = json_object();
+        json_object_set(object, "vaults", list);
+        print_json(object);
+    }
+    return findings > 0 ? 4 : 0;
+}

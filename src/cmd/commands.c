@@ -1,0 +1,123 @@
+/* cmd/commands.c - the command table, and what all commands share. */
+#include <stdarg.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "cmd/command.h"
+
+const struct command commands[] = {
+    {"init", "", "make the vaults that the configuration names",
+     "Makes each [vault] that is not there yet and probes what its store can do. A vault that exists is left as it is.",
+     false, command_init},
+    {"check", "[SOURCE] [--json]", "can this source be protected, what would be missed, what mends it",
+     "Asks the source, changes nothing. Each finding has the statement or setting that mends it.\n"
+     "Exit status: 0 all that is needed is there (warnings may remain), 3 something must be mended first.",
+     false, command_check},
+    {"setup", "SOURCE [--admin CONNINFO] [--print-sql]", "make publications, slot and helpers in the source",
+     "With --admin and a superuser: publications for all tables and event triggers, so that tables made or changed later are\n"
+     "protected in the same transaction. Without: the source's own role lists the tables that it owns.\n"
+     "--print-sql shows every statement for a DBA and runs none. Running setup again mends what differs.",
+     false, command_setup},
+    {"teardown", "SOURCE [--admin CONNINFO]", "remove from the source all that setup made (slot first)",
+     "The vault and the state of this host stay as they are.", false, command_teardown},
+    {"run", "", "capture every source, take snapshots on schedule, watch, act; until SIGTERM",
+     "Starts one capture process for each source and one keeper, and starts them again when they end. The first snapshot of a\n"
+     "source is taken by itself.",
+     false, command_run},
+    {"snapshot", "SOURCE [--json]", "a full snapshot now, while capture goes on",
+     "Needs a running or earlier `salvor run`: a snapshot is of no use without the events after it.", false, command_snapshot},
+    {"status", "[SOURCE] [--json]", "one screen: exposure, positions, snapshots, recoverable range, gaps",
+     "Exposure is what would be lost now, measured from what is durable: if the source is lost, and if this host is lost with it.",
+     false, command_status},
+    {"recover", "SOURCE [--to latest|TIME|POSITION] (--into CONNINFO | --local DIR [--port N]) [--dry-run] [--json]",
+     "rebuild the source as it was at any moment",
+     "TIME is RFC 3339 with an offset, like 2026-01-31T12:00:00+01:00, and means the state just before the first transaction, in\n"
+     "commit order, whose commit time is later. POSITION is an LSN, like 0/16B3748: every transaction at or before it.\n"
+     "--local makes a new PostgreSQL server in DIR; --into fills an empty database. --dry-run says what would be done.\n"
+     "Exact or refused: exit status 3 says that the promise cannot be kept, and nothing was touched.",
+     false, command_recover},
+    {"verify", "[SOURCE] [--json]", "read the whole vault: chains, checksums, references, gaps",
+     "Exit status 4 when something is damaged, missing or a gap.", false, command_verify},
+    {"log", "SOURCE [--table SCHEMA.TABLE] [--from POSITION] [--to POSITION] [--json]", "print events",
+     "Transactions with from < position <= to, in commit order. --json prints one object a line.", false, command_log},
+    {"config", "[--origin]", "the effective configuration, and where each value came from", "", false, command_config},
+    {"help", "[COMMAND|config]", "this list, a command, or every option of the configuration", "", false, command_help},
+    {"version", "", "the version", "", false, command_version},
+    {"role", "capture SOURCE | keeper", "a process of `salvor run`", "", true, command_role},
+    {0},
+};
+
+const struct command *command_find(const char *name)
+{
+    for (const struct command *c = commands; c->name; c++)
+        if (strcmp(c->name, name) == 0)
+            return c;
+    return NULL;
+}
+
+static int usage_error(const struct command *command, struct error *err, const char *what, const char *arg)
+{
+    return error_set(err, ERROR_USAGE, "%s '%s'; usage: salvor %s %s", what, arg, command->name, command->arguments);
+}
+
+/* 1: *i was (or ended) a flag of the table; 0: it is none. */
+static int take_flag(const struct invocation *in, const struct command *command, const struct argument *flags,
+                     size_t flags_count, int *i, struct error *err)
+{
+    const char *arg = in->argv[*i];
+
+    for (size_t f = 0; f < flags_count; f++) {
+        size_t n = strlen(flags[f].flag);
+        bool with_value = flags[f].value && strncmp(arg, flags[f].flag, n) == 0 && arg[n] == '=';
+        if (!with_value && strcmp(arg, flags[f].flag) != 0)
+            continue;
+        if (flags[f].set)
+            *flags[f].set = true;
+        if (with_value)
+            *flags[f].value = arg + n + 1;
+        else if (flags[f].value && ++*i >= in->argc)
+            return usage_error(command, err, "a value is missing after", arg);
+        else if (flags[f].value)
+            *flags[f].value = in->argv[*i];
+        return 1;
+    }
+    return 0;
+}
+
+int arguments_parse(const struct invocation *in, const struct command *command, const struct argument *flags,
+                    size_t flags_count, const char **name, struct error *err)
+{
+    for (int i = 0; i < in->argc; i++) {
+        int taken = take_flag(in, command, flags, flags_count, &i, err);
+        TRY(taken);
+        if (taken)
+            continue;
+        if (in->argv[i][0] == '-' || !name || *name)
+            return usage_error(command, err, "what is", in->argv[i]);
+        *name = in->argv[i];
+    }
+    return 0;
+}
+
+void print_json(const json_t *j)
+{
+    CLEANUP(buf_release) struct buf text = BUF_INIT(BUF_BYTES_MAX);
+
+    json_dump(j, &text);
+    printf("%s\n", buf_cstr(&text));
+}
+
+void progress_line(const char *fmt, ...)
+{
+    static int64_t last_mono_us;
+    int64_t now = clock_mono_us();
+    va_list args;
+
+    if (last_mono_us && now - last_mono_us < CLOCK_US_PER_S)
+        return;
+    last_mono_us = now;
+    va_start(args, fmt);
+    vfprintf(stderr, fmt, args);
+    va_end(args);
+    fputc('\n', stderr);
+}

@@ -1,0 +1,90 @@
+/*
+ * cmd/config.h - the configuration as read: every value with its origin, checked against the option table.
+ */
+#ifndef SALVOR_CMD_CONFIG_H
+#define SALVOR_CMD_CONFIG_H
+
+#include "capture/capture.h"
+#include "cmd/options.h"
+#include "recover/recover.h"
+#include "snapshot/snapshot_take.h"
+
+#define CONFIG_PATH_DEFAULT "/etc/salvor/salvor.conf"
+
+struct config_value {
+    char *text; /* NULL: not set and no default */
+    int line;   /* 0: the default */
+    const char *origin; /* where it came from when neither file nor default; NULL else */
+};
+
+struct config_section {
+    enum option_section kind;
+    char *name; /* "" for [salvor] */
+    int line;
+    struct config_value values[OPTION_COUNT_];
+};
+
+struct config {
+    char *path;
+    struct config_section salvor;
+    size_t vaults_count, sources_count;
+    struct config_section *vaults, *sources;
+};
+
+/*
+ * Reads and checks a configuration file. Errors: USAGE "<path>:<line>: ..." for what is wrong in it (unknown names, values
+ * out of range, a password, a source of an unknown vault); NOT_FOUND.
+ */
+MUST_CHECK int config_load(const char *path, struct config *ret, struct error *err);
+void config_release(struct config *c);
+
+/* Values; the option must belong to the section's kind. Checked at load, so they cannot fail. Unset text: NULL. */
+const char *config_text(const struct config_section *s, enum option_id id);
+int64_t config_duration(const struct config_section *s, enum option_id id);
+uint64_t config_number(const struct config_section *s, enum option_id id); /* sizes and numbers */
+bool config_bool(const struct config_section *s, enum option_id id);
+/* The parts of NAMES or TABLES, NULL-terminated; freed by config_list_free. */
+char **config_list(const struct config_section *s, enum option_id id);
+void config_list_free(char **list);
+
+/* USAGE when there is no such source. name NULL: the only source, if there is one. */
+MUST_CHECK int config_source(const struct config *c, const char *name, const struct config_section **ret,
+                             struct error *err);
+const struct config_section *config_vault(const struct config *c, const char *name);
+/* STATE/<source>; owner: caller. */
+char *config_source_state(const struct config *c, const struct config_section *source);
+/* The directory of `target = local DIR`, or NULL. */
+const char *config_target_directory(const struct config_section *source);
+
+/*
+ * A source ready for the modules: vaults opened, conninfo as it counts now (a source that was recovered by `act` goes on
+ * at its new place: STATE/<source>/moved.json).
+ */
+struct source_context {
+    const struct config *config;
+    const struct config_section *section;
+    const char *name;
+    char *state_directory;
+    char *conninfo; /* NULL: none */
+    bool moved;
+    char **identity_full, **identity_inserts;
+    size_t vaults_count;
+    struct vault **vaults;
+    struct pg_protect_config protect;
+};
+
+enum source_needs { SOURCE_NEEDS_NOTHING = 0, SOURCE_NEEDS_CONNINFO = 1, SOURCE_NEEDS_VAULTS = 2 };
+MUST_CHECK int source_context_open(const struct config *c, const char *name, unsigned needs,
+                                   struct source_context *ret, struct error *err);
+void source_context_release(struct source_context *s);
+
+void source_capture_config(const struct source_context *s, struct capture_config *ret);
+void source_snapshot_config(const struct source_context *s, struct snapshot_config *ret);
+/* Everything but what to recover and into what. `work` owned by the caller must outlive it. */
+void source_recover_config(const struct source_context *s, const char *work, struct recover_config *ret);
+
+/* Where a moved source went; written after a completed cut-over. `configured` is the conninfo it replaces. */
+MUST_CHECK int source_moved_write(const char *state_directory, const char *configured, const char *conninfo,
+                                  struct error *err);
+
+#endif

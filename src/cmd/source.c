@@ -1,0 +1,204 @@
+/*
+ * cmd/source.c - a configured source made ready for the modules: vaults open, option structs filled.
+ *
+ * A source that an unattended recovery moved is found at its new place: STATE/<source>/moved.json holds the new conninfo and the
+ * digest of the configured one that it replaces. Once a person writes another conninfo into the configuration, that
+ * one counts again.
+ */
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "cmd/config.h"
+#include "os/file.h"
+
+#define MOVED_BYTES_MAX 65536u
+
+static char *moved_path(const char *state_directory)
+{
+    return mem_printf("%s/moved.json", state_directory);
+}
+
+static void conninfo_digest(const char *conninfo, char text[static DIGEST_TEXT_BYTES])
+{
+    struct digest d = digest_of(slice_str(conninfo));
+    digest_format(&d, text);
+}
+
+int source_moved_write(const char *state_directory, const char *configured, const char *conninfo, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *path = moved_path(state_directory);
+    CLEANUP(buf_release) struct buf text = BUF_INIT(MOVED_BYTES_MAX);
+    JSON_AUTO j = json_object();
+    char digest[DIGEST_TEXT_BYTES];
+    char now[CLOCK_TEXT_BYTES];
+
+    conninfo_digest(configured, digest);
+    json_set_str(j, "conninfo", conninfo);
+    json_set_str(j, "replaces", digest);
+    json_set_str(j, "at", clock_format_wall(clock_wall_us(), now));
+    json_dump(j, &text);
+    return file_replace(path, buf_slice(&text), 0600, err);
+}
+
+/* ret stays as it is where the source has not moved. */
+static int moved_read(const char *state_directory, const char *configured, char **ret, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *path = moved_path(state_directory);
+    CLEANUP(buf_release) struct buf text = BUF_INIT(MOVED_BYTES_MAX);
+    JSON_AUTO j = NULL;
+    const char *conninfo, *replaces;
+    char digest[DIGEST_TEXT_BYTES];
+
+    if (!file_exists(path))
+        return 0;
+    TRY(file_read_all(path, MOVED_BYTES_MAX, &text, err));
+    TRY(json_parse(buf_slice(&text), path, &j, err));
+    TRY(json_get_str(j, "conninfo", path, &conninfo, err));
+    TRY(json_get_str(j, "replaces", path, &replaces, err));
+    conninfo_digest(configured, digest);
+    if (strcmp(digest, replaces) == 0)
+        *ret = mem_strdup(conninfo);
+    return 0;
+}
+
+static int open_vaults(struct source_context *s, struct error *err)
+{
+    char **names = config_list(s->section, OPTION_VAULTS);
+    int result = 0;
+
+    for (size_t i = 0; names[i] && result >= 0; i++) {
+        const struct config_section *v = config_vault(s->config, names[i]);
+        struct vault_config vc = {.name = v->name,
+                                  .driver = config_text(v, OPTION_DRIVER),
+                                  .path = config_text(v, OPTION_PATH)};
+        s->vaults = mem_resize(s->vaults, s->vaults_count + 1, sizeof *s->vaults);
+        result = vault_open(&vc, &s->vaults[s->vaults_count], err);
+        if (result >= 0)
+            s->vaults_count++;
+    }
+    config_list_free(names);
+    return result;
+}
+
+static enum pg_identity_choice identity_choice(const struct config_section *section)
+{
+    const char *text = config_text(section, OPTION_IDENTITY);
+    if (strcmp(text, "full") == 0)
+        return PG_IDENTITY_FULL;
+    return strcmp(text, "inserts") == 0 ? PG_IDENTITY_INSERTS : PG_IDENTITY_ASK;
+}
+
+static void fill_protect(struct source_context *s)
+{
+    s->identity_full = config_list(s->section, OPTION_IDENTITY_FULL);
+    s->identity_inserts = config_list(s->section, OPTION_IDENTITY_INSERTS);
+    s->protect = (struct pg_protect_config){
+        .source = s->name,
+        .conninfo = s->conninfo,
+        .identity = identity_choice(s->section),
+        .identity_full_tables = (const char *const *)s->identity_full,
+        .identity_inserts_tables = (const char *const *)s->identity_inserts,
+        .slot_wal_unbounded = config_bool(s->section, OPTION_SLOT_WAL_UNBOUNDED),
+        .large_objects_ignored = strcmp(config_text(s->section, OPTION_LARGE_OBJECTS), "ignore") == 0,
+        .slot_timeout_ms = (int)(config_duration(s->section, OPTION_SLOT_TIMEOUT) / CLOCK_US_PER_MS),
+    };
+}
+
+static int fill(struct source_context *s, unsigned needs, struct error *err)
+{
+    const char *configured = config_text(s->section, OPTION_CONNINFO);
+
+    s->state_directory = config_source_state(s->config, s->section);
+    if (configured) {
+        TRY(moved_read(s->state_directory, configured, &s->conninfo, err));
+        s->moved = s->conninfo != NULL;
+        if (!s->moved)
+            s->conninfo = mem_strdup(configured);
+    } else if (needs & SOURCE_NEEDS_CONNINFO) {
+        return error_set(err, ERROR_USAGE, "%s:%d: [source %s] has no conninfo, and this command has to reach the source",
+                         s->config->path, s->section->line, s->name);
+    }
+    fill_protect(s);
+    if (needs & SOURCE_NEEDS_VAULTS)
+        TRY(open_vaults(s, err));
+    return 0;
+}
+
+int source_context_open(const struct config *c, const char *name, unsigned needs, struct source_context *ret,
+                        struct error *err)
+{
+    struct source_context s = {.config = c};
+
+    TRY(config_source(c, name, &s.section, err));
+    s.name = s.section->name;
+    int result = fill(&s, needs, err);
+    if (result < 0) {
+        source_context_release(&s);
+        return result;
+    }
+    *ret = s;
+    return 0;
+}
+
+void source_context_release(struct source_context *s)
+{
+    for (size_t i = 0; i < s->vaults_count; i++)
+        vault_free(s->vaults[i]);
+    free(s->vaults);
+    free(s->state_directory);
+    free(s->conninfo);
+    config_list_free(s->identity_full);
+    config_list_free(s->identity_inserts);
+    *s = (struct source_context){0};
+}
+
+void source_capture_config(const struct source_context *s, struct capture_config *ret)
+{
+    *ret = (struct capture_config){
+        .protect = s->protect,
+        .state_directory = s->state_directory,
+        .vaults = s->vaults,
+        .vaults_count = s->vaults_count,
+        .rpo_us = config_duration(s->section, OPTION_RPO),
+        .heartbeat_us = config_duration(s->section, OPTION_HEARTBEAT),
+        .poll_us = config_duration(s->section, OPTION_POLL),
+        .idle_segment_us = config_duration(s->section, OPTION_IDLE_SEGMENT),
+        .segment_bytes = config_number(s->section, OPTION_SEGMENT_SIZE),
+        .spool_bytes_max = config_number(s->section, OPTION_SPOOL_MAX),
+        .zstd_level = (int)config_number(s->section, OPTION_ZSTD_LEVEL),
+    };
+}
+
+void source_snapshot_config(const struct source_context *s, struct snapshot_config *ret)
+{
+    *ret = (struct snapshot_config){
+        .protect = s->protect,
+        .state_directory = s->state_directory,
+        .vaults = s->vaults,
+        .vaults_count = s->vaults_count,
+        .pg_bin = config_text(s->section, OPTION_PG_BIN),
+        .connections = (int)config_number(s->section, OPTION_CONNECTIONS),
+        .sort_bytes_max = config_number(s->section, OPTION_SORT_MEMORY),
+        .zstd_level = (int)config_number(s->section, OPTION_ZSTD_LEVEL),
+        .split_tables = config_bool(s->section, OPTION_SPLIT_TABLES),
+        .slot_timeout_us = config_duration(s->section, OPTION_SLOT_TIMEOUT),
+        .lock_patience_us = config_duration(s->section, OPTION_LOCK_PATIENCE),
+    };
+}
+
+void source_recover_config(const struct source_context *s, const char *work, struct recover_config *ret)
+{
+    *ret = (struct recover_config){
+        .source = s->name,
+        .vault = s->vaults_count > 0 ? s->vaults[0] : NULL,
+        .state_directory = s->state_directory,
+        .work_directory = work,
+        .pg_bin = config_text(s->section, OPTION_PG_BIN),
+        .local_user = config_text(s->section, OPTION_LOCAL_USER),
+        .local_auth = config_text(s->section, OPTION_LOCAL_AUTH),
+        .connections = (int)config_number(s->section, OPTION_CONNECTIONS),
+        .memory_bytes_max = config_number(s->section, OPTION_SORT_MEMORY),
+        .large_objects_ignored = s->protect.large_objects_ignored,
+    };
+}
