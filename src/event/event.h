@@ -63,12 +63,16 @@ struct event_columns {
     struct value old[RELATION_COLUMNS_MAX];
 };
 
-/* Appends the event's bytes. */
+/*
+ * Appends the event's bytes, all of them or (out->overflow) none. Which tuples an op has follows from op and old_kind
+ * alone: an insert into a table without columns has row_count 0. Counts and states within bounds are asserted.
+ */
 void event_encode(const struct event *e, struct buf *out);
 
 /*
- * Takes the next event off a part's body. Values are slices into it. Errors: CORRUPT.
- * Whether (relation_id, version) is known and the counts fit its columns is the caller's to check.
+ * Takes the next event off a part's body. Values are slices into it. Errors: CORRUPT; the cursor has failed and `room` is
+ * overwritten. Whether (relation_id, version) is known, the counts fit its columns and the part has as many events
+ * as it says is the caller's to check.
  */
 MUST_CHECK int event_decode(struct cursor *c, struct event_columns *room, struct event *ret, struct error *err);
 

@@ -37,7 +37,7 @@ struct frame_part {
     uint32_t part;     /* 0-based inside (session, xid) */
     uint32_t events_count;
     /* With COMMIT, else zero: */
-    struct position commit_start; /* PostgreSQL: start LSN of the commit record */
+    struct position commit_start; /* PostgreSQL: start LSN of the commit record; same log as position */
     struct position position;     /* PostgreSQL: end LSN of the commit record; what orders everything (I-3) */
     int64_t commit_time_wall_us;  /* the source's clock */
     struct slice events;
@@ -58,26 +58,33 @@ struct frame {
     struct slice raw;       /* the whole frame, for copying on */
 };
 
+/*
+ * Each appends a whole frame or (out->overflow) nothing. A part that contradicts itself is asserted not to be: FIRST
+ * is set iff part == 0; not both COMMIT and ABORT; sub_xid only with ABORT; commit fields with COMMIT, and only then; a
+ * position that is not zero; events_count zero iff there are no events. A note is an object with "kind".
+ */
 void frame_put_relation(struct buf *out, const struct relation *r);
 void frame_put_part(struct buf *out, const struct frame_part *p); /* p->events copied */
 void frame_put_note(struct buf *out, const json_t *note);
 
 /*
  * For the hot path: a part is begun, its events are appended to `out` directly (event_encode), then it is ended with
- * its fields (p->events is ignored). frame_begin_part returns the offset to give back.
+ * its fields (p->events is ignored). frame_begin_part returns the offset to give back. A part beyond
+ * FRAME_BODY_BYTES_MAX sets out->overflow; with that set the caller cuts `out` back to the offset.
  */
 size_t frame_begin_part(struct buf *out);
 void frame_end_part(struct buf *out, size_t at, const struct frame_part *p);
 
-/* Takes the next frame off a block's body. Errors: CORRUPT. */
+/* Takes the next frame off a block's body. Checks what is asserted above. Errors: CORRUPT; the cursor has failed. */
 MUST_CHECK int frame_decode(struct cursor *c, struct frame *ret, struct error *err);
 
 /*
  * Blocks of the spool: header of 32 bytes, then the body.
  *   0 u32 magic "SBK1"   4 u32 flags (bit 0: last block of a sealed file)   8 u64 body bytes   16 u64 number, from 0
- *   24 u64 XXH3-64 of bytes 0..23 and the body
+ *   24 u64 XXH3-64 of the 32 bytes: 0..23 of this header, then u64 XXH3-64 of the body
  */
 #define BLOCK_HEADER_BYTES 32u
+#define BLOCK_BODY_BYTES_MAX (BUF_BYTES_MAX - BLOCK_HEADER_BYTES)
 #define BLOCK_FLAG_SEALED 1u
 
 struct block {
@@ -92,7 +99,7 @@ void block_header(uint8_t header[static BLOCK_HEADER_BYTES], uint32_t flags, uin
 enum block_result {
     BLOCK_GOOD,
     BLOCK_SHORT, /* the bytes end before the block does: a torn tail, or more to come */
-    BLOCK_BAD,   /* magic, number or checksum are wrong */
+    BLOCK_BAD,   /* magic, flags, number, length or checksum are wrong */
 };
 
 /* Checks the block at the start of s, whose number must be `number`. Its length is BLOCK_HEADER_BYTES + body.n. */

@@ -14,11 +14,15 @@
 
 /*
  * Appends the key bytes of a tuple of values. Every key column must be VALUE_TEXT.
- * Errors: CORRUPT a key column is NULL, unchanged or absent; the message names the column.
+ * Errors: CORRUPT a key column is NULL, unchanged, absent or not in the server's one form of its type; the message names
+ * the column, never the value. LIMIT out's ceiling. On failure nothing is appended.
  */
 MUST_CHECK int key_of_values(const struct relation *r, const struct value *values, struct buf *out, struct error *err);
 
-/* The same of a COPY text row (no newline). For IDENTITY_NONE and IDENTITY_FULL the key is the row itself. */
+/*
+ * The same of a COPY text row (no newline); equal rows give equal bytes either way. For IDENTITY_NONE and IDENTITY_FULL
+ * the key is the row itself. Only the row up to its last key column is looked at.
+ */
 MUST_CHECK int key_of_row(const struct relation *r, struct slice row, struct buf *out, struct error *err);
 
 #endif

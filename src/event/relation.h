@@ -54,9 +54,13 @@ struct relation {
 /* Everything owned is freed and the struct zeroed. */
 void relation_release(struct relation *r);
 void relation_copy(struct relation *to, const struct relation *from); /* `to` is uninitialised before */
-bool relation_same_shape(const struct relation *a, const struct relation *b); /* all but version */
+/* All but version. Key and order of columns count where the identity is IDENTITY_KEY: elsewhere they mean nothing. */
+bool relation_same_shape(const struct relation *a, const struct relation *b);
 
-/* The body of a RELATION frame (docs/formats/events.md). Errors of decode: CORRUPT. */
+/*
+ * The body of a RELATION frame (docs/formats/events.md). Errors of decode: CORRUPT, also for IDENTITY_KEY without a key
+ * column. Who makes a relation keeps names (no NUL inside) and the number of columns within their bounds: asserted.
+ */
 void relation_encode(const struct relation *r, struct buf *out);
 MUST_CHECK int relation_decode(struct slice body, struct relation *ret, struct error *err);
 
