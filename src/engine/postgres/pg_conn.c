@@ -47,11 +47,6 @@ static void conninfo_free(PQconninfoOption **o)
     PQconninfoFree(*o);
 }
 
-static void release_buf(struct buf *b)
-{
-    buf_release(b);
-}
-
 /* libpq's own words would show a part of the conninfo, which may be the password. */
 static int conninfo_parse(const char *conninfo, PQconninfoOption **ret, struct error *err)
 {
@@ -122,7 +117,7 @@ int pg_conninfo_with(const char *conninfo, const char *const *keywords, const ch
                      struct error *err)
 {
     CLEANUP(conninfo_free) PQconninfoOption *parsed = NULL;
-    CLEANUP(release_buf) struct buf out = BUF_INIT(CONNINFO_BYTES_MAX);
+    CLEANUP(buf_release) struct buf out = BUF_INIT(CONNINFO_BYTES_MAX);
 
     TRY(conninfo_parse(conninfo, &parsed, err));
     for (size_t i = 0; keywords[i]; i++) {
@@ -248,7 +243,7 @@ static bool is_refused_locally(const PGconn *pq, const char *message)
 
 static int connect_error(PGconn *pq, struct error *err)
 {
-    CLEANUP(release_buf) struct buf message = BUF_INIT(MESSAGE_BYTES_MAX);
+    CLEANUP(buf_release) struct buf message = BUF_INIT(MESSAGE_BYTES_MAX);
     char sqlstate[6] = "";
 
     pg_clean_message(PQerrorMessage(pq), &message, sqlstate);
@@ -300,7 +295,7 @@ static int connect_poll(PGconn *pq, int timeout_ms, struct error *err)
 /* What `options` could not carry; see the head of this file. */
 static int session_finish(struct pg_conn *c, int timeout_ms, struct error *err)
 {
-    CLEANUP(release_buf) struct buf sql = BUF_INIT(CONNINFO_BYTES_MAX);
+    CLEANUP(buf_release) struct buf sql = BUF_INIT(CONNINFO_BYTES_MAX);
     const char *encoding = PQparameterStatus(c->pq, "server_encoding");
 
     if (!encoding || strlen(encoding) >= sizeof c->encoding)

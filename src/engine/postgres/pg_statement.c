@@ -14,11 +14,6 @@
 #define SQL_BYTES_MAX ((size_t)64 << 20)
 #define MESSAGE_BYTES_MAX ((size_t)64 << 10)
 
-static void release_buf(struct buf *b)
-{
-    buf_release(b);
-}
-
 /* --- errors ----------------------------------------------------------------------------------------------------- */
 
 /* Finds "SEVERITY:  XXXXX: " of a verbose message; NULL: there is none. Points at the state. */
@@ -42,6 +37,7 @@ void pg_clean_message(const char *text, struct buf *out, char sqlstate[static 6]
     static const char location[] = "LOCATION:  ";
 
     for (const char *p = text; *p;) {
+        p += strspn(p, "\t ");
         size_t n = strcspn(p, "\n");
         const char *state = find_sqlstate(p, n);
 
@@ -95,7 +91,7 @@ static int result_error(const PGresult *r, struct error *err, const char *doing)
 
 static int session_error(struct pg_conn *c, struct error *err, const char *doing)
 {
-    CLEANUP(release_buf) struct buf message = BUF_INIT(MESSAGE_BYTES_MAX);
+    CLEANUP(buf_release) struct buf message = BUF_INIT(MESSAGE_BYTES_MAX);
     char sqlstate[6] = "";
     bool alive = PQstatus(c->pq) == CONNECTION_OK;
 
