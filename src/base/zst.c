@@ -14,6 +14,7 @@
 #define FRAME_HEADER_BYTES_MIN 5
 #define DESCRIPTOR_AT 4           /* RFC 8878 section 3.1.1.1.1: the byte behind the magic number */
 #define DESCRIPTOR_CHECKSUM 0x04
+#define DESCRIPTOR_UNUSED 0x10    /* decoders ignore it, so the checksum does not cover it; it was written as 0 */
 
 struct zst {
     int level;
@@ -88,6 +89,8 @@ static int frame_check(struct slice stored, unsigned long long *ret_plain_bytes,
         return damaged(err, "no frame at all");
     if (!(stored.p[DESCRIPTOR_AT] & DESCRIPTOR_CHECKSUM))
         return damaged(err, "it has no checksum");
+    if (stored.p[DESCRIPTOR_AT] & DESCRIPTOR_UNUSED)
+        return damaged(err, "its header has a bit that nobody writes");
     unsigned long long plain_bytes = ZSTD_getFrameContentSize(stored.p, stored.n);
     if (plain_bytes == ZSTD_CONTENTSIZE_UNKNOWN || plain_bytes == ZSTD_CONTENTSIZE_ERROR)
         return damaged(err, "it does not say its size");
