@@ -1,0 +1,224 @@
+/*
+ * keep/act.c - see act.h. The record is replaced durably before a step begins and after it ends, so that a keeper that is
+ * killed at any instant knows what was begun. A recovery that was interrupted is run again (the same command works); a
+ * cut-over command may see a second run and has to be idempotent, which docs/operations/lose.md says.
+ */
+#include "keep/act.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "os/file.h"
+#include "os/spawn.h"
+
+#define ACT_BYTES_MAX ((size_t)16 << 20)
+#define CUTOVER_OUTPUT_BYTES 4096
+
+int act_load(struct act *a, const char *state_directory, struct error *err)
+{
+    CLEANUP(buf_release) struct buf text = BUF_INIT(ACT_BYTES_MAX);
+
+    *a = (struct act){.path = mem_printf("%s/act.json", state_directory)};
+    if (!file_exists(a->path))
+        return 0;
+    TRY(file_read_all(a->path, ACT_BYTES_MAX, &text, err));
+    return json_parse(buf_slice(&text), a->path, &a->record, err);
+}
+
+void act_release(struct act *a)
+{
+    free(a->path);
+    json_decref(a->record);
+    *a = (struct act){0};
+}
+
+static int act_store(struct act *a, struct error *err)
+{
+    CLEANUP(buf_release) struct buf text = BUF_INIT(ACT_BYTES_MAX);
+
+    json_dump(a->record, &text);
+    return file_replace(a->path, buf_slice(&text), 0600, err);
+}
+
+int act_begin(struct act *a, const struct keeper_source *s, int64_t first_failed_wall_us, const char *why, struct error *err)
+{
+    json_t *lost = json_object();
+
+    json_decref(a->record);
+    a->record = json_object();
+    json_set_str(a->record, "state", guard_state_name(GUARD_RECOVERING));
+    json_set_str(a->record, "target", s->target_directory);
+    json_set_i64(lost, "first_failed_wall_us", first_failed_wall_us);
+    json_set_i64(lost, "confirmed_wall_us", clock_wall_us());
+    json_set_str(lost, "why", why);
+    json_object_set_new(a->record, "lost", lost);
+    json_object_set_new(a->record, "steps", json_array());
+    json_set_str(a->record, "outcome", "");
+    return act_store(a, err);
+}
+
+int act_state(struct act *a, enum guard_state state, struct error *err)
+{
+    json_set_str(a->record, "state", guard_state_name(state));
+    return act_store(a, err);
+}
+
+int act_outcome(struct act *a, const char *outcome, struct error *err)
+{
+    json_set_str(a->record, "outcome", outcome);
+    json_set_i64(a->record, "ended_wall_us", clock_wall_us());
+    return act_state(a, GUARD_WATCHING, err);
+}
+
+bool act_used_target(const struct act *a, const char *target_directory)
+{
+    const char *used = a->record ? json_string_value(json_object_get(a->record, "target")) : NULL;
+    return used && target_directory && strcmp(used, target_directory) == 0;
+}
+
+enum guard_state act_pending(const struct act *a)
+{
+    const char *name = a->record ? json_string_value(json_object_get(a->record, "state")) : NULL;
+    enum guard_state state = GUARD_WATCHING;
+
+    if (name && guard_state_parse(name, &state) && state >= GUARD_RECOVERING)
+        return state;
+    return GUARD_WATCHING;
+}
+
+/* Runs before the step: its begin is durable. */
+static int step_begin(struct act *a, const char *name, json_t **ret, struct error *err)
+{
+    json_t *step = json_object();
+
+    json_set_str(step, "step", name);
+    json_set_i64(step, "begun_wall_us", clock_wall_us());
+    json_array_append_new(json_object_get(a->record, "steps"), step);
+    *ret = step;
+    return act_store(a, err);
+}
+
+/* Ends a step; `result` is passed on. */
+static int step_end(struct act *a, json_t *step, int result, struct error *err)
+{
+    struct error store_err = ERROR_INIT;
+
+    json_set_i64(step, "ended_wall_us", clock_wall_us());
+    json_set_bool(step, "ok", result >= 0);
+    json_set_str(step, "text", result >= 0 ? "" : err->message);
+    if (act_store(a, &store_err) < 0 && result >= 0) {
+        *err = store_err;
+        return -(int)err->code;
+    }
+    return result;
+}
+
+static const json_t *recovery_of(const struct act *a)
+{
+    return a->record ? json_object_get(a->record, "recovery") : NULL;
+}
+
+static int run_recover(const struct keeper_source *s, const char *port, struct buf *out, struct error *err)
+{
+    const char *argv[] = {"/proc/self/exe", "--config", s->config_path, "recover", s->protect.source, "--to", "latest",
+                          "--local", s->target_directory, "--json", port ? "--port" : NULL, port, NULL};
+    struct spawn spawn = SPAWN_INIT;
+
+    spawn.argv = argv;
+    spawn.die_with_parent = true;
+    return spawn_run(&spawn, slice_of(NULL, 0), 0, out, err);
+}
+
+int act_recover(struct act *a, const struct keeper_source *s, const volatile bool *stop, struct error *err)
+{
+    CLEANUP(buf_release) struct buf out = BUF_INIT(ACT_BYTES_MAX);
+    char port[16];
+    json_t *step, *recovery = NULL;
+
+    (void)stop;
+    if (recovery_of(a))
+        return 0; /* an earlier life did it */
+    snprintf(port, sizeof port, "%d", s->target_port);
+    TRY(step_begin(a, "recover", &step, err));
+    int result = run_recover(s, s->target_port ? port : NULL, &out, err);
+    if (result >= 0)
+        result = json_parse(buf_slice(&out), "the output of salvor recover --json", &recovery, err);
+    if (result >= 0 && !json_is_true(json_object_get(recovery, "verified")))
+        result = error_set(err, ERROR_BUG, "the recovery ended without being verified");
+    if (result >= 0)
+        json_object_set(a->record, "recovery", recovery);
+    json_decref(recovery);
+    return step_end(a, step, result, err);
+}
+
+/* The superuser's way in where there is one, else the client's. */
+static const char *new_conninfo(const struct act *a, bool admin)
+{
+    const char *text = admin ? json_string_value(json_object_get(recovery_of(a), "admin_conninfo")) : NULL;
+    return text ? text : json_string_value(json_object_get(recovery_of(a), "conninfo"));
+}
+
+/* Capture holds the old conninfo; the supervisor starts it again with the new one. */
+static void restart_capture(const struct keeper_source *s)
+{
+    CLEANUP(mem_free_ptr) char *path = mem_printf("%s/status.json", s->state_directory);
+    CLEANUP(buf_release) struct buf text = BUF_INIT(ACT_BYTES_MAX);
+    struct error ignored = ERROR_INIT;
+    JSON_AUTO j = NULL;
+    int64_t pid;
+
+    if (file_read_all(path, ACT_BYTES_MAX, &text, &ignored) >= 0 && json_parse(buf_slice(&text), path, &j, &ignored) >= 0 &&
+        json_get_i64(j, "pid", path, &pid, &ignored) >= 0 && pid > 1)
+        kill((pid_t)pid, SIGTERM);
+}
+
+static int protect(const struct act *a, struct keeper_source *s, struct error *err)
+{
+    struct pg_protect_config config = s->protect;
+    struct pg_setup_result ignored;
+    const char *admin = new_conninfo(a, true);
+
+    if (!admin)
+        return error_set(err, ERROR_BUG, "the recovery's result has no conninfo");
+    config.conninfo = admin;
+    TRY(pg_setup(&config, admin, NULL, &ignored, err));
+    TRY(s->moved(s->state_directory, s->configured_conninfo, admin, err));
+    restart_capture(s);
+    return 0;
+}
+
+int act_protect(struct act *a, struct keeper_source *s, struct error *err)
+{
+    json_t *step;
+
+    TRY(step_begin(a, "protect", &step, err));
+    return step_end(a, step, protect(a, s, err), err);
+}
+
+static int cut_over(const struct act *a, const struct keeper_source *s, struct error *err)
+{
+    const char *conninfo = new_conninfo(a, false);
+    CLEANUP(mem_free_ptr) char *source_var = mem_printf("SALVOR_SOURCE=%s", s->protect.source);
+    CLEANUP(mem_free_ptr) char *conninfo_var = mem_printf("SALVOR_CONNINFO=%s", conninfo);
+    const char *argv[] = {s->cutover, conninfo, NULL};
+    const char *env[] = {source_var, conninfo_var, NULL};
+    struct spawn spawn = SPAWN_INIT;
+
+    spawn.argv = argv;
+    spawn.env = env;
+    return spawn_run(&spawn, slice_of(NULL, 0), clock_mono_us() + s->cutover_timeout_us, NULL, err);
+}
+
+int act_cut_over(struct act *a, const struct keeper_source *s, struct error *err)
+{
+    json_t *step;
+
+    if (!s->cutover)
+        return 0; /* the configuration leaves it to a person */
+    TRY(step_begin(a, "cutover", &step, err));
+    return step_end(a, step, cut_over(a, s, err), err);
+}

@@ -1,0 +1,289 @@
+/*
+ * keep/keeper.c - one source's turn: probe, feed the guard, do what its row says, look after snapshots, show the state.
+ *
+ * The guard (guard.h) decides; this file measures and executes. What was begun is durable in act.json before it begins, so
+ * a keeper that is killed goes on from there.
+ */
+#include "keep/keeper.h"
+
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "keep/act.h"
+#include "keep/probe.h"
+#include "keep/snapshots.h"
+#include "os/file.h"
+
+#define PROBE_TIMEOUT_MS 2500
+#define STEP_TRIES_MAX 5
+#define STEP_PAUSE_US (20 * CLOCK_US_PER_S)
+
+struct watch {
+    struct keeper_source *s;
+    const volatile bool *stop;
+    enum guard_state state;
+    struct act act;
+    struct snapshot_keeper snapshots;
+    char *moved_conninfo; /* where the source went by our own action */
+    int64_t since_wall_us; /* of the state */
+    int64_t first_failed_wall_us, first_failed_mono_us;
+    uint64_t failed_probes;
+    enum guard_event last_event;
+    struct error last_why;
+    uint32_t step_tries;
+    int64_t step_retry_mono_us;
+};
+
+static void feed(struct watch *w, enum guard_event event);
+
+/* Armed: automation = act, and no action was ever begun into this target. */
+static bool is_armed(const struct watch *w)
+{
+    return w->s->act && w->s->target_directory && !act_used_target(&w->act, w->s->target_directory);
+}
+
+static void write_state(const struct watch *w)
+{
+    CLEANUP(mem_free_ptr) char *path = mem_printf("%s/keeper.json", w->s->state_directory);
+    CLEANUP(buf_release) struct buf text = BUF_INIT((size_t)1 << 20);
+    JSON_AUTO j = json_object();
+    struct error ignored = ERROR_INIT;
+
+    json_set_i64(j, "wall_us", clock_wall_us());
+    json_set_str(j, "state", guard_state_name(w->state));
+    json_set_i64(j, "since_wall_us", w->since_wall_us);
+    json_set_u64(j, "failed_probes", w->failed_probes);
+    json_set_str(j, "last_probe", guard_event_name(w->last_event));
+    json_set_str(j, "last_probe_why", w->last_event == GUARD_EVENT_PROBE_GOOD ? "" : w->last_why.message);
+    json_set_bool(j, "armed", is_armed(w));
+    json_set_str(j, "outcome", w->act.record ? json_string_value(json_object_get(w->act.record, "outcome")) : "");
+    json_set_bool(j, "snapshot_running", w->snapshots.child != 0);
+    json_set_str(j, "snapshot_reason", w->snapshots.child ? w->snapshots.reason : "");
+    json_set_str(j, "snapshot_error", w->snapshots.last_error);
+    json_set_i64(j, "snapshot_due_wall_us", w->snapshots.next_due_wall_us);
+    json_dump(j, &text);
+    /* Worth nothing after a crash; a full disk must not stop the watch. */
+    if (file_replace_volatile(path, buf_slice(&text), 0600, &ignored) < 0)
+        log_debug("%s: %s", w->s->protect.source, ignored.message);
+}
+
+static void clear(struct watch *w)
+{
+    if (w->failed_probes > 0)
+        log_info("%s: the source answers again after %llu failed probes; nothing was done", w->s->protect.source,
+                 (unsigned long long)w->failed_probes);
+    w->failed_probes = 0;
+    w->first_failed_mono_us = 0;
+}
+
+static void announce(struct watch *w)
+{
+    char age[CLOCK_TEXT_BYTES];
+
+    clock_format_duration(clock_mono_us() - w->first_failed_mono_us, age);
+    log_error("%s: LOST: no sign of life for %s, %llu probes failed: %s", w->s->protect.source, age,
+              (unsigned long long)w->failed_probes, w->last_why.message);
+    if (is_armed(w))
+        return;
+    if (w->s->act && w->s->target_directory)
+        log_error("%s: not acting: %s was used by an earlier action; name another target", w->s->protect.source,
+                  w->s->target_directory);
+    else
+        log_error("%s: automation = observe: it would run `salvor recover %s --to latest --local %s` and then %s",
+                  w->s->protect.source, w->s->protect.source, w->s->target_directory ? w->s->target_directory : "DIR",
+                  w->s->cutover ? w->s->cutover : "no cut-over command");
+}
+
+/* A step's end becomes the guard's event; a failure waits before it is tried again. */
+static void step_result(struct watch *w, const char *step, int result, const struct error *err)
+{
+    if (result >= 0) {
+        w->step_tries = 0;
+        feed(w, GUARD_EVENT_STEP_DONE);
+        return;
+    }
+    log_error("%s: %s failed: %s", w->s->protect.source, step, err->message);
+    w->step_tries++;
+    w->step_retry_mono_us = clock_mono_us() + STEP_PAUSE_US;
+    feed(w, GUARD_EVENT_STEP_FAILED);
+}
+
+static void do_recover(struct watch *w)
+{
+    struct error err = ERROR_INIT;
+    int result = 0;
+
+    snapshot_keeper_stop(&w->snapshots);
+    if (act_pending(&w->act) == GUARD_WATCHING)
+        result = act_begin(&w->act, w->s, w->first_failed_wall_us, w->last_why.message, &err);
+    if (result >= 0) {
+        log_info("%s: recovering into %s", w->s->protect.source, w->s->target_directory);
+        result = act_recover(&w->act, w->s, w->stop, &err);
+    }
+    step_result(w, "the recovery", result, &err);
+}
+
+static void do_protect(struct watch *w)
+{
+    struct error err = ERROR_INIT;
+    int result = act_protect(&w->act, w->s, &err);
+
+    if (result >= 0) {
+        const char *conninfo = json_string_value(json_object_get(json_object_get(w->act.record, "recovery"), "admin_conninfo"));
+        free(w->moved_conninfo);
+        w->moved_conninfo = mem_strdup(conninfo);
+        w->s->protect.conninfo = w->moved_conninfo;
+    }
+    step_result(w, "protecting the new database", result, &err);
+}
+
+static void do_cut_over(struct watch *w)
+{
+    struct error err = ERROR_INIT;
+    int result;
+
+    log_info("%s: cutting over: %s", w->s->protect.source, w->s->cutover ? w->s->cutover : "(no command configured)");
+    result = act_cut_over(&w->act, w->s, &err);
+    step_result(w, "the cut-over command", result, &err);
+}
+
+static void outcome(struct watch *w, const char *text)
+{
+    struct error err = ERROR_INIT;
+
+    if (!w->act.record)
+        return;
+    if (act_outcome(&w->act, text, &err) < 0)
+        log_error("%s: %s", w->s->protect.source, err.message);
+    log_info("%s: %s", w->s->protect.source, text);
+}
+
+/* One probe; what it says goes to the guard. */
+static void probe(struct watch *w)
+{
+    w->last_event = probe_source(w->s->protect.conninfo, w->s->state_directory, PROBE_TIMEOUT_MS, &w->last_why);
+    if (w->last_event == GUARD_EVENT_PROBE_FAILED) {
+        if (w->failed_probes++ == 0) {
+            w->first_failed_wall_us = clock_wall_us();
+            w->first_failed_mono_us = clock_mono_us();
+            log_warn("%s: a probe failed: %s", w->s->protect.source, w->last_why.message);
+        }
+    }
+    feed(w, w->last_event);
+}
+
+static void execute(struct watch *w, enum guard_action action)
+{
+    switch (action) {
+    case GUARD_DO_NOTHING:
+        return;
+    case GUARD_DO_CLEAR:
+        clear(w);
+        return;
+    case GUARD_DO_PROBE:
+        probe(w);
+        return;
+    case GUARD_DO_ANNOUNCE:
+        announce(w);
+        return;
+    case GUARD_DO_RECOVER:
+        do_recover(w);
+        return;
+    case GUARD_DO_PROTECT:
+        do_protect(w);
+        return;
+    case GUARD_DO_CUT_OVER:
+        do_cut_over(w);
+        return;
+    case GUARD_DO_FINISH:
+        clear(w);
+        outcome(w, "cut over");
+        return;
+    case GUARD_DO_ABANDON:
+        clear(w);
+        outcome(w, "abandoned: the source came back; the recovered database was left as it is");
+        return;
+    }
+}
+
+static void feed(struct watch *w, enum guard_event event)
+{
+    const struct guard_row *row = guard_find(w->state, event);
+    struct error err = ERROR_INIT;
+
+    if (!row)
+        return;
+    if (row->to != w->state) {
+        log_info("%s: %s -> %s: %s", w->s->protect.source, guard_state_name(w->state), guard_state_name(row->to), row->why);
+        w->state = row->to;
+        w->since_wall_us = clock_wall_us();
+        if (w->act.record && act_pending(&w->act) != GUARD_WATCHING && row->to >= GUARD_RECOVERING &&
+            act_state(&w->act, row->to, &err) < 0)
+            log_error("%s: %s", w->s->protect.source, err.message);
+        write_state(w);
+    }
+    execute(w, row->action);
+}
+
+static bool window_passed(const struct watch *w)
+{
+    return w->failed_probes >= w->s->loss_probes && clock_mono_us() - w->first_failed_mono_us >= w->s->loss_after_us;
+}
+
+/* What time alone brings. */
+static void timers(struct watch *w)
+{
+    if (w->state == GUARD_SUSPECT && window_passed(w))
+        feed(w, GUARD_EVENT_WINDOW_PASSED);
+    if (w->state == GUARD_LOST && is_armed(w))
+        feed(w, GUARD_EVENT_ACT);
+    if (w->state == GUARD_FAILED && w->step_tries < STEP_TRIES_MAX && clock_mono_us() >= w->step_retry_mono_us)
+        feed(w, GUARD_EVENT_RETRY);
+}
+
+/* A life before this one was in the middle of an action: the step is done again. */
+static void resume(struct watch *w)
+{
+    enum guard_state pending = act_pending(&w->act);
+
+    if (pending == GUARD_WATCHING)
+        return;
+    log_warn("%s: an unattended recovery was interrupted while %s: going on", w->s->protect.source, guard_state_name(pending));
+    w->state = GUARD_FAILED;
+    w->since_wall_us = clock_wall_us();
+    w->first_failed_mono_us = clock_mono_us();
+    w->failed_probes = 1;
+}
+
+void keeper_watch(struct keeper_source *s, const volatile bool *stop)
+{
+    struct watch w = {.s = s, .stop = stop, .state = GUARD_WATCHING, .since_wall_us = clock_wall_us()};
+    struct error err = ERROR_INIT;
+
+    if (act_load(&w.act, s->state_directory, &err) < 0) {
+        /* Without the record it is not known what was done: never act. */
+        log_error("%s: %s: automation is off until a person has looked at it", s->protect.source, err.message);
+        s->act = false;
+    }
+    resume(&w);
+    while (!*stop) {
+        int64_t turn_us = clock_mono_us();
+        if (s->protect.conninfo)
+            probe(&w);
+        timers(&w);
+        if (w.state == GUARD_WATCHING)
+            snapshot_keeper_turn(&w.snapshots, s);
+        write_state(&w);
+        int64_t rest_us = s->probe_us - (clock_mono_us() - turn_us);
+        while (rest_us > 0 && !*stop) {
+            int64_t nap_us = rest_us < 100 * CLOCK_US_PER_MS ? rest_us : 100 * CLOCK_US_PER_MS;
+            clock_sleep_ms(nap_us / CLOCK_US_PER_MS + 1);
+            rest_us -= nap_us;
+        }
+    }
+    snapshot_keeper_stop(&w.snapshots);
+    act_release(&w.act);
+    free(w.moved_conninfo);
+}

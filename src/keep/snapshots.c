@@ -1,0 +1,188 @@
+/*
+ * keep/snapshots.c - see snapshots.h. What has been taken is read from the vault, not remembered: a keeper that was killed
+ * forgets nothing but the pause after a failure.
+ */
+#include "keep/snapshots.h"
+
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "capture/capture.h"
+#include "os/file.h"
+#include "os/spawn.h"
+#include "vault/snapshot.h"
+
+#define LOOK_EVERY_US (2 * CLOCK_US_PER_S)
+#define RETRY_FIRST_US (5 * CLOCK_US_PER_S)
+#define RETRY_MOST_US (300 * CLOCK_US_PER_S)
+
+static char *want_path(const struct keeper_source *s)
+{
+    return mem_printf("%s/want_snapshot", s->state_directory);
+}
+
+static int start_child(struct snapshot_keeper *k, const struct keeper_source *s, struct error *err)
+{
+    const char *argv[] = {"/proc/self/exe", "--config", s->config_path, "snapshot", s->protect.source, NULL};
+    struct spawn spawn = SPAWN_INIT;
+
+    spawn.argv = argv;
+    spawn.die_with_parent = true;
+    k->begun_wall_us = clock_wall_us();
+    TRY(spawn_start(&spawn, &k->child, err));
+    log_info("%s: taking a snapshot: %s", s->protect.source, k->reason);
+    return 0;
+}
+
+static void child_failed(struct snapshot_keeper *k, const struct keeper_source *s, int status)
+{
+    int64_t pause_us = RETRY_FIRST_US << (k->failures < 6 ? k->failures : 6);
+
+    k->failures++;
+    if (pause_us > RETRY_MOST_US)
+        pause_us = RETRY_MOST_US;
+    k->retry_wall_us = clock_wall_us() + pause_us;
+    snprintf(k->last_error, sizeof k->last_error, "the snapshot ended with status %d (see the log); tried again in %lld s",
+             status, (long long)(pause_us / CLOCK_US_PER_S));
+    log_warn("%s: %s", s->protect.source, k->last_error);
+}
+
+/* A wish that was made before the snapshot began is fulfilled by it. */
+static void fulfil_wish(const struct snapshot_keeper *k, const struct keeper_source *s)
+{
+    CLEANUP(mem_free_ptr) char *path = want_path(s);
+    struct error ignored = ERROR_INIT;
+    struct stat st;
+
+    if (stat(path, &st) == 0 && (int64_t)st.st_mtim.tv_sec * CLOCK_US_PER_S + st.st_mtim.tv_nsec / 1000 < k->begun_wall_us &&
+        file_remove(path, &ignored) < 0)
+        log_warn("%s: %s", s->protect.source, ignored.message);
+}
+
+static void reap(struct snapshot_keeper *k, const struct keeper_source *s)
+{
+    int status;
+    pid_t pid = waitpid(k->child, &status, WNOHANG);
+
+    if (pid == 0)
+        return;
+    k->child = 0;
+    k->looked_mono_us = 0;
+    k->next_due_wall_us = 0;
+    if (pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0) {
+        k->failures = 0;
+        k->last_error[0] = 0;
+        fulfil_wish(k, s);
+        return;
+    }
+    child_failed(k, s, pid > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : 128);
+}
+
+/* The time of the incarnation's newest snapshot; 0: there is none. */
+static int newest_wall(const struct keeper_source *s, const char *incarnation, int64_t *ret, struct error *err)
+{
+    struct manifest m;
+    char **ids;
+    size_t count;
+
+    TRY(snapshot_list(s->vault, s->protect.source, incarnation, &ids, &count, err));
+    *ret = 0;
+    int result = 0;
+    if (count > 0) {
+        manifest_init(&m);
+        result = manifest_get(s->vault, s->protect.source, incarnation, ids[count - 1], &m, err);
+        *ret = result >= 0 ? m.begun_wall_us : clock_wall_us();
+        manifest_release(&m);
+    }
+    for (size_t i = 0; i < count; i++)
+        free(ids[i]);
+    free(ids);
+    /* A damaged manifest is what `verify` and `status` tell about; it is no reason to take snapshots without end. */
+    return result == -ERROR_CORRUPT ? 0 : result;
+}
+
+static bool wish_due(struct snapshot_keeper *k, const struct keeper_source *s, int64_t now)
+{
+    CLEANUP(mem_free_ptr) char *path = want_path(s);
+    CLEANUP(buf_release) struct buf text = BUF_INIT(4096);
+    struct error ignored = ERROR_INIT;
+    struct stat st;
+
+    if (stat(path, &st) != 0)
+        return false;
+    int64_t last_us = (int64_t)st.st_mtim.tv_sec * CLOCK_US_PER_S + st.st_mtim.tv_nsec / 1000;
+    if (now - last_us < s->snapshot_quiet_us ||
+        (k->last_wanted_wall_us && now - k->last_wanted_wall_us < s->snapshot_spacing_us))
+        return false;
+    if (file_read_all(path, 4096, &text, &ignored) < 0)
+        return false;
+    snprintf(k->reason, sizeof k->reason, "%s", buf_cstr(&text));
+    k->last_wanted_wall_us = now;
+    return true;
+}
+
+/* Is one due, and why (k->reason)? */
+static int is_due(struct snapshot_keeper *k, const struct keeper_source *s, bool *ret, struct error *err)
+{
+    char incarnation[VAULT_INCARNATION_BYTES];
+    int64_t now = clock_wall_us();
+    int64_t newest;
+
+    *ret = false;
+    int result = capture_current(s->state_directory, incarnation, err);
+    if (result == -ERROR_NOT_FOUND)
+        return 0; /* capture has not begun yet */
+    TRY(result);
+    TRY(newest_wall(s, incarnation, &newest, err));
+    if (newest == 0) {
+        snprintf(k->reason, sizeof k->reason, "the first of incarnation %s", incarnation);
+        *ret = true;
+        return 0;
+    }
+    k->next_due_wall_us = schedule_next(&s->schedule, newest);
+    if (now >= k->next_due_wall_us) {
+        snprintf(k->reason, sizeof k->reason, "the schedule");
+        *ret = true;
+        return 0;
+    }
+    *ret = wish_due(k, s, now);
+    return 0;
+}
+
+void snapshot_keeper_turn(struct snapshot_keeper *k, const struct keeper_source *s)
+{
+    struct error err = ERROR_INIT;
+    bool due = false;
+
+    if (k->child)
+        reap(k, s);
+    if (k->child || clock_wall_us() < k->retry_wall_us || clock_mono_us() - k->looked_mono_us < LOOK_EVERY_US)
+        return;
+    k->looked_mono_us = clock_mono_us();
+    int result = is_due(k, s, &due, &err);
+    if (result >= 0 && due)
+        result = start_child(k, s, &err);
+    if (result < 0) {
+        k->retry_wall_us = clock_wall_us() + RETRY_FIRST_US;
+        if (strcmp(k->last_error, err.message) != 0)
+            log_warn("%s: snapshots: %s", s->protect.source, err.message);
+        snprintf(k->last_error, sizeof k->last_error, "%s", err.message);
+    }
+}
+
+void snapshot_keeper_stop(struct snapshot_keeper *k)
+{
+    struct error ignored = ERROR_INIT;
+    int status;
+
+    if (!k->child)
+        return;
+    kill(k->child, SIGTERM);
+    if (spawn_wait(k->child, clock_mono_us() + 3 * CLOCK_US_PER_S, &status, &ignored) >= 0 || ignored.code == ERROR_TIMEOUT)
+        k->child = 0;
+}

@@ -1,0 +1,31 @@
+/*
+ * keep/snapshots.h - when a snapshot is taken by itself, and the child process that takes it.
+ *
+ * Reasons, most urgent first: the incarnation has none (at once), somebody asked (capture_want_snapshot: a schema change,
+ * an inexact table; coalesced by snapshot_quiet and snapshot_spacing), the schedule.
+ */
+#ifndef SALVOR_KEEP_SNAPSHOTS_H
+#define SALVOR_KEEP_SNAPSHOTS_H
+
+#include <sys/types.h>
+
+#include "keep/keeper.h"
+
+struct snapshot_keeper {
+    pid_t child;                 /* 0: none */
+    char reason[256];            /* of the child, or of the next one */
+    int64_t begun_wall_us;
+    int64_t next_due_wall_us;    /* by the schedule; 0: not computed yet */
+    int64_t retry_wall_us;       /* after a failure: not before */
+    int64_t last_wanted_wall_us; /* when one was last taken for a wish */
+    int64_t looked_mono_us;      /* the vault was asked */
+    uint32_t failures;
+    char last_error[ERROR_MESSAGE_BYTES];
+};
+
+/* One turn: reaps the child, starts one when it is due. Never blocks longer than a look into the vault. */
+void snapshot_keeper_turn(struct snapshot_keeper *k, const struct keeper_source *s);
+/* Ends the child (SIGTERM); used when the source is lost. */
+void snapshot_keeper_stop(struct snapshot_keeper *k);
+
+#endif
