@@ -42,6 +42,9 @@ struct argument {
 MUST_CHECK int arguments_parse(const struct invocation *in, const struct command *command, const struct argument *flags,
                                size_t flags_count, const char **name, struct error *err);
 
+/* The log level of the configuration, under the name of a role. */
+void role_log_init(const struct config *c, const char *role);
+
 /* Prints a JSON object and a newline on standard output. */
 void print_json(const json_t *j);
 /* Is standard output a person's terminal? Progress lines go to standard error in any case. */
