@@ -137,7 +137,10 @@ static void only_three_descriptors(void **state)
     int fd = open("/dev/null", O_RDONLY); /* inheritable, as a library might have made it */
 
     assert_true(fd > 2);
-    assert_string_equal(said(SHELL("ls /proc/$$/fd | tr '\\n' ' '")), "0 1 2 ");
+    assert_true(fd < 30);
+    /* Nothing but builtins: a pipeline's or a listing's own descriptors would be seen. */
+    assert_string_equal(said(SHELL("i=0; while [ $i -lt 30 ]; do [ -e /proc/$$/fd/$i ] && echo $i; i=$((i+1)); done; :")),
+                        "0\n1\n2");
     (void)close(fd);
 }
 
