@@ -1,0 +1,60 @@
+# A thin front on Meson. `make help` lists the targets.
+PREFIX ?= /usr/local
+DESTDIR ?=
+RELEASE := build/release
+ASAN := build/asan
+
+.PHONY: all release sanitized asan test soak demo bench install clean help packages-build
+
+all: release
+
+help:
+	@echo "make            build (build/release/src/cmd/salvor)"
+	@echo "make demo       install what is missing, build, and show the main job on a real database (YES=1: do not ask)"
+	@echo "make test       install what is missing, build, run all tests"
+	@echo "make soak       the long counts of the tests"
+	@echo "make bench      the measurements, against named peers"
+	@echo "make asan       everything under AddressSanitizer and UBSan"
+	@echo "make install    PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)"
+	@echo "make clean"
+
+packages-build:
+	@tools/install-packages build
+
+release: packages-build
+	@tools/build "$(RELEASE)" -Dtests=false --buildtype=release
+
+sanitized: packages-build
+	@tools/build "$(ASAN)" -Dtests=true --buildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false
+
+asan:
+	@tools/install-packages build test
+	@$(MAKE) --no-print-directory sanitized
+	@tools/run-tests "$(ASAN)" "$(ASAN)"
+
+test:
+	@tools/install-packages build test
+	@$(MAKE) --no-print-directory release sanitized
+	@tools/run-tests "$(ASAN)" "$(RELEASE)"
+
+soak:
+	@tools/install-packages build test
+	@$(MAKE) --no-print-directory release sanitized
+	@SALVOR_SOAK=1 tools/run-tests "$(ASAN)" "$(RELEASE)"
+
+demo:
+	@tools/install-packages build demo
+	@$(MAKE) --no-print-directory release
+	@/usr/bin/python3 tools/demo/demo.py "$(RELEASE)/src/cmd/salvor"
+
+bench:
+	@tools/install-packages build test bench
+	@$(MAKE) --no-print-directory release
+	@/usr/bin/python3 test/bench/bench.py "$(RELEASE)/src/cmd/salvor"
+
+install: release
+	install -d "$(DESTDIR)$(PREFIX)/bin"
+	install -m 755 "$(RELEASE)/src/cmd/salvor" "$(DESTDIR)$(PREFIX)/bin/salvor"
+
+clean:
+	rm -rf build
