@@ -25,8 +25,8 @@
 struct changes;
 
 struct changes_config {
-    const char *directory;     /* where runs are spilled; made by the caller, emptied by changes_free */
-    size_t memory_bytes_max;   /* for records not yet spilled; at least 8 MiB */
+    const char *directory;     /* where runs are spilled, as files without a name; made by the caller */
+    size_t memory_bytes_max;   /* for records not yet spilled; 8 MiB is a sensible least */
     size_t cursor_bytes_max;   /* for the read buffers of one cursor over all runs */
 };
 
@@ -55,20 +55,26 @@ struct change {
     enum change_kind kind;
     bool expects_present;      /* keyed: the key must be in the snapshot (else: must not be) */
     int64_t copies;            /* CHANGE_COPIES: the key is the row */
+    uint64_t copies_expected;  /* CHANGE_COPIES: so many must be in the snapshot */
     const struct value *values; /* CHANGE_SET: columns_count; VALUE_UNCHANGED = as before */
     bool has_unchanged;
     struct slice donor_key;    /* p == NULL: "as before" is this key's row in the snapshot */
     uint64_t donor_sequence;
 };
 
-/* Net changes with from <= key < to; `to`.p == NULL: no end. The change's slices live until the next call. */
+/*
+ * Net changes with from <= key < to; `to`.p == NULL: no end. The change's slices live until the next call.
+ * What came and went again is told, too, because of what it expects: a DELETE with expects_present false, no copies with
+ * some expected.
+ * Errors: MISMATCH the events of a key contradict each other; CORRUPT a run is not what was written.
+ */
 struct changes_cursor;
 MUST_CHECK int changes_open(struct changes *c, uint32_t table, struct slice from, struct slice to,
                             struct changes_cursor **ret, struct error *err);
 MUST_CHECK int changes_next(struct changes_cursor *cur, struct change *ret, struct error *err); /* 1: a change; 0: the end */
 void changes_cursor_free(struct changes_cursor *cur);
 
-/* Is there any change in the range? Exact; cheap. */
+/* Would a cursor over the range give anything? Cheap. */
 MUST_CHECK int changes_any(struct changes *c, uint32_t table, struct slice from, struct slice to, bool *ret,
                            struct error *err);
 
