@@ -2,11 +2,15 @@
 #include "unit.h"
 
 #include <signal.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/mem.h"
 #include "os/file.h"
+
+#define CONTEND_TURNS 10000
 
 static char *folder, *path;
 
@@ -104,6 +108,50 @@ static void a_removed_file_is_no_lock(void **state)
     file_release(&two);
 }
 
+/* Takes, looks whether it is alone, removes the file and releases, again and again. */
+static void contend(atomic_int *inside)
+{
+    struct error err = ERROR_INIT;
+
+    for (int i = 0; i < CONTEND_TURNS; i++) {
+        struct file lock = FILE_INIT;
+
+        if (lock_take(&lock, path, &err) < 0)
+            continue;
+        if (atomic_fetch_add(inside, 1) != 0)
+            _exit(2);
+        (void)getppid();
+        if (atomic_fetch_sub(inside, 1) != 1)
+            _exit(2);
+        if (file_remove(path, &err) < 0)
+            _exit(3);
+        file_release(&lock);
+    }
+    _exit(0);
+}
+
+static void removal_never_makes_two_holders(void **state)
+{
+    (void)state;
+    atomic_int *inside =
+        mmap(NULL, sizeof *inside, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    pid_t pids[4];
+
+    assert_true(inside != MAP_FAILED);
+    for (size_t i = 0; i < 4; i++) {
+        pids[i] = fork();
+        if (pids[i] == 0)
+            contend(inside);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        int status = -1;
+
+        assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+        assert_int_equal(status, 0);
+    }
+    assert_int_equal(munmap(inside, sizeof *inside), 0);
+}
+
 static void odd_content_is_survived(void **state)
 {
     (void)state;
@@ -141,6 +189,7 @@ int main(void)
         IN_FOLDER(between_processes),
         IN_FOLDER(within_a_process),
         IN_FOLDER(a_removed_file_is_no_lock),
+        IN_FOLDER(removal_never_makes_two_holders),
         IN_FOLDER(odd_content_is_survived),
         IN_FOLDER(no_folder_no_lock),
     };
