@@ -292,8 +292,10 @@ static int json_name(const json_t *o, const char *key, char **ret, struct error 
 {
     CLEANUP(buf_release) struct buf b = BUF_INIT(RELATION_NAME_BYTES_MAX);
 
-    TRY(json_get_bytes(o, key, "relation", &b, err));
-    if (b.overflow || (b.n > 0 && memchr(b.p, 0, b.n)))
+    int rc = json_get_bytes(o, key, "relation", &b, err);
+    if (rc < 0 && rc != -ERROR_LIMIT)
+        return rc;
+    if (rc < 0 || (b.n > 0 && memchr(b.p, 0, b.n)))
         return error_set(err, ERROR_CORRUPT, "relation: \"%s\" holds a zero byte or is longer than %d bytes", key,
                          RELATION_NAME_BYTES_MAX);
     *ret = mem_strdup(buf_cstr(&b));
