@@ -7,6 +7,7 @@
  * Promises of every driver:
  *  - put_if_absent returns 0 only when the object is durable and complete under its key; after a failure or a crash
  *    the key has either nothing or the complete object. If the key is taken it fails with EXISTS and changes nothing.
+ *  - EXISTS of put_if_absent means that the object that stands there is as durable as one that was put.
  *  - list gives keys in byte order and never shows a half-written object.
  *  - get of a missing key fails with NOT_FOUND.
  * Calls block, may be made from several threads at once on one driver, and have a deadline of the driver's own.
@@ -42,6 +43,12 @@ struct vault_driver_ops {
     int (*list)(struct vault_driver *d, const char *prefix,
                 int (*fn)(void *user, const char *key, uint64_t bytes, struct error *err), void *user,
                 struct error *err);
+    /*
+     * The same for the distinct names directly under prefix, in byte order: an object's as it is, a folder's with a '/' at its
+     * end (there may be nothing in it). Cost: of the names, not of all that lies below them.
+     */
+    int (*list_names)(struct vault_driver *d, const char *prefix,
+                      int (*fn)(void *user, const char *name, struct error *err), void *user, struct error *err);
     int (*remove)(struct vault_driver *d, const char *key, struct error *err); /* a missing key is success */
     int (*probe)(struct vault_driver *d, struct vault_capabilities *ret, struct error *err);
     void (*free)(struct vault_driver *d);
@@ -51,7 +58,17 @@ struct vault_driver {
     const struct vault_driver_ops *ops;
 };
 
-/* The posix driver: a directory. make: create the directory; else it must exist (NOT_FOUND). */
+/*
+ * What a driver's probe is made of: 16 threads put to one key at the same moment, several rounds.
+ *   prefix  of keys that list does not show, or that nobody else uses; they are removed again
+ */
+MUST_CHECK int driver_race(struct vault_driver *d, const char *prefix, struct vault_capabilities *ret,
+                           struct error *err);
+
+/*
+ * The posix driver: a directory. make: create the directory; else it must exist (NOT_FOUND). A read-only directory is good for
+ * reading. Left-over temporary files of more than a day are removed here. Crash: docs/formats/vault.md.
+ */
 MUST_CHECK int posix_driver_open(const char *path, bool make, struct vault_driver **ret, struct error *err);
 
 #endif

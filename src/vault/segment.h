@@ -44,11 +44,19 @@ struct segment_block {
     int64_t first_wall_us, last_wall_us; /* least and greatest commit time */
 };
 
+/* A transaction that has begun and is not yet committed or undone at the end of a segment. */
+struct segment_open_transaction {
+    uint32_t xid;
+    uint32_t session;
+    uint64_t sequence; /* of the segment in which it began */
+};
+
 struct segment_footer {
     struct segment_id id;
+    struct position after;        /* the last commit before this segment */
     struct digest previous;       /* of the predecessor object; zero for sequence 1 */
     uint64_t transactions_count;  /* committed */
-    uint64_t events_count;
+    uint64_t events_count;        /* all, also of transactions that are not committed here */
     uint64_t plain_bytes;
     uint32_t xid_max;             /* greatest xid by modular order of all commits; 0: none */
     uint64_t oldest_open_sequence; /* where a transaction still open at the end began; own sequence if none */
@@ -58,6 +66,8 @@ struct segment_footer {
     json_t *notes;                /* array of all notes, in order; owned */
     uint64_t filter_offset;       /* Bloom filter over XXH3-64 of (relation id u32 LE, key bytes) */
     uint32_t filter_bytes;
+    uint32_t open_count;
+    struct segment_open_transaction *open; /* owned */
 };
 void segment_footer_release(struct segment_footer *f);
 
@@ -65,17 +75,26 @@ void segment_footer_release(struct segment_footer *f);
  * Writes a segment into a local file, block by block.
  *   segment_writer_add   whole frames, as they stand in a spool block's body
  *   segment_writer_end   footer and trailer; the file is complete (not synced); digest is of its bytes
- * The writer decodes each frame for the index (CORRUPT: a frame that does not parse). Memory: about 4 MiB.
+ * The writer decodes each frame for the index. CORRUPT: a frame that does not parse, an event of a relation that was not
+ * defined before it, commit positions that do not grow. Memory: about 4 MiB, 16 bytes a distinct key up to 16 MiB, the
+ * relations, the text of the notes. After a failure it is good for segment_writer_free alone.
  */
 struct segment_writer;
 MUST_CHECK int segment_writer_new(const char *path, const struct spool_header *header, const char *source,
                                   const char *incarnation, const struct digest *previous, int zstd_level,
                                   struct segment_writer **ret, struct error *err);
+/*
+ * Before the first add: the transactions that were open at the end of the predecessor (its footer's, or what
+ * segment_writer_open gave). Without it one that goes on here is taken to have begun in segment 1.
+ */
+void segment_writer_carry(struct segment_writer *w, const struct segment_open_transaction *open, uint32_t count);
 MUST_CHECK int segment_writer_add(struct segment_writer *w, struct slice frames, struct error *err);
 /* Plain bytes of frames added so far. */
 uint64_t segment_writer_bytes(const struct segment_writer *w);
 MUST_CHECK int segment_writer_end(struct segment_writer *w, struct segment_id *ret_id, struct digest *ret_digest,
                                   struct error *err);
+/* After end: what the successor carries. Lives as long as the writer. */
+const struct segment_open_transaction *segment_writer_open(const struct segment_writer *w, uint32_t *ret_count);
 void segment_writer_free(struct segment_writer *w); /* removes the file when end was not reached */
 
 /* The object's key: sources/<source>/<incarnation>/rows/<seq>-<epoch>-<first>-<last>.seg; and back. */
@@ -84,8 +103,9 @@ void segment_key(char key[static VAULT_KEY_BYTES], const char *source, const cha
 MUST_CHECK int segment_parse_key(const char *key, struct segment_id *ret, struct error *err); /* CORRUPT */
 
 /*
- * All segments of an incarnation in sequence order, the newest epoch where a number stands twice. A hole in the numbers
- * is left in the result for the caller to judge. *ret: array, freed by the caller.
+ * All segments of an incarnation that count, in sequence order: without those of an older epoch at or past the first
+ * sequence of a newer one (docs/formats/vault.md, epochs). A hole in the numbers is left in the result for the caller to
+ * judge. *ret: array, freed by the caller. Errors: CORRUPT one number and epoch stands twice.
  */
 struct segment_ref {
     struct segment_id id;

@@ -1,0 +1,25 @@
+/* vault/epoch.h - claims of a source's writers, as readers need them. For src/vault/ alone. */
+#ifndef SALVOR_VAULT_EPOCH_H
+#define SALVOR_VAULT_EPOCH_H
+
+#include "vault/vault.h"
+
+/*
+ * The least first_sequence among claims of this incarnation with an epoch greater than `after`; UINT64_MAX: none. A
+ * claim that cannot be read counts as none: it can hide nothing that was not written by the source's own stream, and
+ * verify names it.
+ */
+MUST_CHECK int epoch_floor(struct vault *v, const char *source, const char *incarnation, uint32_t after,
+                           uint64_t *ret_sequence, struct error *err);
+
+struct epoch_claim {
+    uint32_t epoch;
+    char source[VAULT_SOURCE_BYTES];
+    char incarnation[VAULT_INCARNATION_BYTES];
+    uint64_t first_sequence;
+};
+/* key: sources/<source>/epochs/<n>.json */
+MUST_CHECK int epoch_load(struct vault *v, const char *key, struct epoch_claim *ret, bool *ret_misplaced,
+                          struct error *err);
+
+#endif

@@ -1,0 +1,309 @@
+/*
+ * vault/posix/posix_put.c - writing and removing objects.
+ *
+ * An object is written under a temporary name, synced, linked to its final name and then known by that alone. link()
+ * fails where a name exists, so a name never gets a second content, whoever else writes at the same moment. A name
+ * counts as durable when its folder was synced after the link and each folder above was synced after the one below it
+ * was made; who made a folder may have died before its sync, so the first put of this process into a folder syncs the
+ * way up again.
+ *
+ * A crash leaves: nothing under the key, or the whole object; and perhaps a file in tmp/.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "vault/posix/posix.h"
+
+#define TEMPORARY_AGE_MAX_S 86400
+#define COPY_BYTES          ((size_t)1 << 20)
+
+struct temporary {
+    struct posix_driver *p;
+    int fd;
+    char name[48];
+};
+
+static void temporary_end(struct temporary *t)
+{
+    if (t->fd < 0)
+        return;
+    (void)close(t->fd);
+    /* Where this fails the file is cleaned away a day later. */
+    (void)unlinkat(t->p->root_fd, t->name, 0);
+}
+
+static int temporary_begin(struct temporary *t, struct error *err)
+{
+    uint8_t random[12];
+    char hex[2 * sizeof random + 1];
+
+    random_bytes(random, sizeof random);
+    text_hex(slice_of(random, sizeof random), hex);
+    (void)snprintf(t->name, sizeof t->name, POSIX_TEMPORARY "/%s", hex);
+    for (int tries = 0; tries < 2; tries++) {
+        t->fd = openat(t->p->root_fd, t->name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        if (t->fd >= 0)
+            return 0;
+        if (errno != ENOENT || (mkdirat(t->p->root_fd, POSIX_TEMPORARY, 0700) < 0 && errno != EEXIST))
+            break;
+    }
+    return posix_error(t->p, err, errno, "create", t->name);
+}
+
+static uint64_t folder_hash(const char *key, size_t n)
+{
+    uint64_t h = hash64(slice_of(key, n));
+
+    return h != 0 ? h : 1;
+}
+
+static bool folder_known(struct posix_driver *p, uint64_t hash)
+{
+    bool found = false;
+
+    ASSERT(pthread_mutex_lock(&p->lock) == 0);
+    for (size_t i = hash % POSIX_DURABLE_SLOTS; p->durable[i] != 0 && !found; i = (i + 1) % POSIX_DURABLE_SLOTS)
+        found = p->durable[i] == hash;
+    ASSERT(pthread_mutex_unlock(&p->lock) == 0);
+    return found;
+}
+
+static void folders_forget(struct posix_driver *p)
+{
+    memset(p->durable, 0, sizeof p->durable);
+    p->durable_count = 0;
+}
+
+static void folder_remember(struct posix_driver *p, uint64_t hash)
+{
+    ASSERT(pthread_mutex_lock(&p->lock) == 0);
+    if (p->durable_count >= POSIX_DURABLE_SLOTS / 2)
+        folders_forget(p);
+    size_t i = hash % POSIX_DURABLE_SLOTS;
+    while (p->durable[i] != 0 && p->durable[i] != hash)
+        i = (i + 1) % POSIX_DURABLE_SLOTS;
+    p->durable_count += p->durable[i] == 0;
+    p->durable[i] = hash;
+    ASSERT(pthread_mutex_unlock(&p->lock) == 0);
+}
+
+/* n: length of the folder's path in key; 0: the root. */
+static int folder_sync(const struct posix_driver *p, const char *key, size_t n, struct error *err)
+{
+    char folder[POSIX_KEY_BYTES];
+
+    (void)snprintf(folder, sizeof folder, "%.*s", (int)n, key);
+    CLEANUP(posix_close_fd) int fd = openat(p->root_fd, n > 0 ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return posix_error(p, err, errno, "open", folder);
+    if (fsync(fd) < 0)
+        return posix_error(p, err, errno, "make durable", folder);
+    return 0;
+}
+
+static int folder_make(struct posix_driver *p, const char *key, size_t n, size_t parent_n, struct error *err)
+{
+    char folder[POSIX_KEY_BYTES];
+    uint64_t hash = folder_hash(key, n);
+
+    if (folder_known(p, hash))
+        return 0;
+    (void)snprintf(folder, sizeof folder, "%.*s", (int)n, key);
+    if (mkdirat(p->root_fd, folder, 0700) < 0 && errno != EEXIST)
+        return posix_error(p, err, errno, "make the folder", folder);
+    TRY(folder_sync(p, key, parent_n, err));
+    folder_remember(p, hash);
+    return 0;
+}
+
+/* Length of the key's folder. */
+static size_t folder_length(const char *key)
+{
+    const char *slash = strrchr(key, '/');
+
+    return slash ? (size_t)(slash - key) : 0;
+}
+
+static int folders_make(struct posix_driver *p, const char *key, struct error *err)
+{
+    size_t parent_n = 0;
+
+    for (const char *slash = strchr(key, '/'); slash; slash = strchr(slash + 1, '/')) {
+        TRY(folder_make(p, key, (size_t)(slash - key), parent_n, err));
+        parent_n = (size_t)(slash - key);
+    }
+    return 0;
+}
+
+static int link_error(const struct posix_driver *p, struct error *err, int errnum, const char *key)
+{
+    if (errnum == EXDEV || errnum == EPERM || errnum == EOPNOTSUPP || errnum == EMLINK)
+        return error_set(
+            err, ERROR_IO,
+            "cannot give %s/%s its name: a vault needs one file system that has hard links (this answer: error %d); "
+            "put the vault on one such as ext4, xfs or btrfs",
+            p->root, key, errnum);
+    return posix_error(p, err, errnum, "store", key);
+}
+
+/* Gives the synced temporary file its final name. */
+static int publish(struct temporary *t, const char *key, struct error *err)
+{
+    struct posix_driver *p = t->p;
+    int rc = -1;
+
+    for (int tries = 0; rc < 0 && tries < 2; tries++) {
+        TRY(folders_make(p, key, err));
+        rc = linkat(p->root_fd, t->name, p->root_fd, key, 0);
+        if (rc < 0 && errno != ENOENT)
+            break;
+        if (rc < 0) { /* somebody removed a folder that we knew */
+            ASSERT(pthread_mutex_lock(&p->lock) == 0);
+            folders_forget(p);
+            ASSERT(pthread_mutex_unlock(&p->lock) == 0);
+            errno = ENOENT;
+        }
+    }
+    int errnum = rc < 0 ? errno : 0;
+    if (errnum != 0 && errnum != EEXIST)
+        return link_error(p, err, errnum, key);
+    /* Also where it exists: who put it may not have come to its sync, and EXISTS means that it is durable. */
+    TRY(folder_sync(p, key, folder_length(key), err));
+    if (errnum == EEXIST)
+        return error_set(err, ERROR_EXISTS, "%s/%s exists already", p->root, key);
+    return 0;
+}
+
+static int write_all(const struct temporary *t, struct slice s, const char *key, struct error *err)
+{
+    while (s.n > 0) {
+        ssize_t n = write(t->fd, s.p, s.n);
+
+        if (n < 0 && errno != EINTR)
+            return posix_error(t->p, err, errno, "write", key);
+        if (n > 0)
+            s = slice_of(s.p + n, s.n - (size_t)n);
+    }
+    return 0;
+}
+
+static int sync_and_publish(struct temporary *t, const char *key, struct error *err)
+{
+    /* Never tried again: after a failure the written pages may be gone, and the next call would not say so. */
+    if (fdatasync(t->fd) < 0)
+        return posix_error(t->p, err, errno, "make durable", key);
+    return publish(t, key, err);
+}
+
+int posix_put_if_absent(struct vault_driver *d, const char *key, const struct slice *parts, size_t parts_count,
+                        struct error *err)
+{
+    CLEANUP(temporary_end) struct temporary t = {.p = posix_of(d), .fd = -1};
+
+    TRY(temporary_begin(&t, err));
+    for (size_t i = 0; i < parts_count; i++)
+        TRY(write_all(&t, parts[i], key, err));
+    return sync_and_publish(&t, key, err);
+}
+
+/* What copy_file_range did not do (between two file systems, for one) is read and written. *done bytes are there
+ * already. */
+static int copy_by_hand(const struct temporary *t, int from, const char *key, const char *path, uint64_t *done,
+                        struct error *err)
+{
+    CLEANUP(mem_free_ptr) uint8_t *room = mem_alloc(COPY_BYTES);
+
+    for (;;) {
+        ssize_t n = pread(from, room, COPY_BYTES, (off_t)*done);
+
+        if (n < 0 && errno != EINTR)
+            return error_errno(err, errno, "cannot read %s", path);
+        if (n == 0)
+            return 0;
+        if (n > 0)
+            TRY(write_all(t, slice_of(room, (size_t)n), key, err));
+        *done += n > 0 ? (uint64_t)n : 0;
+    }
+}
+
+static int copy_all(const struct temporary *t, int from, uint64_t bytes, const char *key, const char *path,
+                    struct error *err)
+{
+    uint64_t done = 0;
+
+    while (done < bytes) {
+        off_t at = (off_t)done;
+        ssize_t n = copy_file_range(from, &at, t->fd, NULL, (size_t)(bytes - done), 0);
+
+        if (n < 0 && (errno == ENOSPC || errno == EDQUOT || errno == EIO))
+            return posix_error(t->p, err, errno, "write", key);
+        if (n <= 0)
+            break;
+        done += (uint64_t)n;
+    }
+    TRY(copy_by_hand(t, from, key, path, &done, err)); /* also to see that the end is the end */
+    if (done != bytes)
+        return error_set(err, ERROR_IO, "%s changed while it was stored: it had %llu bytes, then %llu", path,
+                         (unsigned long long)bytes, (unsigned long long)done);
+    return 0;
+}
+
+int posix_put_file_if_absent(struct vault_driver *d, const char *key, const char *path, struct error *err)
+{
+    CLEANUP(temporary_end) struct temporary t = {.p = posix_of(d), .fd = -1};
+    CLEANUP(posix_close_fd) int from = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+
+    if (from < 0 || fstat(from, &st) < 0)
+        return error_errno(err, errno, "cannot open %s", path);
+    TRY(temporary_begin(&t, err));
+    TRY(copy_all(&t, from, (uint64_t)st.st_size, key, path, err));
+    return sync_and_publish(&t, key, err);
+}
+
+int posix_remove(struct vault_driver *d, const char *key, struct error *err)
+{
+    struct posix_driver *p = posix_of(d);
+
+    if (unlinkat(p->root_fd, key, 0) < 0) {
+        if (errno == ENOENT)
+            return 0;
+        return posix_error(p, err, errno, "remove", key);
+    }
+    return folder_sync(p, key, folder_length(key), err);
+}
+
+static bool is_stale(int folder_fd, const char *name)
+{
+    struct stat st;
+
+    if (fstatat(folder_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
+        return false;
+    return clock_wall_us() / CLOCK_US_PER_S - st.st_mtime > TEMPORARY_AGE_MAX_S;
+}
+
+void posix_clean_temporary(struct posix_driver *p)
+{
+    /* Best effort: a vault that may only be read is opened as well, and then there is nothing to clean. */
+    int fd = openat(p->root_fd, POSIX_TEMPORARY, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
+    const struct dirent *entry;
+
+    if (!dir) {
+        posix_close_fd(&fd);
+        return;
+    }
+    while ((entry = readdir(dir))) {
+        if (is_stale(dirfd(dir), entry->d_name))
+            (void)unlinkat(dirfd(dir), entry->d_name, 0);
+    }
+    (void)closedir(dir);
+}

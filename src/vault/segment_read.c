@@ -1,0 +1,303 @@
+/*
+ * vault/segment_read.c - reading a segment by ranges.
+ *
+ * Opening reads the end (one range that usually has the whole footer) and the header; a block is one range. Nothing is
+ * used before its checksum was looked at, and no size is believed before it was compared with what the object has.
+ */
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "base/zst.h"
+#include "vault/filter.h"
+#include "vault/segment_format.h"
+
+#define TAIL_BYTES         ((size_t)64 << 10)
+#define DIGEST_RANGE_BYTES ((size_t)4 << 20)
+
+struct segment {
+    struct vault_driver *d;
+    char key[VAULT_KEY_BYTES];
+    uint64_t bytes;
+    struct segment_trailer trailer;
+    struct segment_index x;
+    struct zst *zst;
+    struct buf stored; /* the last range that was read; reused */
+    struct buf filter;
+    bool filter_read;
+};
+
+void segment_free(struct segment *s)
+{
+    if (!s)
+        return;
+    segment_index_release(&s->x);
+    zst_free(s->zst);
+    buf_release(&s->stored);
+    buf_release(&s->filter);
+    free(s);
+}
+
+static void segment_done(struct segment **s)
+{
+    segment_free(*s);
+}
+
+const struct segment_footer *segment_footer(const struct segment *s)
+{
+    return &s->x.footer;
+}
+
+uint64_t segment_bytes(const struct segment *s)
+{
+    return s->bytes;
+}
+
+/* The range's bytes: out of `tail`, which begins at tail_offset, or read into *room. */
+static int take(struct segment *s, struct slice tail, uint64_t tail_offset, uint64_t offset, size_t n, struct buf *room,
+                struct slice *ret, struct error *err)
+{
+    if (offset >= tail_offset) {
+        *ret = slice_of(tail.p + (offset - tail_offset), n);
+        return 0;
+    }
+    TRY(s->d->ops->get_range(s->d, s->key, offset, n, room, err));
+    *ret = buf_slice(room);
+    return 0;
+}
+
+static int read_footer(struct segment *s, struct slice tail, uint64_t tail_offset, struct error *err)
+{
+    CLEANUP(buf_release) struct buf room = BUF_INIT(SEGMENT_FOOTER_STORED_MAX);
+    CLEANUP(buf_release) struct buf plain = BUF_INIT(SEGMENT_FOOTER_PLAIN_MAX);
+    struct slice stored;
+
+    TRY(take(s, tail, tail_offset, s->trailer.footer_offset, s->trailer.footer_stored_bytes, &room, &stored, err));
+    if (hash64(stored) != s->trailer.footer_checksum)
+        return error_set(err, ERROR_CORRUPT, "the checksum of its footer is wrong");
+    TRY(zst_decompress(s->zst, stored, s->trailer.footer_plain_bytes, &plain, err));
+    if (plain.n != s->trailer.footer_plain_bytes)
+        return error_set(err, ERROR_CORRUPT, "its footer is not of the size that it says");
+    TRY(segment_index_decode(buf_slice(&plain), "footer", &s->x, err));
+    return segment_index_check(&s->x, &s->trailer, err);
+}
+
+static int check_header(const struct segment *s, const struct segment_header *h, struct error *err)
+{
+    const struct segment_footer *f = &s->x.footer;
+
+    if (h->sequence != f->id.sequence || h->epoch != f->id.epoch || position_compare(h->after, f->after) != 0 ||
+        !digest_equal(&h->previous, &f->previous) ||
+        h->source_hash != segment_source_hash(s->x.source, s->x.incarnation))
+        return error_set(err, ERROR_CORRUPT, "header and footer do not agree");
+    return 0;
+}
+
+static int read_header(struct segment *s, struct slice tail, uint64_t tail_offset, struct error *err)
+{
+    CLEANUP(buf_release) struct buf room = BUF_INIT(SEGMENT_HEADER_BYTES);
+    struct segment_header h;
+    struct slice stored;
+
+    TRY(take(s, tail, tail_offset, 0, SEGMENT_HEADER_BYTES, &room, &stored, err));
+    TRY(segment_header_decode(stored, &h, err));
+    if (hash64(stored) != s->trailer.header_checksum)
+        return error_set(err, ERROR_CORRUPT, "header and trailer do not agree");
+    return check_header(s, &h, err);
+}
+
+/* The object against itself. */
+static int read_ends(struct segment *s, struct error *err)
+{
+    CLEANUP(buf_release) struct buf tail = BUF_INIT(TAIL_BYTES);
+
+    TRY(s->d->ops->size(s->d, s->key, &s->bytes, err));
+    if (s->bytes < SEGMENT_HEADER_BYTES + SEGMENT_TRAILER_BYTES)
+        return error_set(err, ERROR_CORRUPT, "it is cut to %llu bytes", (unsigned long long)s->bytes);
+    size_t n = s->bytes < TAIL_BYTES ? (size_t)s->bytes : TAIL_BYTES;
+    uint64_t tail_offset = s->bytes - n;
+    TRY(s->d->ops->get_range(s->d, s->key, tail_offset, n, &tail, err));
+    struct slice trailer = slice_of(tail.p + n - SEGMENT_TRAILER_BYTES, SEGMENT_TRAILER_BYTES);
+    TRY(segment_trailer_decode(trailer, s->bytes, &s->trailer, err));
+    TRY(read_footer(s, buf_slice(&tail), tail_offset, err));
+    return read_header(s, buf_slice(&tail), tail_offset, err);
+}
+
+/* The object against its key. */
+static int check_place(const struct segment *s, const char *source, const char *incarnation,
+                       const struct segment_id *id, struct error *err)
+{
+    const struct segment_footer *f = &s->x.footer;
+
+    if (strcmp(s->x.source, source) != 0 || strcmp(s->x.incarnation, incarnation) != 0 ||
+        f->id.sequence != id->sequence || f->id.epoch != id->epoch)
+        return error_set(err, ERROR_CORRUPT, "it is misplaced: it is segment %llu of epoch %u of %s/%s",
+                         (unsigned long long)f->id.sequence, f->id.epoch, s->x.source, s->x.incarnation);
+    if (position_compare(f->id.first, id->first) != 0 || position_compare(f->id.last, id->last) != 0)
+        return error_set(err, ERROR_CORRUPT, "it is misplaced: its positions are not those of its name");
+    return 0;
+}
+
+static int explain(int rc, const struct segment *s, struct error *err)
+{
+    /* What the driver says names the object already. */
+    if ((rc == -ERROR_CORRUPT || rc == -ERROR_LIMIT || rc == -ERROR_REFUSED) && err && !strstr(err->message, s->key))
+        return error_prefix(err, "segment %s", s->key);
+    return rc;
+}
+
+int segment_open_where(struct vault *v, const char *source, const char *incarnation, const struct segment_id *id,
+                       struct segment **ret, bool *ret_misplaced, struct error *err)
+{
+    CLEANUP(segment_done) struct segment *s = mem_zalloc(1, sizeof *s);
+
+    *ret_misplaced = false;
+    s->d = v->driver;
+    s->zst = zst_new(1);
+    s->stored = BUF_INIT(SEGMENT_BLOCK_STORED_MAX + SEGMENT_BLOCK_HEADER_BYTES);
+    s->filter = BUF_INIT(SEGMENT_FILTER_BYTES_MAX);
+    segment_key(s->key, source, incarnation, id);
+    int rc = read_ends(s, err);
+    if (rc >= 0) {
+        rc = check_place(s, source, incarnation, id, err);
+        *ret_misplaced = rc < 0;
+    }
+    TRY(explain(rc, s, err));
+    *ret = s;
+    s = NULL;
+    return 0;
+}
+
+int segment_open(struct vault *v, const char *source, const char *incarnation, const struct segment_id *id,
+                 struct segment **ret, struct error *err)
+{
+    bool misplaced;
+
+    return segment_open_where(v, source, incarnation, id, ret, &misplaced, err);
+}
+
+static int check_block(const struct segment_block *b, struct slice stored, struct slice *ret_frame, struct error *err)
+{
+    struct cursor c = cursor_of(stored);
+    uint32_t stored_bytes = cursor_get_u32(&c);
+    uint32_t plain_bytes = cursor_get_u32(&c);
+    uint64_t checksum = cursor_get_u64(&c);
+
+    if (stored_bytes != b->stored_bytes || plain_bytes != b->plain_bytes || checksum != b->checksum)
+        return error_set(err, ERROR_CORRUPT, "its header is not what the footer says");
+    *ret_frame = cursor_get(&c, stored_bytes);
+    if (hash64(*ret_frame) != checksum)
+        return error_set(err, ERROR_CORRUPT, "its checksum is wrong");
+    return 0;
+}
+
+/* The block's stored bytes, checked, are left in s->stored. */
+static int read_block(struct segment *s, uint32_t i, struct buf *out, struct error *err)
+{
+    const struct segment_block *b = &s->x.footer.blocks[i];
+    size_t before = out->n;
+    struct slice frame;
+
+    buf_clear(&s->stored);
+    TRY(s->d->ops->get_range(s->d, s->key, b->offset, SEGMENT_BLOCK_HEADER_BYTES + b->stored_bytes, &s->stored, err));
+    TRY(check_block(b, buf_slice(&s->stored), &frame, err));
+    TRY(zst_decompress(s->zst, frame, b->plain_bytes, out, err));
+    if (out->n - before == b->plain_bytes)
+        return 0;
+    out->n = before;
+    return error_set(err, ERROR_CORRUPT, "it is not of the size that it says");
+}
+
+int segment_read_block(struct segment *s, uint32_t i, struct buf *out, struct error *err)
+{
+    ASSERT(i < s->x.footer.blocks_count);
+    int rc = read_block(s, i, out, err);
+    if ((rc == -ERROR_CORRUPT || rc == -ERROR_LIMIT) && err)
+        return error_prefix(err, "segment %s, block %u", s->key, i);
+    return rc;
+}
+
+static int read_filter(struct segment *s, struct error *err)
+{
+    if (s->filter_read)
+        return 0;
+    buf_clear(&s->filter);
+    TRY(s->d->ops->get_range(s->d, s->key, s->trailer.filter_offset, s->trailer.filter_bytes, &s->filter, err));
+    if (hash64(buf_slice(&s->filter)) != s->trailer.filter_checksum)
+        return error_set(err, ERROR_CORRUPT, "segment %s: the checksum of its filter is wrong", s->key);
+    s->filter_read = true;
+    return 0;
+}
+
+static bool is_unkeyed(const struct segment_index *x, uint32_t relation_id)
+{
+    bool found = x->unkeyed_all;
+
+    for (uint32_t i = 0; i < x->unkeyed_count && !found; i++)
+        found = x->unkeyed[i] == relation_id;
+    return found;
+}
+
+int segment_may_have(struct segment *s, uint32_t relation_id, struct slice key, bool *ret, struct error *err)
+{
+    CLEANUP(buf_release) struct buf b = BUF_INIT(BUF_BYTES_MAX);
+
+    TRY(read_filter(s, err));
+    buf_put_u32(&b, relation_id);
+    buf_put_slice(&b, key);
+    *ret = is_unkeyed(&s->x, relation_id) || filter_has(buf_slice(&s->filter), hash64(buf_slice(&b)));
+    return 0;
+}
+
+static int add_range(struct segment *s, uint64_t offset, uint64_t end, struct digest_stream *d, struct error *err)
+{
+    while (offset < end) {
+        size_t n = end - offset < DIGEST_RANGE_BYTES ? (size_t)(end - offset) : DIGEST_RANGE_BYTES;
+
+        buf_clear(&s->stored);
+        TRY(s->d->ops->get_range(s->d, s->key, offset, n, &s->stored, err));
+        digest_stream_add(d, buf_slice(&s->stored));
+        offset += n;
+    }
+    return 0;
+}
+
+static void digest_done(struct digest_stream **d)
+{
+    digest_stream_free(*d);
+}
+
+int segment_read_all(struct segment *s, struct digest *ret, void (*tick)(void *user, uint64_t bytes), void *user,
+                     struct error *err)
+{
+    CLEANUP(digest_done) struct digest_stream *d = digest_stream_new();
+    CLEANUP(buf_release) struct buf plain = BUF_INIT(SEGMENT_BLOCK_PLAIN_MAX);
+
+    TRY(add_range(s, 0, SEGMENT_HEADER_BYTES, d, err));
+    for (uint32_t i = 0; i < s->x.footer.blocks_count; i++) {
+        buf_clear(&plain);
+        TRY(segment_read_block(s, i, &plain, err));
+        digest_stream_add(d, buf_slice(&s->stored));
+        if (tick)
+            tick(user, s->stored.n);
+    }
+    TRY(read_filter(s, err));
+    digest_stream_add(d, buf_slice(&s->filter));
+    TRY(add_range(s, s->trailer.footer_offset, s->bytes, d, err));
+    *ret = digest_stream_end(d);
+    return 0;
+}
+
+int segment_digest(struct vault *v, const char *source, const char *incarnation, const struct segment_id *id,
+                   struct digest *ret, struct error *err)
+{
+    CLEANUP(digest_done) struct digest_stream *d = digest_stream_new();
+    CLEANUP(segment_done) struct segment *s = mem_zalloc(1, sizeof *s);
+
+    s->d = v->driver;
+    s->stored = BUF_INIT(DIGEST_RANGE_BYTES);
+    segment_key(s->key, source, incarnation, id);
+    TRY(s->d->ops->size(s->d, s->key, &s->bytes, err));
+    TRY(add_range(s, 0, s->bytes, d, err));
+    *ret = digest_stream_end(d);
+    return 0;
+}

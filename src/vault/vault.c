@@ -1,0 +1,205 @@
+/*
+ * vault/vault.c - making and opening a vault, and what it holds.
+ *
+ * VAULT is written last: a vault without it was never finished, and making it again is good. Objects of sources without
+ * a VAULT are a vault that lost it; nothing is made over that.
+ */
+#include "vault/vault.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "vault/object.h"
+
+#define VAULT_OBJECT "VAULT"
+
+static int open_driver(const struct vault_config *config, bool make, struct vault_driver **ret, struct error *err)
+{
+    if (strcmp(config->driver, "posix") != 0)
+        return error_set(err, ERROR_USAGE, "vault %s: there is no driver \"%s\"; use posix", config->name,
+                         config->driver);
+    return posix_driver_open(config->path, make, ret, err);
+}
+
+static void driver_done(struct vault_driver **d)
+{
+    if (*d)
+        (*d)->ops->free(*d);
+}
+
+static int refuse_foreign(void *user, const char *name, struct error *err)
+{
+    const struct vault_config *config = user;
+
+    if (strcmp(name, "capabilities/") == 0)
+        return 0; /* of an attempt that was cut short */
+    return error_set(err, ERROR_REFUSED,
+                     "vault %s: %s holds \"%s\" but no VAULT object; if it was a vault, put its VAULT back, else name "
+                     "an empty directory",
+                     config->name, config->path, name);
+}
+
+static int check_absent(struct vault_driver *d, const struct vault_config *config, struct error *err)
+{
+    uint64_t bytes;
+    int rc = d->ops->size(d, VAULT_OBJECT, &bytes, err);
+
+    if (rc >= 0)
+        return error_set(err, ERROR_EXISTS, "vault %s: there is a vault at %s already", config->name, config->path);
+    if (rc != -ERROR_NOT_FOUND)
+        return rc;
+    return d->ops->list_names(d, "", refuse_foreign, (void *)(uintptr_t)config, err);
+}
+
+static int probe(struct vault_driver *d, const struct vault_config *config, struct error *err)
+{
+    struct vault_capabilities capabilities;
+    JSON_AUTO o = json_object();
+    uint32_t last;
+
+    TRY(d->ops->probe(d, &capabilities, err));
+    if (!capabilities.put_if_absent_atomic)
+        return error_set(err, ERROR_REFUSED,
+                         "vault %s: at %s two writers of one name can both believe that they were first; a vault needs "
+                         "a store where "
+                         "exactly one is",
+                         config->name, config->path);
+    json_set_str(o, "driver", d->ops->name);
+    json_set_bool(o, "put_if_absent_atomic", capabilities.put_if_absent_atomic);
+    object_set_host(o);
+    TRY(object_last_number(d, "capabilities/", ".json", &last, NULL, err));
+    return object_put_next(d, "capabilities/", ".json", last, o, NULL, NULL, err);
+}
+
+int vault_make(const struct vault_config *config, struct error *err)
+{
+    CLEANUP(driver_done) struct vault_driver *d = NULL;
+    JSON_AUTO o = json_object();
+    uint8_t random[16];
+    char id[2 * sizeof random + 1];
+
+    TRY(open_driver(config, true, &d, err));
+    TRY(check_absent(d, config, err));
+    TRY(probe(d, config, err));
+    random_bytes(random, sizeof random);
+    text_hex(slice_of(random, sizeof random), id);
+    object_set_format(o, VAULT_FORMAT);
+    json_set_str(o, "id", id);
+    json_set_i64(o, "made_wall_us", clock_wall_us());
+    return object_put_json(d, VAULT_OBJECT, o, err);
+}
+
+static int no_vault(const struct vault_config *config, struct error *err)
+{
+    return error_set(err, ERROR_NOT_FOUND,
+                     "vault %s: there is no vault at %s; make it with `salvor init`, or, if it should be there, see "
+                     "that its file system "
+                     "is mounted",
+                     config->name, config->path);
+}
+
+static int read_identity(struct vault *v, const struct vault_config *config, struct error *err)
+{
+    JSON_AUTO o = NULL;
+    const char *id;
+    uint8_t b[16];
+
+    int rc = object_get_json(v->driver, VAULT_OBJECT, &o, NULL, err);
+    if (rc == -ERROR_NOT_FOUND)
+        return no_vault(config, err);
+    if (rc < 0)
+        return error_prefix(err, "vault %s at %s", config->name, config->path);
+    TRY(object_check_format(o, VAULT_OBJECT, VAULT_FORMAT, err));
+    TRY(json_get_str(o, "id", VAULT_OBJECT, &id, err));
+    if (text_unhex(slice_str(id), b, sizeof b, NULL) < 0)
+        return error_set(err, ERROR_CORRUPT, "vault %s at %s: VAULT has no id of 32 hex digits", config->name,
+                         config->path);
+    memcpy(v->id, id, sizeof v->id);
+    return 0;
+}
+
+static void vault_done(struct vault **v)
+{
+    vault_free(*v);
+}
+
+int vault_open(const struct vault_config *config, struct vault **ret, struct error *err)
+{
+    CLEANUP(vault_done) struct vault *v = mem_zalloc(1, sizeof *v);
+
+    v->name = mem_strdup(config->name);
+    int rc = open_driver(config, false, &v->driver, err);
+    if (rc == -ERROR_NOT_FOUND)
+        return no_vault(config, err);
+    TRY(rc);
+    TRY(read_identity(v, config, err));
+    *ret = v;
+    v = NULL;
+    return 0;
+}
+
+void vault_free(struct vault *v)
+{
+    if (!v)
+        return;
+    driver_done(&v->driver);
+    mem_free_ptr(&v->name);
+    mem_free_ptr(&v);
+}
+
+struct sources {
+    char **names;
+    size_t count, cap;
+};
+
+static void sources_release(struct sources *s)
+{
+    for (size_t i = 0; i < s->count; i++)
+        free(s->names[i]);
+    free(s->names);
+}
+
+static int see_source(void *user, const char *name, struct error *err)
+{
+    struct sources *s = user;
+    size_t n = strlen(name);
+
+    (void)err;
+    if (n < 2 || name[n - 1] != '/')
+        return 0;
+    CLEANUP(mem_free_ptr) char *source = mem_strndup(name, n - 1);
+    if (!text_is_name(source))
+        return 0;
+    MEM_GROW(s->names, s->cap, s->count);
+    s->names[s->count++] = source;
+    source = NULL;
+    return 0;
+}
+
+int vault_sources(struct vault *v, char ***ret_names, size_t *ret_count, struct error *err)
+{
+    CLEANUP(sources_release) struct sources s = {0};
+
+    TRY(v->driver->ops->list_names(v->driver, "sources/", see_source, &s, err));
+    *ret_names = s.names;
+    *ret_count = s.count;
+    s = (struct sources){0};
+    return 0;
+}
+
+void vault_key(char key[static VAULT_KEY_BYTES], const char *source, const char *incarnation, const char *fmt, ...)
+{
+    va_list ap;
+
+    int n = snprintf(key, VAULT_KEY_BYTES, "sources/%s/%s/", source, incarnation);
+    ASSERT(n > 0 && n < VAULT_KEY_BYTES);
+    va_start(ap, fmt);
+    int more = vsnprintf(key + n, (size_t)(VAULT_KEY_BYTES - n), fmt, ap);
+    va_end(ap);
+    ASSERT(more >= 0 && n + more < VAULT_KEY_BYTES);
+}
