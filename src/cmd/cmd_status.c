@@ -1,0 +1,147 @@
+/*
+ * cmd/cmd_status.c - one screen a source: exposure, positions, snapshots, recoverable range, gaps.
+ *
+ * Works with no daemon running: what the processes wrote last is read, and where capture is not at work the spool and the vault
+ * are asked themselves, so that the figures are measured from what is durable (promise 2), never from a stale file.
+ */
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "capture/chain.h"
+#include "cmd/command.h"
+#include "cmd/status_read.h"
+#include "os/file.h"
+
+static void format_seconds(const json_t *v, char text[static CLOCK_TEXT_BYTES])
+{
+    if (!json_is_number(v))
+        snprintf(text, CLOCK_TEXT_BYTES, "unknown");
+    else
+        clock_format_duration((int64_t)(json_number_value(v) * 1e6), text);
+}
+
+static const char *text_of(const json_t *o, const char *key)
+{
+    const char *text = json_string_value(json_object_get(o, key));
+    return text ? text : "-";
+}
+
+static void print_exposure(const json_t *o, const char *key, const char *what)
+{
+    char exposure[CLOCK_TEXT_BYTES], objective[CLOCK_TEXT_BYTES];
+    double rpo = json_number_value(json_object_get(o, "rpo_objective_s"));
+    const json_t *v = json_object_get(o, key);
+
+    format_seconds(v, exposure);
+    format_seconds(json_object_get(o, "rpo_objective_s"), objective);
+    printf("  %-22s %s would be lost now (objective %s)%s\n", what, exposure, objective,
+           json_is_number(v) && json_number_value(v) <= rpo ? "" : "   BEYOND THE OBJECTIVE");
+}
+
+static void print_retained(const json_t *o)
+{
+    char bytes[TEXT_SIZE_BYTES], limit[TEXT_SIZE_BYTES], eta[CLOCK_TEXT_BYTES];
+    const json_t *b = json_object_get(o, "retained_bytes"), *l = json_object_get(o, "retained_limit"), *e = json_object_get(o, "retained_eta_s");
+
+    if (!json_is_integer(b))
+        return;
+    printf("  %-22s %s", "source's retained log", text_format_size((uint64_t)json_integer_value(b), bytes));
+    if (json_is_integer(l))
+        printf(" of %s", text_format_size((uint64_t)json_integer_value(l), limit));
+    else
+        printf(", without a limit");
+    format_seconds(e, eta);
+    printf(json_is_number(e) ? ", the limit in %s at this rate\n" : "\n", eta);
+}
+
+static void print_snapshots(const json_t *o)
+{
+    const json_t *list = json_object_get(o, "snapshots");
+    size_t count = json_array_size(list);
+    char bytes[TEXT_SIZE_BYTES];
+
+    if (count == 0)
+        printf("  %-22s none yet: nothing can be recovered\n", "snapshots");
+    for (size_t i = count > 5 ? count - 5 : 0; i < count; i++) {
+        const json_t *s = json_array_get(list, i);
+        printf("  %-22s %s  at %s  %lld rows, %s%s\n", i == (count > 5 ? count - 5 : 0) ? "snapshots" : "", text_of(s, "time"),
+               text_of(s, "position"), (long long)json_integer_value(json_object_get(s, "rows")),
+               text_format_size((uint64_t)json_integer_value(json_object_get(s, "bytes")), bytes),
+               json_is_true(json_object_get(s, "proved")) ? ", proved by a recovery" : "");
+    }
+}
+
+static void print_list(const json_t *o, const char *key, const char *what)
+{
+    size_t i;
+    json_t *item;
+
+    json_array_foreach(json_object_get(o, key), i, item) {
+        const char *table = json_string_value(json_object_get(item, "table"));
+        printf("  %-22s %s%s%s to %s: %s\n", what, table ? table : "", table ? " from " : "from ", text_of(item, "from"),
+               text_of(item, "to"), text_of(item, "reason"));
+    }
+}
+
+static void print_source(const json_t *o)
+{
+    const json_t *range = json_object_get(o, "recoverable");
+
+    printf("source %s: %s%s%s\n", text_of(o, "name"), text_of(o, "state"), json_object_get(o, "incarnation") ? ", incarnation " : "",
+           json_object_get(o, "incarnation") ? text_of(o, "incarnation") : "");
+    if (json_string_length(json_object_get(o, "error")) > 0)
+        printf("  %-22s %s\n", "ERROR", text_of(o, "error"));
+    if (json_string_length(json_object_get(o, "warning")) > 0)
+        printf("  %-22s %s\n", "WARNING", text_of(o, "warning"));
+    print_exposure(o, "exposure_s", "source lost");
+    print_exposure(o, "exposure_host_lost_s", "and this host lost");
+    printf("  %-22s %s, committed %s; in the vault %s\n", "durable", text_of(o, "durable_position"), text_of(o, "durable_commit_time"),
+           text_of(o, "vault_position"));
+    print_snapshots(o);
+    if (json_is_object(range))
+        printf("  %-22s %s to %s\n", "recoverable", text_of(range, "from"), text_of(range, "to"));
+    print_list(o, "gaps", "GAP");
+    print_list(o, "schema_changed", "schema changed");
+    print_list(o, "inexact", "INEXACT");
+    print_retained(o);
+    const json_t *guard = json_object_get(o, "guard");
+    if (json_is_object(guard))
+        printf("  %-22s %s%s%s\n", "guard", text_of(guard, "state"), json_is_true(json_object_get(guard, "armed")) ? ", armed to act" : "",
+               json_is_true(json_object_get(guard, "snapshot_running")) ? ", taking a snapshot" : "");
+    if (json_is_object(guard) && json_string_length(json_object_get(guard, "outcome")) > 0)
+        printf("  %-22s %s\n", "last action", text_of(guard, "outcome"));
+    if (json_is_object(guard) && json_string_length(json_object_get(guard, "snapshot_error")) > 0)
+        printf("  %-22s %s\n", "SNAPSHOT", text_of(guard, "snapshot_error"));
+}
+
+int command_status(const struct invocation *in, struct error *err)
+{
+    CLEANUP(config_release) struct config c = {0};
+    const struct config_section *wanted = NULL;
+    const char *name = NULL;
+    bool json = false;
+    const struct argument flags[] = {{"--json", NULL, &json}};
+    JSON_AUTO list = json_array();
+
+    TRY(arguments_parse(in, command_find("status"), flags, 1, &name, err));
+    TRY(config_load(in->config_path, &c, err));
+    if (name)
+        TRY(config_source(&c, name, &wanted, err));
+    for (size_t i = 0; i < c.sources_count; i++) {
+        json_t *o;
+        if (wanted && wanted != &c.sources[i])
+            continue;
+        TRY(status_read(&c, c.sources[i].name, &o, err));
+        json_array_append_new(list, o);
+        if (!json)
+            print_source(o);
+    }
+    if (json) {
+        JSON_AUTO object = json_object();
+        json_object_set(object, "sources", list);
+        print_json(object);
+    }
+    return 0;
+}

@@ -1,0 +1,274 @@
+/*
+ * cmd/status_read.c - see status_read.h. While capture runs, its status.json (at most a few seconds old) is the truth; while it does
+ * not, spool and vault are read themselves. A vault that cannot be reached makes its figures unknown, not the status fail.
+ */
+#include "cmd/status_read.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "capture/chain.h"
+#include "os/file.h"
+
+#define STATUS_BYTES_MAX ((size_t)16 << 20)
+#define STATUS_FRESH_US (10 * CLOCK_US_PER_S)
+
+/* NULL where there is none or it cannot be read. */
+static json_t *read_state_file(const char *state_directory, const char *name)
+{
+    CLEANUP(mem_free_ptr) char *path = mem_printf("%s/%s", state_directory, name);
+    CLEANUP(buf_release) struct buf text = BUF_INIT(STATUS_BYTES_MAX);
+    struct error ignored = ERROR_INIT;
+    json_t *j = NULL;
+
+    if (file_read_all(path, STATUS_BYTES_MAX, &text, &ignored) < 0 || json_parse(buf_slice(&text), path, &j, &ignored) < 0)
+        return NULL;
+    return j;
+}
+
+/* Is a capture process of this source at work on this host? It holds the lock. */
+static bool capture_runs(const char *state_directory)
+{
+    CLEANUP(mem_free_ptr) char *path = mem_printf("%s/lock", state_directory);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return false;
+    bool held = flock(fd, LOCK_EX | LOCK_NB) != 0;
+    close(fd);
+    return held;
+}
+
+static int64_t integer_of(const json_t *o, const char *key)
+{
+    return json_integer_value(json_object_get(o, key));
+}
+
+static void set_seconds(json_t *o, const char *key, int64_t us)
+{
+    json_object_set_new(o, key, json_real((double)us / 1e6));
+}
+
+static void set_wall(json_t *o, const char *key, int64_t wall_us)
+{
+    char text[CLOCK_TEXT_BYTES];
+    json_set_str(o, key, wall_us > 0 ? clock_format_wall(wall_us, text) : NULL);
+}
+
+/* Exposure: the age, by the source's clock, of the newest durable commit. Unknown (null) when there is none. */
+static void set_exposure(json_t *o, const char *key, int64_t commit_wall_us, int64_t offset_us)
+{
+    int64_t age_us = clock_wall_us() + offset_us - commit_wall_us;
+
+    if (commit_wall_us <= 0)
+        json_object_set_new(o, key, json_null());
+    else
+        set_seconds(o, key, age_us > 0 ? age_us : 0);
+}
+
+/* The vault that is furthest behind decides what is lost with this host. */
+static const json_t *worst_vault(const json_t *status)
+{
+    const json_t *worst = NULL;
+    size_t i;
+    json_t *v;
+
+    json_array_foreach(json_object_get(status, "vaults"), i, v)
+        if (!worst || integer_of(v, "commit_wall_us") < integer_of(worst, "commit_wall_us"))
+            worst = v;
+    return worst;
+}
+
+static void copy_members(json_t *to, const json_t *from)
+{
+    static const char *const names[] = {"incarnation", "error", "warning", "retained_bytes", "retained_limit", "retained_eta_s",
+                                        "gaps", "inexact", "schema_changed", "schema_seen", "vaults", "spool_bytes",
+                                        "written_position", "flushed_position", "clock_offset_us", "transactions", "rss_bytes"};
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (json_object_get(from, names[i]))
+            json_object_set(to, names[i], json_object_get(from, names[i]));
+}
+
+static void fill_from_status(json_t *o, const json_t *status)
+{
+    const json_t *vault = worst_vault(status);
+    int64_t offset_us = integer_of(status, "clock_offset_us");
+    int64_t durable_us = integer_of(status, "durable_commit_wall_us");
+
+    json_object_set(o, "state", json_object_get(status, "state"));
+    copy_members(o, status);
+    json_object_set(o, "durable_position", json_object_get(status, "durable_position"));
+    set_wall(o, "durable_commit_time", durable_us);
+    set_exposure(o, "exposure_s", durable_us, offset_us);
+    set_exposure(o, "exposure_host_lost_s", vault ? integer_of(vault, "commit_wall_us") : 0, offset_us);
+    json_object_set(o, "vault_position", vault ? json_object_get(vault, "position") : json_null());
+}
+
+/* Capture does not run: what is durable is read from spool and vault. */
+static int fill_from_chain(json_t *o, const struct source_context *s, const char *incarnation, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *spool = mem_printf("%s/%s/spool", s->state_directory, incarnation);
+    struct chain_config config = {.vault = s->vaults[0], .spool_directory = file_exists(spool) ? spool : NULL, .source = s->name,
+                                  .incarnation = incarnation};
+    struct chain_range range;
+    char text[POSITION_TEXT_BYTES];
+    struct chain *chain;
+
+    TRY(chain_open(&config, &chain, err));
+    int result = chain_range(chain, &range, err);
+    chain_free(chain);
+    TRY(result);
+    json_set_str(o, "incarnation", incarnation);
+    json_set_str(o, "durable_position", range.last_wall_us ? position_format(range.last, text) : NULL);
+    json_set_str(o, "vault_position", range.last_wall_us_in_vault ? position_format(range.last_in_vault, text) : NULL);
+    set_wall(o, "durable_commit_time", range.last_wall_us);
+    set_exposure(o, "exposure_s", range.last_wall_us, 0);
+    set_exposure(o, "exposure_host_lost_s", range.last_wall_us_in_vault, 0);
+    return 0;
+}
+
+static json_t *snapshot_json(const struct source_context *s, const char *incarnation, const char *id)
+{
+    json_t *j = json_object();
+    struct error ignored = ERROR_INIT;
+    char text[POSITION_TEXT_BYTES];
+    struct manifest m;
+    uint32_t proofs = 0;
+
+    json_set_str(j, "id", id);
+    json_set_str(j, "incarnation", incarnation);
+    manifest_init(&m);
+    if (manifest_get(s->vaults[0], s->name, incarnation, id, &m, &ignored) < 0) {
+        json_set_str(j, "error", ignored.message);
+    } else {
+        json_set_str(j, "position", position_format(m.position, text));
+        set_wall(j, "time", m.position_wall_us);
+        json_set_u64(j, "rows", m.rows);
+        json_set_u64(j, "bytes", m.plain_bytes);
+        json_set_u64(j, "stored_bytes", m.stored_bytes);
+        json_object_set(j, "unprotected", m.unprotected);
+    }
+    manifest_release(&m);
+    if (proof_count(s->vaults[0], s->name, incarnation, id, &proofs, &ignored) < 0)
+        json_object_set_new(j, "proved", json_null());
+    else
+        json_set_bool(j, "proved", proofs > 0);
+    return j;
+}
+
+static int fill_snapshots(json_t *o, const struct source_context *s, const char *incarnation, struct error *err)
+{
+    json_t *list = json_array();
+    char **ids;
+    size_t count;
+
+    json_object_set_new(o, "snapshots", list);
+    TRY(snapshot_list(s->vaults[0], s->name, incarnation, &ids, &count, err));
+    for (size_t i = 0; i < count; i++) {
+        json_array_append_new(list, snapshot_json(s, incarnation, ids[i]));
+        free(ids[i]);
+    }
+    free(ids);
+    return 0;
+}
+
+/* From the oldest readable snapshot to the last durable commit. Notes inside (schema changes, gaps) are listed beside it. */
+static void fill_recoverable(json_t *o)
+{
+    const json_t *durable = json_object_get(o, "durable_position");
+    json_t *range = json_null(), *snapshot;
+    size_t i;
+
+    json_array_foreach(json_object_get(o, "snapshots"), i, snapshot) {
+        const json_t *position = json_object_get(snapshot, "position");
+        if (!json_is_string(position) || !json_is_string(durable))
+            continue;
+        range = json_object();
+        json_set_str(range, "from", json_string_value(position));
+        json_set_str(range, "to", json_string_value(durable));
+        break;
+    }
+    json_object_set_new(o, "recoverable", range);
+}
+
+/* Unknown until found out. */
+static void fill_unknown(json_t *o, const struct source_context *s)
+{
+    static const char *const nulls[] = {"exposure_s", "exposure_host_lost_s", "durable_position", "durable_commit_time", "vault_position",
+                                        "retained_bytes", "retained_limit"};
+    static const char *const arrays[] = {"snapshots", "gaps", "inexact", "schema_changed"};
+
+    json_set_str(o, "name", s->name);
+    json_set_str(o, "state", "not running");
+    json_set_str(o, "error", "");
+    json_set_str(o, "warning", "");
+    set_seconds(o, "rpo_objective_s", config_duration(s->section, OPTION_RPO));
+    set_seconds(o, "rto_objective_s", config_duration(s->section, OPTION_RTO));
+    for (size_t i = 0; i < sizeof nulls / sizeof *nulls; i++)
+        json_object_set_new(o, nulls[i], json_null());
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++)
+        json_object_set_new(o, arrays[i], json_array());
+}
+
+/* The incarnation on this host, else the vault's newest. False: nothing has been captured yet. */
+static bool find_incarnation(const struct source_context *s, char ret[static VAULT_INCARNATION_BYTES])
+{
+    struct error ignored = ERROR_INIT;
+    struct incarnation *list;
+    size_t count;
+
+    if (capture_current(s->state_directory, ret, &ignored) >= 0)
+        return true;
+    if (incarnation_list(s->vaults[0], s->name, &list, &count, &ignored) < 0)
+        return false;
+    if (count > 0)
+        memcpy(ret, list[count - 1].id, VAULT_INCARNATION_BYTES);
+    free(list);
+    return count > 0;
+}
+
+static void keep_error(json_t *o, int result, struct error *err)
+{
+    if (result < 0)
+        json_set_str(o, "error", err->message);
+    *err = ERROR_INIT;
+}
+
+static void fill(json_t *o, const struct source_context *s)
+{
+    JSON_AUTO status = read_state_file(s->state_directory, "status.json");
+    JSON_AUTO guard = read_state_file(s->state_directory, "keeper.json");
+    char incarnation[VAULT_INCARNATION_BYTES];
+    struct error err = ERROR_INIT;
+    bool fresh = status && capture_runs(s->state_directory) && clock_wall_us() - integer_of(status, "wall_us") < STATUS_FRESH_US;
+
+    fill_unknown(o, s);
+    bool known = find_incarnation(s, incarnation);
+    if (fresh)
+        fill_from_status(o, status);
+    else if (known)
+        keep_error(o, fill_from_chain(o, s, incarnation, &err), &err);
+    if (!fresh && status)
+        copy_members(o, status); /* gaps and inexact tables stay what they were */
+    if (known)
+        keep_error(o, fill_snapshots(o, s, incarnation, &err), &err);
+    fill_recoverable(o);
+    if (guard)
+        json_object_set(o, "guard", guard);
+    if (s->moved)
+        json_set_bool(o, "moved", true);
+}
+
+int status_read(const struct config *c, const char *source, json_t **ret, struct error *err)
+{
+    CLEANUP(source_context_release) struct source_context s = {0};
+
+    TRY(source_context_open(c, source, SOURCE_NEEDS_VAULTS, &s, err));
+    *ret = json_object();
+    fill(*ret, &s);
+    return 0;
+}
