@@ -25,7 +25,7 @@ struct pg_slot {
     char database[64];
     uint64_t confirmed_flush_lsn, restart_lsn;
     uint64_t retained_bytes; /* of the server's log since restart_lsn */
-    int64_t safe_bytes;      /* safe_wal_size; -1: unlimited */
+    int64_t safe_bytes;      /* safe_wal_size; 0: nothing left; -1: unlimited */
     uint64_t limit_bytes;    /* max_slot_wal_keep_size; UINT64_MAX: unlimited */
 };
 MUST_CHECK int pg_slot_get(struct pg_conn *sql, const char *slot, struct pg_slot *ret, struct error *err);
@@ -35,7 +35,9 @@ MUST_CHECK int pg_slot_get(struct pg_conn *sql, const char *slot, struct pg_slot
  * system, temporary or unlogged ones, none of schema `helper_schema` (Salvor's own).
  */
 struct pg_table {
-    struct relation relation; /* version 0; identity: what UPDATE and DELETE events will carry */
+    /* Version 0; the shape of the stream's relation message. With a generated column in the key that has IDENTITY_KEY and
+     * yet `keyed` is false: what is marked does not identify a row, and must be taken as IDENTITY_NONE. */
+    struct relation relation;
     uint32_t file_node;       /* pg_class.relfilenode in the snapshot */
     uint64_t bytes;           /* of the heap with TOAST */
     char replica_identity;    /* d i f n */
@@ -54,7 +56,11 @@ struct pg_sequence {
     bool is_called;
 };
 void pg_sequences_free(struct pg_sequence *s, size_t count);
-/* Direct reads (a sequence is not transactional): at most one query for all. Unlogged and unreadable ones are left out. */
+/*
+ * Direct reads (a sequence is not transactional): one query for each 500. Unlogged and unreadable ones are left out. A
+ * sequence that is dropped meanwhile makes a query fail and is then left out: not to be called inside a transaction
+ * that must go on.
+ */
 MUST_CHECK int pg_sequences(struct pg_conn *sql, const char *helper_schema, struct pg_sequence **ret,
                             size_t *ret_count, struct error *err);
 
@@ -67,8 +73,17 @@ MUST_CHECK int pg_schema_fingerprint(struct pg_conn *sql, const char *helper_sch
 /* What a snapshot cannot hold, one sentence each: large objects, unlogged tables, foreign tables, ... */
 MUST_CHECK int pg_unprotected(struct pg_conn *sql, json_t **ret_sentences, struct error *err);
 
-/* Database properties for the target: encoding, locale, provider, collation version, owner, settings per database and
- * role, connection limit, comment, grants; extensions with versions; collations in use. */
+/*
+ * Database properties for the target, one object; null where there is nothing:
+ *   database, owner, comment, tablespace, connection_limit, is_template
+ *   encoding, collate, ctype, provider ("libc", "icu", "builtin"), locale (of icu and builtin), icu_rules,
+ *   collation_version (as recorded), collation_actual_version (of the server's libraries)
+ *   server_version (150018), checksums (bool), block_size, wal_segment_bytes
+ *   settings    [{role (null: all), setting ("work_mem=64MB")}], of this database only
+ *   grants      null: the default; else [{grantee, public (bool; grantee is then "PUBLIC"), privilege, grantable}]
+ *   extensions  [{name, version, schema}]
+ *   collations  [{schema, name, provider, collate, version, actual_version}], made by users or in use by columns and domains
+ */
 MUST_CHECK int pg_database_properties(struct pg_conn *sql, json_t **ret, struct error *err);
 
 #endif

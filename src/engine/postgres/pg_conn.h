@@ -60,6 +60,7 @@ MUST_CHECK int pg_query(struct pg_conn *c, const char *sql, const char *const *p
 MUST_CHECK int pg_query_value(struct pg_conn *c, const char *sql, int timeout_ms, char **ret, struct error *err);
 /* An error from the session's or a result's state. For code that drives libpq itself. */
 int pg_error(struct pg_conn *c, const PGresult *r, struct error *err, const char *doing);
+#define pg_error(...) error_negative(pg_error(__VA_ARGS__))
 
 /* Quoted for SQL; appended. */
 void pg_quote_ident(struct buf *out, const char *name);

@@ -9,13 +9,17 @@
 
 /*
  * COPY (the relation's columns) FROM ONLY the table TO STDOUT; each row, without its newline, to fn.
- *   ctid_from, ctid_to  block range [from, to) or UINT32_MAX for whole table (to == UINT32_MAX: to the end)
- *   fn                  < 0 stops and is returned
+ *   block_from, block_to  range [from, to) of blocks, to == UINT32_MAX: to the end; from == UINT32_MAX: the whole table
+ *   fn                    < 0 stops and is returned (its error needs a code); the row lives until fn returns
+ * Errors: SERVER, CONNECT, TIMEOUT (no byte for minutes), PROTOCOL the server counted other rows than came.
  */
 MUST_CHECK int pg_copy_out(struct pg_conn *c, const struct relation *r, uint32_t block_from, uint32_t block_to,
                            int (*fn)(void *user, struct slice row, struct error *err), void *user, struct error *err);
 
-/* COPY the relation's columns FROM STDIN. begin, put any bytes of whole rows with newlines, end (checked) or abort. */
+/*
+ * COPY the relation's columns FROM STDIN. begin; put any bytes, in pieces of any size, of rows with their newlines in the
+ * session's client_encoding; end (checked) or abort. A put that failed is followed by abort.
+ */
 MUST_CHECK int pg_copy_in_begin(struct pg_conn *c, const struct relation *r, bool freeze, struct error *err);
 MUST_CHECK int pg_copy_in_put(struct pg_conn *c, struct slice rows, struct error *err);
 MUST_CHECK int pg_copy_in_end(struct pg_conn *c, uint64_t *ret_rows, struct error *err);

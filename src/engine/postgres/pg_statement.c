@@ -103,7 +103,7 @@ static int session_error(struct pg_conn *c, struct error *err, const char *doing
                      *text ? text : "the connection is broken");
 }
 
-int pg_error(struct pg_conn *c, const PGresult *r, struct error *err, const char *doing)
+int (pg_error)(struct pg_conn *c, const PGresult *r, struct error *err, const char *doing)
 {
     /* A result that libpq made up itself has a message but no state. */
     if (r && *field(r, PG_DIAG_SQLSTATE))

@@ -12,6 +12,7 @@
 struct pg_stream {
     struct pg_conn conn;
     char *pending; /* the CopyData being looked at; freed at the next call */
+    bool unsent;   /* feedback is still in libpq's buffer */
 };
 
 /* The session, before streaming: pg_identify may be asked on stream->conn. Errors: those of pg_connect. */
@@ -48,11 +49,18 @@ MUST_CHECK int pg_stream_next(struct pg_stream *s, struct pg_stream_message *ret
 /* Reads from the socket what is there (PQconsumeInput), after poll said so. */
 MUST_CHECK int pg_stream_read(struct pg_stream *s, struct error *err);
 
-/* Feedback: written = fsynced in the spool, flushed = in the vault. Never blocks: what does not fit stays in libpq. */
+/*
+ * Feedback: written = fsynced in the spool, flushed = in the vault. Never blocks: what does not fit stays in libpq. Returns 1
+ * and sends nothing while an earlier one is still there (memory stays bounded): a later one says more anyway.
+ */
 MUST_CHECK int pg_stream_feedback(struct pg_stream *s, uint64_t written_lsn, uint64_t flushed_lsn, struct error *err);
 MUST_CHECK int pg_stream_flush(struct pg_stream *s, struct error *err);
 
-/* A snapshot from a temporary slot: consistent point and exported snapshot, alive while `conn` stays open and idle. */
+/*
+ * A snapshot from a temporary slot: consistent point and exported snapshot, alive while `replication` stays open and idle.
+ * Errors: TIMEOUT older transactions did not end; SERVER for one XX000 "initial slot snapshot too large" under load; the
+ * session stays usable, or is closed where the server did not answer.
+ */
 MUST_CHECK int pg_temporary_slot_snapshot(struct pg_conn *replication, const char *slot, int timeout_ms,
                                           uint64_t *ret_consistent_point, char ret_snapshot[static 64],
                                           struct error *err);

@@ -159,32 +159,70 @@ static void cancel_statement(struct pg_conn *c)
     cancel_wait(job, thread);
 }
 
+/* Throws away what a COPY still sends. */
+static bool discard_copy(struct pg_conn *c, int64_t deadline_mono_us)
+{
+    for (;;) {
+        char *data = NULL;
+        int n = PQgetCopyData(c->pq, &data, 1);
+
+        PQfreemem(data);
+        if (n < 0)
+            return n == -1;
+        if (n == 0 && (pg_wait_socket(c, false, deadline_mono_us, NULL) <= 0 || !PQconsumeInput(c->pq)))
+            return false;
+        if (n > 0 && clock_mono_us() > deadline_mono_us)
+            return false;
+    }
+}
+
+/* A result that a COPY would repeat for ever is answered first. */
+static bool leave_copy(struct pg_conn *c, ExecStatusType status, int64_t deadline_mono_us)
+{
+    switch (status) {
+    case PGRES_COPY_OUT:
+        return discard_copy(c, deadline_mono_us);
+    case PGRES_COPY_IN:
+        return PQputCopyEnd(c->pq, "given up") == 1;
+    case PGRES_COPY_BOTH:
+        return false;
+    default:
+        return true;
+    }
+}
+
 /* True: the session is idle again. */
 static bool drain(struct pg_conn *c)
 {
     int64_t deadline = pg_deadline_mono_us(DRAIN_TIMEOUT_MS);
 
     for (;;) {
-        PGresult *r = NULL;
+        CLEANUP(pg_result_free) PGresult *r = NULL;
 
         if (pg_next_result(c, deadline, &r, NULL) < 0)
             return false;
         if (!r)
             return PQstatus(c->pq) == CONNECTION_OK;
-        ExecStatusType status = PQresultStatus(r);
-        PQclear(r);
-        if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH)
-            return false; /* the same result would come for ever */
+        if (!leave_copy(c, PQresultStatus(r), deadline))
+            return false;
     }
 }
 
-int pg_give_up(struct pg_conn *c, int timeout_ms, struct error *err)
+void pg_settle(struct pg_conn *c, bool cancel)
 {
-    cancel_statement(c);
+    if (!c->pq)
+        return;
+    if (cancel)
+        cancel_statement(c);
     if (!drain(c)) {
         PQfinish(c->pq);
         c->pq = NULL;
     }
+}
+
+int (pg_give_up)(struct pg_conn *c, int timeout_ms, struct error *err)
+{
+    pg_settle(c, true);
     return error_set(err, ERROR_TIMEOUT, "the server did not finish a statement within %d ms; it was cancelled",
                      timeout_ms);
 }

@@ -31,10 +31,13 @@ MUST_CHECK int pg_send(struct pg_conn *c, const char *sql, struct error *err);
 MUST_CHECK int pg_next_result(struct pg_conn *c, int64_t deadline_mono_us, PGresult **ret, struct error *err);
 
 /*
- * Ends a statement whose deadline passed: asks the server to cancel it and takes what still comes; a session that
- * does not become idle soon is closed (c->pq NULL). Sets and returns TIMEOUT.
+ * Makes the session idle: takes and throws away what the server still sends, after asking it to cancel where `cancel`. A
+ * session that does not become idle within seconds is closed (c->pq NULL).
  */
+void pg_settle(struct pg_conn *c, bool cancel);
+/* Ends a statement whose deadline passed: cancelled and settled. Sets and returns TIMEOUT. */
 int pg_give_up(struct pg_conn *c, int timeout_ms, struct error *err);
+#define pg_give_up(...) error_negative(pg_give_up(__VA_ARGS__))
 
 /*
  * libpq's message (of any verbosity) on one line, without states and places in the server's source. The last state goes to
