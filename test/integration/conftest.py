@@ -1,0 +1,59 @@
+"""Fixtures: throw-away PostgreSQL servers and Salvor folders, destroyed at the end of each test."""
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from pgserver import PgServer  # noqa: E402
+from salvorbox import Salvor  # noqa: E402
+
+
+@pytest.fixture
+def servers():
+    """servers(conf=..., **PgServer options) starts one more server."""
+    made = []
+
+    def make(conf=None, **options):
+        server = PgServer(**options)
+        made.append(server)
+        return server.start(conf)
+
+    yield make
+    for server in made:
+        server.destroy()
+
+
+@pytest.fixture
+def boxes():
+    """boxes(sources, ...) makes one more Salvor folder."""
+    made = []
+
+    def make(*args, **options):
+        box = Salvor(*args, **options)
+        made.append(box)
+        return box
+
+    yield make
+    for box in made:
+        box.destroy()
+
+
+def protect(server, boxes, dbname="shop", admin=True, role="salvor", superuser_tables=None, **options):
+    """The usual start: a non-superuser role, a box, init, setup, run, the first snapshot. Fast settings for tests."""
+    server.sql(f"DO $$ BEGIN CREATE ROLE {role} LOGIN REPLICATION BYPASSRLS; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+    server.sql(f"GRANT pg_read_all_data TO {role}")
+    settings = {"conninfo": server.conninfo(dbname, role, tcp=True), "rpo": "8s", "heartbeat": "500ms", "poll": "1s",
+                "snapshot_schedule": "none", "snapshot_quiet": "1s", "snapshot_spacing": "0s", **options}
+    box = boxes({dbname: settings})
+    box.ok("init")
+    box.ok("setup", dbname, *(["--admin", server.conninfo(dbname, "postgres", tcp=True)] if admin else []))
+    box.start()
+    box.wait_streaming(dbname)
+    box.wait_snapshots(dbname, 1)
+    return box
+
+
+@pytest.fixture
+def protected(boxes):
+    return lambda server, **options: protect(server, boxes, **options)
