@@ -1,0 +1,105 @@
+"""The command line without a server: usage, configuration errors, exit statuses, help from the tables."""
+import re
+import subprocess
+
+import pytest
+from salvorbox import SALVOR, Salvor
+
+
+@pytest.fixture
+def box(boxes):
+    return boxes({"shop": {}})
+
+
+def test_usage_and_unknown_commands():
+    for argv, status in (([], 2), (["nonsense"], 2), (["--nonsense"], 2), (["--help"], 0), (["version"], 0), (["--version"], 0)):
+        done = subprocess.run([SALVOR, *argv], capture_output=True, text=True)
+        assert done.returncode == status, (argv, done)
+
+
+def test_help_names_every_command_and_option():
+    listing = subprocess.run([SALVOR, "help"], capture_output=True, text=True).stdout
+    for name in ("init", "check", "setup", "teardown", "run", "snapshot", "status", "recover", "verify", "log", "config", "help", "version"):
+        assert re.search(rf"^  {name} ", listing, re.M), name
+        page = subprocess.run([SALVOR, "help", name], capture_output=True, text=True)
+        assert page.returncode == 0 and page.stdout.startswith(f"salvor {name}")
+    options = subprocess.run([SALVOR, "help", "config"], capture_output=True, text=True).stdout
+    for option in ("state", "conninfo", "rpo", "rto", "snapshot_schedule", "automation", "target", "cutover"):
+        assert re.search(rf"^  {option} = ", options, re.M), option
+
+
+def test_config_shows_values_and_their_origin(box):
+    out = box.ok("config", "--origin").out
+    assert re.search(rf"vault = main   # {re.escape(str(box.config))}:\d+", out)
+    assert "rpo = 15min   # default" in out
+
+
+@pytest.mark.parametrize("text,says", [
+    ("nonsense\n", ":1: expected"),
+    ("[source x]\nvault = main\nfoo = 1\n", ":3: [source] has no option 'foo'"),
+    ("[source x]\nvault = main\nconninfo = host=h password=hunter2\n", ":3: 'conninfo'"),
+    ("[source x]\nvault = gone\n", ":2: [source x]: there is no [vault gone]"),
+    ("[vault main]\npath = /v\n[source x]\nvault = main\nrpo = soon\n", ":5: 'rpo = soon'"),
+])
+def test_a_broken_configuration_is_named_with_its_line(box, text, says):
+    box.config.write_text(text)
+    r = box.fails(2, "status", says=says)
+    assert "hunter2" not in r.err and str(box.config) in r.err
+
+
+def test_a_missing_configuration(box):
+    box.config.unlink()
+    box.fails(2, "status", says="--config FILE")
+
+
+def test_init_makes_and_keeps_a_vault(box):
+    assert "made in" in box.ok("init").out
+    assert "is there already" in box.ok("init").out
+
+
+def test_a_vault_that_was_never_made(box):
+    box.fails(1, "status", says="salvor init")
+
+
+def test_a_source_without_conninfo(box):
+    box.ok("init")
+    box.ok("status")
+    box.ok("verify")
+    for command in (["check"], ["setup", "shop"], ["snapshot", "shop"]):
+        box.fails(2, *command, says="has no conninfo")
+    box.fails(2, "run", says="nothing to run")
+
+
+@pytest.mark.parametrize("args,says", [
+    (["recover", "shop"], "--into CONNINFO"),
+    (["recover", "shop", "--into", "host=a", "--local", "/x"], "exclude each other"),
+    (["recover", "shop", "--local", "relative"], "absolute path"),
+    (["recover", "shop", "--into", "host=a password=hunter2"], "PGPASSFILE"),
+    (["recover", "shop", "--to", "yesterday", "--local", "/x"], "neither"),
+    (["recover", "shop", "--to", "2026-01-31T12:00:00", "--local", "/x"], "offset"),
+    (["recover", "shop", "--to", "2026-01-31 12:00:00Z", "--local", "/x"], "neither"),
+    (["recover", "nobody", "--local", "/x"], "there is no [source nobody]"),
+    (["recover", "shop", "--port", "99999", "--local", "/x"], "99999"),
+    (["status", "shop", "extra"], "usage: salvor status"),
+    (["setup"], "name the source"),
+])
+def test_wrong_usage(box, args, says):
+    box.ok("init")
+    assert "hunter2" not in box.fails(2, *args, says=says).err
+
+
+def test_nothing_to_recover_yet(box, tmp_path):
+    box.ok("init")
+    r = box.run_command("recover", "shop", "--local", str(tmp_path / "t"))
+    assert r.status in (1, 3) and "shop" in r.err
+    assert not (tmp_path / "t").exists()
+
+
+def test_only_one_salvor_run_a_state_directory(servers, boxes):
+    server = servers()
+    box = boxes({"shop": {"conninfo": server.conninfo("postgres", tcp=True)}})
+    box.ok("init")
+    box.start()
+    box.wait("the lock", lambda: (box.state / "run.lock").exists())
+    second = Salvor.run_command(box, "run")
+    assert second.status == 1 and "at work here already" in second.err
