@@ -36,6 +36,7 @@ struct snapshot_table {
     uint32_t chunks_count;
     struct chunk_ref *chunks; /* owned, in key order, ranges do not overlap (equal keys may meet where there is no key) */
     bool extension_member;    /* emptied before loading */
+    char *inexact_reason;     /* owned; why its rows are not here (it has no chunks): a recovery refuses; NULL: they are */
 };
 
 struct snapshot_sequence {
