@@ -137,10 +137,21 @@ static int check_place(const struct segment *s, const char *source, const char *
     return 0;
 }
 
+/* A size past its bound is damage as well: what was written kept the bounds. */
+static int as_damage(int rc, struct error *err)
+{
+    if (rc != -ERROR_LIMIT)
+        return rc;
+    if (err)
+        err->code = ERROR_CORRUPT;
+    return -ERROR_CORRUPT;
+}
+
 static int explain(int rc, const struct segment *s, struct error *err)
 {
+    rc = as_damage(rc, err);
     /* What the driver says names the object already. */
-    if ((rc == -ERROR_CORRUPT || rc == -ERROR_LIMIT || rc == -ERROR_REFUSED) && err && !strstr(err->message, s->key))
+    if ((rc == -ERROR_CORRUPT || rc == -ERROR_REFUSED) && err && !strstr(err->message, s->key))
         return error_prefix(err, "segment %s", s->key);
     return rc;
 }
@@ -210,8 +221,8 @@ static int read_block(struct segment *s, uint32_t i, struct buf *out, struct err
 int segment_read_block(struct segment *s, uint32_t i, struct buf *out, struct error *err)
 {
     ASSERT(i < s->x.footer.blocks_count);
-    int rc = read_block(s, i, out, err);
-    if ((rc == -ERROR_CORRUPT || rc == -ERROR_LIMIT) && err)
+    int rc = as_damage(read_block(s, i, out, err), err);
+    if (rc == -ERROR_CORRUPT && err)
         return error_prefix(err, "segment %s, block %u", s->key, i);
     return rc;
 }
