@@ -28,6 +28,22 @@ static inline void write_u64(uint8_t *p, uint64_t v)
     memcpy(p, &v, sizeof v);
 }
 
+static inline uint32_t read_u32(const uint8_t *p)
+{
+    uint32_t v;
+
+    memcpy(&v, p, sizeof v);
+    return le32toh(v);
+}
+
+static inline uint64_t read_u64(const uint8_t *p)
+{
+    uint64_t v;
+
+    memcpy(&v, p, sizeof v);
+    return le64toh(v);
+}
+
 /* What contradicts itself in a part; NULL: nothing. */
 static const char *part_fault(const struct frame_part *p, size_t events_bytes)
 {
@@ -142,53 +158,53 @@ void frame_end_part(struct buf *out, size_t at, const struct frame_part *p)
 
 static const char *get_part(struct slice body, uint8_t flags, struct frame_part *ret)
 {
-    struct cursor c = cursor_of(body);
+    const uint8_t *fixed = body.p;
 
-    ret->flags = flags;
-    ret->xid = cursor_get_u32(&c);
-    ret->sub_xid = cursor_get_u32(&c);
-    ret->session = cursor_get_u32(&c);
-    ret->part = cursor_get_u32(&c);
-    ret->events_count = cursor_get_u32(&c);
-    uint32_t reserved = cursor_get_u32(&c);
-    ret->commit_start.offset = cursor_get_u64(&c);
-    ret->position.log = cursor_get_u64(&c);
-    ret->position.offset = cursor_get_u64(&c);
-    ret->commit_start.log = ret->position.log;
-    ret->commit_time_wall_us = (int64_t)cursor_get_u64(&c);
-    ret->events = cursor_get(&c, cursor_left(&c));
-    if (c.failed)
+    if (body.n < FRAME_PART_FIXED_BYTES)
         return "it is a part and shorter than a part's fields";
-    return reserved != 0 ? "its reserved bytes are not 0" : part_fault(ret, ret->events.n);
+    ret->flags = flags;
+    ret->xid = read_u32(fixed);
+    ret->sub_xid = read_u32(fixed + 4);
+    ret->session = read_u32(fixed + 8);
+    ret->part = read_u32(fixed + 12);
+    ret->events_count = read_u32(fixed + 16);
+    ret->commit_start.offset = read_u64(fixed + 24);
+    ret->position.log = read_u64(fixed + 32);
+    ret->position.offset = read_u64(fixed + 40);
+    ret->commit_start.log = ret->position.log;
+    ret->commit_time_wall_us = (int64_t)read_u64(fixed + 48);
+    ret->events = slice_of(fixed + FRAME_PART_FIXED_BYTES, body.n - FRAME_PART_FIXED_BYTES);
+    if (read_u32(fixed + 20) != 0)
+        return "its reserved bytes are not 0";
+    return part_fault(ret, ret->events.n);
 }
 
-static const char *get_body(uint8_t type, uint8_t flags, struct frame *ret)
+static const char *get_body(uint8_t flags, struct frame *ret)
 {
-    if (type == FRAME_PART)
+    if (ret->type == FRAME_PART)
         return get_part(ret->body, flags, &ret->part);
-    if (type != FRAME_RELATION && type != FRAME_NOTE)
+    if (ret->type != FRAME_RELATION && ret->type != FRAME_NOTE)
         return "its type is unknown";
     return flags != 0 ? "it has unknown flags" : NULL;
 }
 
 static const char *get_frame(struct cursor *c, struct frame *ret)
 {
-    const uint8_t *begin = c->p;
-    uint8_t type = cursor_get_u8(c);
-    uint8_t flags = cursor_get_u8(c);
-    uint16_t reserved = cursor_get_u16(c);
-    uint32_t n = cursor_get_u32(c);
+    struct slice header = cursor_get(c, FRAME_HEADER_BYTES);
 
+    if (c->failed)
+        return "it is cut";
+    uint32_t n = read_u32(header.p + 4);
     if (n > FRAME_BODY_BYTES_MAX)
         return "it is longer than a frame can be";
     ret->body = cursor_get(c, n);
     if (c->failed)
         return "it is cut";
-    if (reserved != 0)
+    if (header.p[2] != 0 || header.p[3] != 0)
         return "its reserved bytes are not 0";
-    ret->type = (enum frame_type)type;
-    ret->raw = slice_of(begin, FRAME_HEADER_BYTES + n);
-    return get_body(type, flags, ret);
+    ret->type = (enum frame_type)header.p[0];
+    ret->raw = slice_of(header.p, FRAME_HEADER_BYTES + n);
+    return get_body(header.p[1], ret);
 }
 
 int frame_decode(struct cursor *c, struct frame *ret, struct error *err)

@@ -105,7 +105,7 @@ static void walk_on(struct walk *w, const uint8_t *field_end)
 
 static const uint8_t *find_tab(const uint8_t *p, const uint8_t *end)
 {
-    const uint8_t *tab = p < end ? memchr(p, '\t', (size_t)(end - p)) : NULL;
+    const uint8_t *tab = memchr(p, '\t', (size_t)(end - p));
 
     return tab ? tab : end;
 }

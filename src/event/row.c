@@ -110,12 +110,23 @@ bool row_unescape(struct slice field, struct buf *out)
     return exact;
 }
 
+/* The usual field: nothing in it to escape, and room for it without growing. */
+static inline bool put_plain(struct slice text, struct buf *out)
+{
+    if (out->overflow || out->cap - out->n < text.n || row_scan(text.p, text.n) < text.n)
+        return false;
+    if (text.n > 0)
+        memcpy(out->p + out->n, text.p, text.n);
+    out->n += text.n;
+    return true;
+}
+
 static void put_value(const struct value *v, struct buf *out)
 {
     ASSERT(v->state == VALUE_NULL || v->state == VALUE_TEXT);
     if (v->state == VALUE_NULL)
         buf_put(out, "\\N", 2);
-    else
+    else if (!put_plain(v->text, out))
         escape(v->text, out);
 }
 

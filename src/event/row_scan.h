@@ -8,16 +8,11 @@
 #define SALVOR_EVENT_ROW_SCAN_H
 
 #include <endian.h>
-#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
 #define ROW_SCAN_ALL(byte_) (UINT64_C(0x0101010101010101) * (byte_))
-
-static inline bool row_special(uint8_t ch)
-{
-    return ch == 0 || (ch >= 0x08 && ch <= 0x0d) || ch == '\\';
-}
 
 /* The high bit of each byte of x that is zero. */
 static inline uint64_t row_scan_zero(uint64_t x)
@@ -43,6 +38,23 @@ static inline uint64_t row_scan_load(const uint8_t *p)
     return le64toh(x);
 }
 
+/* The 1 to 7 bytes p[0..n), by loads that overlap; zeros above. */
+static inline uint64_t row_scan_load_few(const uint8_t *p, size_t n)
+{
+    uint32_t low, high;
+
+    if (n < 4)
+        return p[0] | (uint64_t)p[n / 2] << 8 * (n / 2) | (uint64_t)p[n - 1] << 8 * (n - 1);
+    memcpy(&low, p, sizeof low);
+    memcpy(&high, p + n - 4, sizeof high);
+    return le32toh(low) | (uint64_t)le32toh(high) << 8 * (n - 4);
+}
+
+static inline size_t row_scan_first(uint64_t marks)
+{
+    return (size_t)__builtin_ctzll(marks) / 8;
+}
+
 /* The place of the first special byte of p[0..n); n: there is none. */
 static inline size_t row_scan(const uint8_t *p, size_t n)
 {
@@ -52,11 +64,12 @@ static inline size_t row_scan(const uint8_t *p, size_t n)
         uint64_t marks = row_scan_marks(row_scan_load(p + i));
 
         if (marks)
-            return i + (size_t)__builtin_ctzll(marks) / 8;
+            return i + row_scan_first(marks);
     }
-    while (i < n && !row_special(p[i]))
-        i++;
-    return i;
+    if (i == n)
+        return n;
+    /* The zeros above are marked too: where nothing else is, the first of them gives n. */
+    return i + row_scan_first(row_scan_marks(row_scan_load_few(p + i, n - i)));
 }
 
 #endif

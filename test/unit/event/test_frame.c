@@ -3,6 +3,7 @@
 
 #include <sys/mman.h>
 
+#include "base/hash.h"
 #include "event/frame.h"
 #include "event/samples.h"
 
@@ -416,6 +417,29 @@ static void no_flipped_bit_is_good(void **state)
     buf_release(&b);
 }
 
+/* Its checksum is right: it was written by who knows more. */
+static void unknown_flags_are_not_good(void **state)
+{
+    (void)state;
+    uint8_t header[BLOCK_HEADER_BYTES], checked[BLOCK_HEADER_BYTES];
+    struct block block;
+
+    block_header(header, 0, 0, slice_of(NULL, 0));
+    for (unsigned flags = 0; flags < 4; flags++) {
+        uint64_t body = hash64(slice_of(NULL, 0));
+
+        header[4] = (uint8_t)flags;
+        memcpy(checked, header, 24);
+        for (unsigned i = 0; i < 8; i++)
+            checked[24 + i] = (uint8_t)(body >> 8 * i);
+        uint64_t checksum = hash64(slice_of(checked, sizeof checked));
+        for (unsigned i = 0; i < 8; i++)
+            header[24 + i] = (uint8_t)(checksum >> 8 * i);
+        assert_int_equal(block_check(slice_of(header, sizeof header), 0, &block),
+                         flags <= BLOCK_FLAG_SEALED ? BLOCK_GOOD : BLOCK_BAD);
+    }
+}
+
 static void an_empty_block_is_one(void **state)
 {
     (void)state;
@@ -444,6 +468,7 @@ int main(void)
         cmocka_unit_test(broken_promises_abort),
         cmocka_unit_test(blocks_are_good_or_short),
         cmocka_unit_test(no_flipped_bit_is_good),
+        cmocka_unit_test(unknown_flags_are_not_good),
         cmocka_unit_test(an_empty_block_is_one),
     };
 

@@ -445,6 +445,7 @@ static void rows_without_a_whole_key_are_refused(void **state)
     (void)state;
     row_refused(&pair, slice_str("a"), "\"b\" is missing");
     row_refused(&pair, slice_str("a\tx"), "\"b\" is missing");
+    row_refused(&pair, slice_str("a\t"), "\"b\" is missing");
     row_refused(&pair, slice_of(NULL, 0), "\"b\" is missing");
     row_refused(&pair, slice_str("a\tx\t"), "\"b\" is not an integer");
     row_refused(&pair, slice_str("\\N\tx\t1\ty"), "\"a\" is NULL");
