@@ -7,6 +7,7 @@
 #ifndef SALVOR_CAPTURE_CHAIN_H
 #define SALVOR_CAPTURE_CHAIN_H
 
+#include "event/event.h"
 #include "event/frame.h"
 #include "vault/segment.h"
 

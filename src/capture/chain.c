@@ -1,0 +1,315 @@
+/*
+ * capture/chain.c - segments, then the spool's tail, frame by frame.
+ *
+ * The spool is listed before the vault: a spool file is removed only after its segment stands in every vault, so that
+ * whatever is not in the one list is in the other. A spool file that vanishes before it is opened is looked for in the vault
+ * again. Each step from one item to the next is checked once: numbers dense, positions meeting, the digest that a segment
+ * says its predecessor has. Positions of commits must grow.
+ */
+#include "capture/chain.h"
+
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "capture/chain_internal.h"
+
+static void leave(struct chain *c)
+{
+    segment_free(c->segment);
+    spool_reader_free(c->reader);
+    c->segment = NULL;
+    c->reader = NULL;
+    c->blocks_read = 0;
+    c->block = (struct slice){0};
+    c->cursor = cursor_of(c->block);
+}
+
+void chain_free(struct chain *c)
+{
+    if (!c)
+        return;
+    leave(c);
+    buf_release(&c->plain);
+    free(c->items);
+    free(c->spool_directory);
+    free(c->source);
+    free(c->incarnation);
+    free(c);
+}
+
+/* --- the list ---------------------------------------------------------------------------------------------------- */
+
+static int check_dense(const struct chain *c, struct error *err)
+{
+    for (size_t i = 1; i < c->count; i++) {
+        uint64_t before = c->items[i - 1].id.sequence, here = c->items[i].id.sequence;
+
+        if (here != before + 1)
+            return error_set(err, ERROR_GAP,
+                             "source %s, incarnation %s: segment %llu is missing between %llu and %llu%s; what lies past the "
+                             "hole cannot be reached from before it",
+                             c->source, c->incarnation, (unsigned long long)before + 1, (unsigned long long)before,
+                             (unsigned long long)here, c->items[i].in_spool ? " (in the spool)" : "");
+    }
+    return 0;
+}
+
+static int list_items(struct chain *c, struct error *err)
+{
+    CLEANUP(mem_free_ptr) uint64_t *files = NULL;
+    CLEANUP(mem_free_ptr) struct segment_ref *refs = NULL;
+    size_t files_count = 0, refs_count = 0;
+
+    if (c->spool_directory)
+        TRY(spool_list(c->spool_directory, &files, &files_count, err));
+    if (c->vault)
+        TRY(segment_list(c->vault, c->source, c->incarnation, &refs, &refs_count, err));
+    uint64_t shipped = refs_count ? refs[refs_count - 1].id.sequence : 0;
+    struct chain_item *items = mem_zalloc(refs_count + files_count + 1, sizeof *items);
+    size_t count = 0;
+    for (size_t i = 0; i < refs_count; i++)
+        items[count++] = (struct chain_item){.id = refs[i].id};
+    for (size_t i = 0; i < files_count; i++)
+        if (files[i] > shipped)
+            items[count++] = (struct chain_item){.in_spool = true, .id.sequence = files[i]};
+    free(c->items);
+    c->items = items;
+    c->count = count;
+    return check_dense(c, err);
+}
+
+int chain_refresh(struct chain *c, struct error *err)
+{
+    CLEANUP(mem_free_ptr) struct segment_ref *refs = NULL;
+    size_t refs_count = 0;
+
+    if (c->vault)
+        TRY(segment_list(c->vault, c->source, c->incarnation, &refs, &refs_count, err));
+    for (size_t i = 0; i < c->count; i++)
+        for (size_t k = 0; c->items[i].in_spool && k < refs_count; k++)
+            if (refs[k].id.sequence == c->items[i].id.sequence)
+                c->items[i] = (struct chain_item){.id = refs[k].id};
+    return 0;
+}
+
+int chain_open(const struct chain_config *config, struct chain **ret, struct error *err)
+{
+    struct chain *c = mem_zalloc(1, sizeof *c);
+
+    c->vault = config->vault;
+    c->spool_directory = mem_strdup(config->spool_directory);
+    c->source = mem_strdup(config->source);
+    c->incarnation = mem_strdup(config->incarnation);
+    c->plain = BUF_INIT(BUF_BYTES_MAX);
+    int rc = list_items(c, err);
+    if (rc < 0) {
+        chain_free(c);
+        return rc;
+    }
+    *ret = c;
+    return 0;
+}
+
+/* --- items ------------------------------------------------------------------------------------------------------- */
+
+int chain_open_segment(struct chain *c, size_t item, struct segment **ret, struct error *err)
+{
+    ASSERT(!c->items[item].in_spool);
+    return segment_open(c->vault, c->source, c->incarnation, &c->items[item].id, ret, err);
+}
+
+static int open_spool_file(struct chain *c, uint64_t sequence, struct spool_reader **ret, struct error *err)
+{
+    char path[SPOOL_PATH_BYTES];
+    struct spool_reader *r;
+
+    TRY(spool_path(path, c->spool_directory, sequence, err));
+    TRY(spool_reader_open(path, c->source, c->incarnation, &r, err));
+    if (spool_reader_header(r)->sequence != sequence) {
+        spool_reader_free(r);
+        return error_set(err, ERROR_CORRUPT, "%s is the spool file of another sequence number", path);
+    }
+    *ret = r;
+    return 0;
+}
+
+int chain_open_spool(struct chain *c, size_t item, struct spool_reader **ret, struct error *err)
+{
+    struct chain_item *it = &c->items[item];
+
+    *ret = NULL;
+    int rc = open_spool_file(c, it->id.sequence, ret, err);
+    if (rc != -ERROR_NOT_FOUND)
+        return rc;
+    TRY(chain_refresh(c, err));
+    if (!it->in_spool)
+        return 0;
+    /* Not shipped, and yet gone: it was written again under a new name between the listing and the opening. */
+    return open_spool_file(c, it->id.sequence, ret, err);
+}
+
+int chain_enter(struct chain *c, size_t item, struct error *err)
+{
+    leave(c);
+    c->item = item;
+    if (c->items[item].in_spool)
+        TRY(chain_open_spool(c, item, &c->reader, err));
+    if (!c->items[item].in_spool)
+        TRY(chain_open_segment(c, item, &c->segment, err));
+    return 0;
+}
+
+static int not_linked(const struct chain *c, size_t item, const char *why, struct error *err)
+{
+    const struct chain_item *it = &c->items[item];
+
+    return error_set(err, ERROR_CORRUPT, "source %s, incarnation %s: %s %llu does not follow the one before it: %s", c->source,
+                     c->incarnation, it->in_spool ? "spool file" : "segment", (unsigned long long)it->id.sequence, why);
+}
+
+/* The last commit position at the end of an item that is a segment, or that was read to its end just now. */
+static struct position end_of(const struct chain *c, size_t item)
+{
+    return c->items[item].in_spool ? c->last : c->items[item].id.last;
+}
+
+static int check_spool_link(struct chain *c, size_t item, struct error *err)
+{
+    char here[POSITION_TEXT_BYTES], before[POSITION_TEXT_BYTES];
+    struct position after = spool_reader_header(c->reader)->after, end = end_of(c, item - 1);
+
+    if (position_is_zero(end) || position_compare(after, end) == 0)
+        return 0;
+    CLEANUP(mem_free_ptr) char *why = mem_printf("it goes on after %s, that one ends with %s",
+                                                 position_format(after, here), position_format(end, before));
+    return not_linked(c, item, why, err);
+}
+
+static int check_segment_link(struct chain *c, size_t item, struct error *err)
+{
+    const struct segment_footer *f = segment_footer(c->segment);
+    struct digest digest;
+
+    if (position_compare(f->after, c->items[item - 1].id.last) != 0)
+        return not_linked(c, item, "its positions do not go on where that one ends", err);
+    TRY(segment_digest(c->vault, c->source, c->incarnation, &c->items[item - 1].id, &digest, err));
+    if (!digest_equal(&digest, &f->previous))
+        return not_linked(c, item, "that one has not the digest that it names", err);
+    return 0;
+}
+
+int chain_check_link(struct chain *c, size_t item, struct error *err)
+{
+    if (item == 0 || c->items[item].linked)
+        return 0;
+    if (c->items[item].in_spool)
+        return check_spool_link(c, item, err);
+    TRY(check_segment_link(c, item, err));
+    c->items[item].linked = true;
+    return 0;
+}
+
+bool chain_in_spool(const struct chain *c) { return c->item < c->count && c->items[c->item].in_spool; }
+
+/* --- frames ------------------------------------------------------------------------------------------------------ */
+
+/* The current item's next block. 1; 0: it has no more. */
+static int next_block(struct chain *c, struct error *err)
+{
+    struct slice frames;
+
+    if (c->segment) {
+        if (c->blocks_read == segment_footer(c->segment)->blocks_count)
+            return 0;
+        buf_clear(&c->plain);
+        TRY(segment_read_block(c->segment, (uint32_t)c->blocks_read, &c->plain, err));
+        frames = buf_slice(&c->plain);
+    } else {
+        int rc = spool_reader_next(c->reader, &frames, err);
+
+        if (rc <= 0)
+            return rc;
+    }
+    c->blocks_read++;
+    c->block = frames;
+    c->cursor = cursor_of(frames);
+    return 1;
+}
+
+/* To the item after this one. 1; 0: this is the last one. */
+static int next_item(struct chain *c, struct error *err)
+{
+    size_t next = c->item + 1;
+
+    if (next >= c->count)
+        return 0;
+    if (c->reader && !spool_reader_sealed(c->reader))
+        return error_set(err, ERROR_CORRUPT, "spool file %llu of source %s, incarnation %s is damaged: it is not good to its end",
+                         (unsigned long long)c->items[c->item].id.sequence, c->source, c->incarnation);
+    TRY(chain_enter(c, next, err));
+    TRY(chain_check_link(c, next, err));
+    return 1;
+}
+
+static int check_order(struct chain *c, const struct frame *f, struct error *err)
+{
+    char here[POSITION_TEXT_BYTES], before[POSITION_TEXT_BYTES];
+
+    if (f->type != FRAME_PART || !(f->part.flags & FRAME_PART_COMMIT))
+        return 0;
+    if (position_compare(f->part.position, c->last) <= 0)
+        return error_set(err, ERROR_CORRUPT, "source %s, incarnation %s, %llu: a commit at %s stands behind one at %s",
+                         c->source, c->incarnation, (unsigned long long)c->items[c->item].id.sequence,
+                         position_format(f->part.position, here), position_format(c->last, before));
+    c->last = f->part.position;
+    return 0;
+}
+
+int chain_next(struct chain *c, struct frame *ret, struct error *err)
+{
+    if (c->count == 0)
+        return 0;
+    if (!c->segment && !c->reader)
+        TRY(chain_enter(c, 0, err));
+    while (cursor_done(&c->cursor)) {
+        int rc = next_block(c, err);
+
+        if (rc == 0)
+            rc = next_item(c, err);
+        if (rc <= 0)
+            return rc;
+    }
+    int rc = frame_decode(&c->cursor, ret, err);
+    if (rc < 0)
+        return error_prefix(err, "source %s, incarnation %s, %s %llu", c->source, c->incarnation,
+                            chain_in_spool(c) ? "spool file" : "segment", (unsigned long long)c->items[c->item].id.sequence);
+    TRY(check_order(c, ret, err));
+    return 1;
+}
+
+struct chain_place chain_here(const struct chain *c)
+{
+    return (struct chain_place){.item = c->item,
+                                .block = c->blocks_read > 0 ? c->blocks_read - 1 : 0,
+                                .offset = c->block.n - cursor_left(&c->cursor)};
+}
+
+int chain_go(struct chain *c, struct chain_place place, struct error *err)
+{
+    TRY(chain_enter(c, place.item, err));
+    if (c->segment)
+        c->blocks_read = place.block;
+    while (c->blocks_read <= place.block) {
+        int rc = next_block(c, err);
+
+        if (rc < 0)
+            return rc;
+        if (rc == 0)
+            return place.offset == 0 ? 0
+                                     : error_set(err, ERROR_CORRUPT, "block %llu of %llu is not there any more",
+                                                 (unsigned long long)place.block,
+                                                 (unsigned long long)c->items[place.item].id.sequence);
+    }
+    (void)cursor_get(&c->cursor, place.offset);
+    return 0;
+}

@@ -1,0 +1,311 @@
+/*
+ * capture/chain_range.c - what a chain holds, and where in it to begin.
+ *
+ * Segments tell by their names and footers. A spool file's header names the last commit before it, so that the end of each file
+ * but the newest is known from the header of the next; only for times, notes and the newest end are files read.
+ */
+#include "base/clock.h"
+#include "base/mem.h"
+#include "capture/chain_internal.h"
+#include "capture/spool_scan.h"
+
+static void segment_free_ptr(struct segment **s) { segment_free(*s); }
+
+static int summarize(struct chain *c, size_t item, json_t *notes, struct spool_summary *ret, bool *ret_shipped,
+                     struct error *err)
+{
+    char path[SPOOL_PATH_BYTES];
+
+    *ret_shipped = false;
+    int rc = spool_path(path, c->spool_directory, c->items[item].id.sequence, err);
+    if (rc >= 0)
+        rc = spool_summarize(path, c->source, c->incarnation, notes, ret, err);
+    if (rc != -ERROR_NOT_FOUND)
+        return rc;
+    TRY(chain_refresh(c, err));
+    *ret_shipped = !c->items[item].in_spool;
+    return *ret_shipped ? 0 : rc;
+}
+
+/* --- the range --------------------------------------------------------------------------------------------------- */
+
+static int widen_by_spool(struct chain *c, size_t item, struct chain_range *r, bool *ret_shipped, struct error *err)
+{
+    struct spool_summary s;
+
+    TRY(summarize(c, item, NULL, &s, ret_shipped, err));
+    if (*ret_shipped || s.commits_count == 0)
+        return 0;
+    if (position_is_zero(r->first))
+        r->first = s.first;
+    r->last = s.last;
+    r->last_wall_us = s.last_wall_us;
+    return 0;
+}
+
+static void widen_by_segment(const struct chain_item *it, struct chain_range *r)
+{
+    if (position_is_zero(it->id.first))
+        return;
+    if (position_is_zero(r->first))
+        r->first = it->id.first;
+    r->last = r->last_in_vault = it->id.last;
+}
+
+/* The commit time of the last commit in the vault, from the newest segment that has one. */
+static int wall_in_vault(struct chain *c, int64_t *ret, struct error *err)
+{
+    for (size_t i = c->count; i-- > 0;) {
+        CLEANUP(segment_free_ptr) struct segment *s = NULL;
+
+        if (c->items[i].in_spool || position_is_zero(c->items[i].id.first))
+            continue;
+        TRY(chain_open_segment(c, i, &s, err));
+        *ret = segment_footer(s)->last_wall_us;
+        return 0;
+    }
+    return 0;
+}
+
+int chain_range(struct chain *c, struct chain_range *ret, struct error *err)
+{
+    struct chain_range r = {0};
+
+    for (size_t i = 0; i < c->count; i++) {
+        bool shipped = false;
+
+        if (c->items[i].in_spool)
+            TRY(widen_by_spool(c, i, &r, &shipped, err));
+        if (!c->items[i].in_spool)
+            widen_by_segment(&c->items[i], &r);
+        r.spool_files_count += c->items[i].in_spool;
+        r.segments_count += !c->items[i].in_spool;
+    }
+    TRY(wall_in_vault(c, &r.last_wall_us_in_vault, err));
+    if (r.last_wall_us == 0)
+        r.last_wall_us = r.last_wall_us_in_vault;
+    *ret = r;
+    return 0;
+}
+
+/* --- notes ------------------------------------------------------------------------------------------------------- */
+
+static int notes_of(struct chain *c, size_t item, json_t *notes, struct error *err)
+{
+    CLEANUP(segment_free_ptr) struct segment *s = NULL;
+    struct spool_summary ignored;
+    bool shipped;
+
+    if (c->items[item].in_spool) {
+        TRY(summarize(c, item, notes, &ignored, &shipped, err));
+        if (!shipped)
+            return 0;
+    }
+    TRY(chain_open_segment(c, item, &s, err));
+    json_array_extend(notes, segment_footer(s)->notes);
+    return 0;
+}
+
+int chain_notes(struct chain *c, json_t **ret, struct error *err)
+{
+    JSON_AUTO notes = json_array();
+
+    for (size_t i = 0; i < c->count; i++)
+        TRY(notes_of(c, i, notes, err));
+    *ret = json_incref(notes);
+    return 0;
+}
+
+/* --- where to begin ---------------------------------------------------------------------------------------------- */
+
+/* Is the first part from this item on one of a transaction that began before? For spool files: segments say it. */
+static int begins_inside(struct chain *c, size_t item, bool *ret, struct error *err)
+{
+    struct frame f;
+    int rc;
+
+    *ret = false;
+    TRY(chain_enter(c, item, err));
+    c->last = POSITION_ZERO;
+    while ((rc = chain_next(c, &f, err)) > 0) {
+        if (f.type != FRAME_PART)
+            continue;
+        *ret = !(f.part.flags & FRAME_PART_FIRST);
+        return 0;
+    }
+    return rc;
+}
+
+/* Numbers are dense. */
+static size_t item_of_sequence(const struct chain *c, uint64_t sequence)
+{
+    uint64_t first = c->items[0].id.sequence;
+
+    return sequence > first ? (size_t)(sequence - first) : 0;
+}
+
+/* The item in which the oldest transaction began that is open where `item` begins. */
+static int oldest_open(struct chain *c, size_t item, size_t *ret, struct error *err)
+{
+    CLEANUP(segment_free_ptr) struct segment *s = NULL;
+
+    *ret = item;
+    while (item > 0 && c->items[item].in_spool) {
+        bool inside;
+
+        TRY(begins_inside(c, item, &inside, err));
+        if (!inside)
+            return 0;
+        if (!c->items[item - 1].in_spool)
+            break;
+        *ret = --item;
+    }
+    if (item == 0)
+        return 0;
+    TRY(chain_open_segment(c, item - 1, &s, err));
+    if (segment_footer(s)->open_count > 0)
+        *ret = item_of_sequence(c, segment_footer(s)->oldest_open_sequence);
+    return 0;
+}
+
+static int begin_at(struct chain *c, size_t item, struct error *err)
+{
+    TRY(oldest_open(c, item, &item, err));
+    TRY(chain_enter(c, item, err));
+    c->last = POSITION_ZERO;
+    return 0;
+}
+
+/* The last commit at the end of a spool file that has a successor. */
+static int end_from_successor(struct chain *c, size_t item, struct position *ret, struct error *err)
+{
+    CLEANUP(spool_reader_free_ptr) struct spool_reader *r = NULL;
+
+    TRY(chain_open_spool(c, item + 1, &r, err));
+    if (r) {
+        *ret = spool_reader_header(r)->after;
+        return 0;
+    }
+    /* It was shipped just now, and so was this one. */
+    *ret = c->items[item].in_spool ? POSITION_MAX : c->items[item].id.last;
+    return 0;
+}
+
+int chain_seek(struct chain *c, struct position after, struct error *err)
+{
+    size_t item = 0;
+
+    while (item + 1 < c->count) {
+        struct position end = c->items[item].id.last;
+
+        if (c->items[item].in_spool)
+            TRY(end_from_successor(c, item, &end, err));
+        if (position_compare(end, after) > 0)
+            break;
+        item++;
+    }
+    return c->count ? begin_at(c, item, err) : 0;
+}
+
+int chain_seek_xid(struct chain *c, uint32_t xmin, struct error *err)
+{
+    size_t item = 0;
+
+    for (; item + 1 < c->count && !c->items[item].in_spool; item++) {
+        CLEANUP(segment_free_ptr) struct segment *s = NULL;
+
+        TRY(chain_open_segment(c, item, &s, err));
+        uint32_t xid_max = segment_footer(s)->xid_max;
+        if (xid_max != 0 && (int32_t)(xid_max - xmin) >= 0)
+            break;
+    }
+    return c->count ? begin_at(c, item, err) : 0;
+}
+
+/* --- times ------------------------------------------------------------------------------------------------------- */
+
+/* What the walk over commits has come to. */
+struct by_time {
+    struct position after, last;
+    int64_t wall_us, last_wall_us, greatest_wall_us;
+    bool found;
+};
+
+static int too_early(const struct by_time *t, int64_t commit_wall_us, struct error *err)
+{
+    char wanted[CLOCK_TEXT_BYTES], had[CLOCK_TEXT_BYTES], at[POSITION_TEXT_BYTES];
+
+    return error_set(err, ERROR_REFUSED, "%s is before %s, the time of a transaction that the snapshot at %s holds already",
+                     clock_format_wall(t->wall_us, wanted), clock_format_wall(commit_wall_us, had),
+                     position_format(t->after, at));
+}
+
+/* A commit, or a stretch of them with its end and greatest time. */
+static int pass(struct by_time *t, struct position end, int64_t wall_us, struct error *err)
+{
+    bool later = wall_us > t->wall_us;
+
+    if (position_compare(end, t->after) <= 0) {
+        if (later)
+            return too_early(t, wall_us, err);
+    } else if (later) {
+        t->found = true;
+        return 0;
+    }
+    t->last = end;
+    t->last_wall_us = wall_us;
+    if (wall_us > t->greatest_wall_us)
+        t->greatest_wall_us = wall_us;
+    return 0;
+}
+
+/* A segment whose commits are all past `after` and not later: passed by its footer. */
+static int pass_segment(struct chain *c, struct by_time *t, bool *ret, struct error *err)
+{
+    const struct segment_footer *f = c->segment && c->blocks_read == 0 ? segment_footer(c->segment) : NULL;
+
+    *ret = false;
+    if (!f || f->transactions_count == 0 || f->last_wall_us > t->wall_us || position_compare(f->id.first, t->after) <= 0 ||
+        c->item + 1 >= c->count)
+        return 0;
+    TRY(pass(t, f->id.last, f->last_wall_us, err));
+    c->last = f->id.last;
+    TRY(chain_enter(c, c->item + 1, err));
+    *ret = true;
+    return 0;
+}
+
+static int walk_to_time(struct chain *c, struct by_time *t, struct error *err)
+{
+    while (!t->found) {
+        struct frame f;
+        bool passed;
+
+        TRY(pass_segment(c, t, &passed, err));
+        if (passed)
+            continue;
+        int rc = chain_next(c, &f, err);
+        if (rc <= 0)
+            return rc;
+        if (f.type == FRAME_PART && (f.part.flags & FRAME_PART_COMMIT))
+            TRY(pass(t, f.part.position, f.part.commit_time_wall_us, err));
+    }
+    return 0;
+}
+
+int chain_position_at(struct chain *c, struct position after, int64_t wall_us, struct position *ret,
+                      int64_t *ret_commit_wall_us, struct error *err)
+{
+    char wanted[CLOCK_TEXT_BYTES], last[CLOCK_TEXT_BYTES], at[POSITION_TEXT_BYTES];
+    struct by_time t = {.after = after, .last = after, .wall_us = wall_us};
+
+    TRY(chain_seek(c, after, err));
+    TRY(walk_to_time(c, &t, err));
+    if (!t.found && wall_us > t.greatest_wall_us)
+        return error_set(err, ERROR_REFUSED, "%s is past what was captured: the last commit is %s, of %s",
+                         clock_format_wall(wall_us, wanted), position_format(t.last, at),
+                         t.last_wall_us ? clock_format_wall(t.last_wall_us, last) : "unknown time");
+    *ret = position_compare(t.last, after) < 0 ? after : t.last;
+    *ret_commit_wall_us = t.last_wall_us;
+    return 0;
+}
