@@ -1,0 +1,119 @@
+/*
+ * snapshot/take_schema.c - everything but the rows: the schema, the database's properties, globals, sequences, and what
+ * the snapshot does not hold.
+ *
+ * pg_dump runs in a thread while the rows are copied, under the same snapshot; its sessions have a name of their own, by which the watcher
+ * knows them as ours. Sequences know no snapshot: they are read last, so that their values are not behind any row.
+ */
+#include "snapshot/take.h"
+
+#include "base/mem.h"
+#include "base/text.h"
+
+static int dump(struct take *t, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *bin = NULL;
+    CLEANUP(mem_free_ptr) char *conninfo = NULL;
+    const char *keywords[] = {"application_name", NULL}, *values[] = {t->application};
+
+    TRY(pg_tools_find(t->config->pg_bin, (int)t->manifest->server_version, &bin, err));
+    TRY(pg_conninfo_with(t->config->protect.conninfo, keywords, values, &conninfo, err));
+    TRY(pg_dump_schema(bin, conninfo, t->snapshot, &t->names, &t->dump, &t->sql, err));
+    return pg_dump_globals(bin, conninfo, &t->globals, err);
+}
+
+void *take_schema_main(void *take)
+{
+    struct take *t = take;
+    struct error err = ERROR_INIT;
+
+    if (dump(t, &err) < 0)
+        take_fail(t, &err);
+    (void)pthread_mutex_lock(&t->mutex);
+    t->schema_done = true;
+    (void)pthread_cond_broadcast(&t->changed);
+    (void)pthread_mutex_unlock(&t->mutex);
+    return NULL;
+}
+
+static int check_large_objects(struct take *t, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *text = NULL;
+
+    if (t->config->protect.large_objects_ignored)
+        return 0;
+    TRY(pg_query_value(&t->holder, "SELECT count(*) FROM pg_largeobject_metadata", PG_QUERY_TIMEOUT_MS, &text, err));
+    if (strcmp(text, "0") == 0)
+        return 0;
+    return error_set(err, ERROR_REFUSED,
+                     "the database has %s large objects, which cannot be protected: move them into bytea columns, or set "
+                     "large_objects = ignore for the source",
+                     text);
+}
+
+int take_database(struct take *t, struct error *err)
+{
+    struct manifest *m = t->manifest;
+
+    TRY(check_large_objects(t, err));
+    json_free_ptr(&m->unprotected);
+    TRY(pg_unprotected(&t->holder, &m->unprotected, err));
+    json_free_ptr(&m->database);
+    return pg_database_properties(&t->holder, &m->database, err);
+}
+
+/* Ids of the sequences that the snapshot, and therefore the schema, has; sorted. */
+static int sequences_in_snapshot(struct take *t, uint32_t **ret, size_t *ret_count, struct error *err)
+{
+    CLEANUP(pg_result_free) PGresult *r = NULL;
+
+    TRY(pg_query(&t->holder, "SELECT oid FROM pg_class WHERE relkind = 'S' ORDER BY oid", NULL, 0, PG_QUERY_TIMEOUT_MS, &r,
+                 err));
+    size_t n = (size_t)PQntuples(r);
+    CLEANUP(mem_free_ptr) uint32_t *ids = mem_zalloc(n, sizeof *ids);
+    for (size_t i = 0; i < n; i++) {
+        uint64_t id;
+        TRY(text_parse_u64(slice_str(PQgetvalue(r, (int)i, 0)), 0, UINT32_MAX, &id, err));
+        ids[i] = (uint32_t)id;
+    }
+    *ret = ids;
+    *ret_count = n;
+    ids = NULL;
+    return 0;
+}
+
+static int by_id(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+static void add_sequence(struct manifest *m, const struct pg_sequence *s)
+{
+    m->sequences[m->sequences_count++] = (struct snapshot_sequence){
+        .id = s->id,
+        .schema = mem_strdup(s->schema),
+        .name = mem_strdup(s->name),
+        .last_value = s->last_value,
+        .is_called = s->is_called,
+        .increment = s->increment,
+    };
+}
+
+int take_sequences(struct take *t, struct pg_conn *sql, struct error *err)
+{
+    CLEANUP(mem_free_ptr) uint32_t *ids = NULL;
+    struct pg_sequence *now;
+    size_t ids_count, now_count;
+
+    TRY(sequences_in_snapshot(t, &ids, &ids_count, err));
+    TRY(pg_sequences(sql, t->names.schema, &now, &now_count, err));
+    t->manifest->sequences = mem_zalloc(now_count, sizeof *t->manifest->sequences);
+    for (size_t i = 0; i < now_count; i++) {
+        if (ids_count > 0 && bsearch(&now[i].id, ids, ids_count, sizeof *ids, by_id))
+            add_sequence(t->manifest, &now[i]);
+    }
+    pg_sequences_free(now, now_count);
+    return 0;
+}

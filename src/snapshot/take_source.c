@@ -1,0 +1,216 @@
+/*
+ * snapshot/take_source.c - one consistent snapshot of the source, and its position.
+ *
+ * First choice: the snapshot of a temporary slot, whose consistent point is a position in commit order. Making it waits for
+ * older transactions and can fail for minutes on a busy server, so it has a deadline; then the holder exports an ordinary
+ * snapshot, whose set of visible transactions goes into the manifest, and whose position is the server's insert position
+ * read afterwards: every commit that is visible was written before it.
+ *
+ * The holder imports the slot's snapshot and exports it again under its own name; so the slot, which holds back the
+ * server's log, goes away at once. All others import from the holder, whose transaction lives until the last row is read.
+ * A crash leaves nothing: a temporary slot and an exported snapshot end with their sessions.
+ */
+#include "snapshot/take.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "engine/postgres/pg_stream.h"
+
+#define SLOT_PAUSE_MS 200
+#define XIP_MAX 1000000
+
+static int begin(struct pg_conn *c, struct error *err)
+{
+    return pg_exec(c, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", PG_QUERY_TIMEOUT_MS, err);
+}
+
+static int import(struct pg_conn *c, const char *snapshot, struct error *err)
+{
+    CLEANUP(buf_release) struct buf sql = BUF_INIT(256);
+
+    TRY(begin(c, err));
+    buf_printf(&sql, "SET TRANSACTION SNAPSHOT");
+    pg_quote_literal(&sql, snapshot);
+    return pg_exec(c, buf_cstr(&sql), PG_QUERY_TIMEOUT_MS, err);
+}
+
+int take_import(struct take *t, struct pg_conn *ret, struct error *err)
+{
+    TRY(pg_connect(t->config->protect.conninfo, PG_SESSION_SQL, "snapshot", PG_CONNECT_TIMEOUT_MS, ret, err));
+    if (import(ret, t->snapshot, err) < 0) {
+        pg_close(ret);
+        return error_prefix(err, "a session of the snapshot");
+    }
+    return 0;
+}
+
+static int export(struct take *t, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *name = NULL;
+
+    TRY(pg_query_value(&t->holder, "SELECT pg_export_snapshot()", PG_QUERY_TIMEOUT_MS, &name, err));
+    if (strlen(name) >= sizeof t->snapshot)
+        return error_set(err, ERROR_PROTOCOL, "the server named a snapshot \"%.100s\"", name);
+    memcpy(t->snapshot, name, strlen(name) + 1);
+    return 0;
+}
+
+/* ---- by a slot */
+
+/* "initial slot snapshot too large": too many transactions at this moment; a later one may do. */
+static bool may_do_later(const struct error *err)
+{
+    return err->code == ERROR_SERVER && strcmp(err->sqlstate, "XX000") == 0;
+}
+
+static int slot_snapshot_once(struct take *t, struct pg_conn *replication, int64_t deadline_us, uint64_t *ret_point,
+                              char name[static 64], struct error *err)
+{
+    char slot[PG_NAME_BYTES];
+    uint32_t salt;
+    int64_t left_ms = (deadline_us - clock_mono_us()) / CLOCK_US_PER_MS;
+
+    if (left_ms < 1)
+        return error_set(err, ERROR_TIMEOUT, "no snapshot by a slot in time");
+    random_bytes(&salt, sizeof salt);
+    (void)snprintf(slot, sizeof slot, "salvor_snap_%.40s_%08x", t->config->protect.source, salt);
+    TRY(pg_connect(t->config->protect.conninfo, PG_SESSION_REPLICATION, "snapshot", PG_CONNECT_TIMEOUT_MS, replication,
+                   err));
+    return pg_temporary_slot_snapshot(replication, slot, (int)left_ms, ret_point, name, err);
+}
+
+/* The holder's transaction then sees the slot's snapshot. Any failure is a reason for the other way. */
+static int by_slot(struct take *t, struct error *err)
+{
+    CLEANUP(pg_close) struct pg_conn replication = {0};
+    int64_t deadline_us = clock_mono_us() + t->config->slot_timeout_us;
+    char name[64];
+    uint64_t point;
+
+    while (slot_snapshot_once(t, &replication, deadline_us, &point, name, err) < 0) {
+        pg_close(&replication);
+        if (!may_do_later(err))
+            return -(int)err->code;
+        clock_sleep_ms(SLOT_PAUSE_MS);
+    }
+    TRY(import(&t->holder, name, err));
+    t->manifest->position = position_of_lsn(point);
+    t->manifest->visibility.present = false;
+    return 0;
+}
+
+/* ---- without one */
+
+static int parse_xids(const char *text, struct snapshot_visibility *ret, struct error *err)
+{
+    const char *p = text;
+    size_t cap = 0;
+
+    while (*p) {
+        size_t n = strcspn(p, ",");
+        if (ret->xip_count == XIP_MAX)
+            return error_set(err, ERROR_LIMIT, "more than %d transactions in progress", XIP_MAX);
+        MEM_GROW(ret->xip, cap, ret->xip_count);
+        TRY(text_parse_u64(slice_of(p, n), 0, INT64_MAX, &ret->xip[ret->xip_count], err));
+        ret->xip_count++;
+        p += n + (p[n] == ',');
+    }
+    return 0;
+}
+
+/* "xmin:xmax:xip,xip" */
+static int parse_visibility(const char *text, struct snapshot_visibility *ret, struct error *err)
+{
+    const char *xmax = strchr(text, ':'), *xip = xmax ? strchr(xmax + 1, ':') : NULL;
+
+    if (!xip)
+        return error_set(err, ERROR_PROTOCOL, "the server's snapshot \"%.80s\" is not understood", text);
+    ret->present = true;
+    TRY(text_parse_u64(slice_of(text, (size_t)(xmax - text)), 0, INT64_MAX, &ret->xmin, err));
+    TRY(text_parse_u64(slice_of(xmax + 1, (size_t)(xip - xmax) - 1), 0, INT64_MAX, &ret->xmax, err));
+    return parse_xids(xip + 1, ret, err);
+}
+
+static int ordinary(struct take *t, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *visible = NULL;
+    CLEANUP(mem_free_ptr) char *lsn = NULL;
+    uint64_t position;
+
+    TRY(begin(&t->holder, err));
+    TRY(pg_query_value(&t->holder, "SELECT pg_current_snapshot()::text", PG_QUERY_TIMEOUT_MS, &visible, err));
+    TRY(pg_query_value(&t->holder, "SELECT pg_current_wal_insert_lsn()", PG_QUERY_TIMEOUT_MS, &lsn, err));
+    if (parse_visibility(visible, &t->manifest->visibility, err) < 0)
+        return error_set(err, ERROR_PROTOCOL, "the server's snapshot \"%.80s\" is not understood", visible);
+    TRY(pg_parse_lsn(lsn, &position, err));
+    t->manifest->position = position_of_lsn(position);
+    return 0;
+}
+
+static int source_clock(struct take *t, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *text = NULL;
+    uint64_t us;
+
+    TRY(pg_query_value(&t->holder, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint", PG_QUERY_TIMEOUT_MS,
+                       &text, err));
+    TRY(text_parse_u64(slice_str(text), 0, INT64_MAX, &us, err));
+    t->manifest->position_wall_us = (int64_t)us;
+    return 0;
+}
+
+static void name_manifest(struct manifest *m)
+{
+    char key[POSITION_KEY_BYTES];
+    uint32_t salt;
+
+    random_bytes(&salt, sizeof salt);
+    (void)snprintf(m->id, sizeof m->id, "%s-%08x", position_key(m->position, key), salt);
+}
+
+int take_source(struct take *t, struct error *err)
+{
+    struct error why = ERROR_INIT;
+
+    TRY(pg_connect(t->config->protect.conninfo, PG_SESSION_SQL, "snapshot", PG_CONNECT_TIMEOUT_MS, &t->holder, err));
+    t->manifest->server_version = (uint32_t)t->holder.server_version;
+    if (t->config->slot_timeout_us <= 0 || by_slot(t, &why) < 0) {
+        if (pg_exec(&t->holder, "ROLLBACK", PG_QUERY_TIMEOUT_MS, err) < 0)
+            return error_prefix(err, "taking a snapshot");
+        if (ordinary(t, err) < 0)
+            return error_prefix(err, "taking a snapshot");
+    }
+    TRY(source_clock(t, err));
+    TRY(export(t, err));
+    name_manifest(t->manifest);
+    return 0;
+}
+
+/* What the stream marks as a key but what does not identify rows (a generated column) is no key. */
+static void take_relation(const struct pg_table *table, struct relation *ret)
+{
+    relation_copy(ret, &table->relation);
+    if (ret->identity != IDENTITY_KEY || table->keyed)
+        return;
+    ret->identity = IDENTITY_NONE;
+    for (uint32_t i = 0; i < ret->columns_count; i++)
+        ret->columns[i].key = false;
+}
+
+int take_list(struct take *t, struct error *err)
+{
+    struct manifest *m = t->manifest;
+
+    TRY(pg_tables(&t->holder, t->names.schema, &t->tables, &t->tables_count, err));
+    m->tables_count = (uint32_t)t->tables_count;
+    m->tables = mem_zalloc(t->tables_count, sizeof *m->tables);
+    t->states = mem_zalloc(t->tables_count, sizeof *t->states);
+    for (size_t i = 0; i < t->tables_count; i++) {
+        take_relation(&t->tables[i], &m->tables[i].relation);
+        m->tables[i].extension_member = t->tables[i].extension_member;
+        t->states[i] = (struct take_table){.table = &t->tables[i], .out = &m->tables[i]};
+        t->bytes_estimated += t->tables[i].bytes;
+    }
+    return 0;
+}
