@@ -33,6 +33,7 @@ struct run {
     size_t blocks_count, blocks_cap;
     struct buf keys;
     uint64_t stored_bytes;
+    uint64_t sequence_min; /* of its records */
     unsigned level; /* how often its records have been merged */
 };
 
@@ -68,6 +69,8 @@ struct run_reader {
     bool loaded;
     struct buf plain;
     struct cursor rest; /* of the block */
+    struct record passed; /* the record right before rest, when has_passed */
+    bool has_passed;
 };
 
 void run_reader_init(struct run_reader *r, const struct run *run, struct run_room *room);

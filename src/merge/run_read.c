@@ -56,15 +56,21 @@ static int read_block(struct run_reader *r, const struct run_block *b, struct er
     return r->plain.n == b->plain_bytes ? 0 : damaged(r, err);
 }
 
+static void rewind_block(struct run_reader *r)
+{
+    r->rest = cursor_of(buf_slice(&r->plain));
+    r->has_passed = false;
+}
+
 static int load(struct run_reader *r, size_t block, struct error *err)
 {
-    if (!r->loaded || r->block != block) {
-        r->loaded = false;
-        r->block = block;
-        TRY(read_block(r, &r->run->blocks[block], err));
-        r->loaded = true;
-    }
-    r->rest = cursor_of(buf_slice(&r->plain));
+    if (r->loaded && r->block == block)
+        return 0;
+    r->loaded = false;
+    r->block = block;
+    TRY(read_block(r, &r->run->blocks[block], err));
+    r->loaded = true;
+    rewind_block(r);
     return 0;
 }
 
@@ -97,6 +103,7 @@ static int begins_by(struct run_reader *r, size_t block, uint32_t table, struct 
         return 0;
     }
     TRY(load(r, block, err));
+    rewind_block(r);
     TRY(record_decode(&r->rest, &first, err));
     *ret = compare_record(&first, table, key, sequence) <= 0;
     return 0;
@@ -131,15 +138,19 @@ int run_reader_next(struct run_reader *r, struct record *ret, struct error *err)
             return 0;
         TRY(load(r, next, err));
     }
+    r->has_passed = false;
     TRY(record_decode(&r->rest, ret, err));
     return 1;
 }
 
-/* Read on to the first record of the block at or past the place; 0: the block has none, rest is at its end. */
-static int skip_in_block(struct run_reader *r, uint32_t table, struct slice key, uint64_t sequence, struct record *ret_last,
-                         bool *ret_any, struct error *err)
+/*
+ * Read on to the first record of the block at or past the place. Places that are asked for in order, as most are, cost one
+ * walk through the block, not one each.
+ */
+static int skip_in_block(struct run_reader *r, uint32_t table, struct slice key, uint64_t sequence, struct error *err)
 {
-    *ret_any = false;
+    if (!r->has_passed || compare_record(&r->passed, table, key, sequence) >= 0)
+        rewind_block(r);
     while (!cursor_done(&r->rest)) {
         struct cursor before = r->rest;
         struct record record;
@@ -147,41 +158,40 @@ static int skip_in_block(struct run_reader *r, uint32_t table, struct slice key,
         TRY(record_decode(&r->rest, &record, err));
         if (compare_record(&record, table, key, sequence) >= 0) {
             r->rest = before;
-            return 1;
+            return 0;
         }
-        *ret_last = record;
-        *ret_any = true;
+        r->passed = record;
+        r->has_passed = true;
     }
     return 0;
 }
 
 int run_reader_seek(struct run_reader *r, uint32_t table, struct slice key, uint64_t sequence, struct error *err)
 {
-    struct record last;
-    bool any;
     size_t count = 0;
 
     TRY(blocks_by(r, table, key, sequence, &count, err));
     if (r->run->blocks_count == 0)
         return 0;
     TRY(load(r, count > 0 ? count - 1 : 0, err));
-    return skip_in_block(r, table, key, sequence, &last, &any, err);
+    return skip_in_block(r, table, key, sequence, err);
 }
 
 int run_reader_last_before(struct run_reader *r, uint32_t table, struct slice key, uint64_t sequence,
                            struct record *ret, struct error *err)
 {
-    struct record last;
-    bool any = false;
     size_t count = 0;
 
-    TRY(blocks_by(r, table, key, sequence, &count, err));
+    if (sequence <= r->run->sequence_min)
+        return 0; /* all of the run is younger */
+    /* A block that begins right at the place has nothing before it: so look for the moment before, which there is. */
+    TRY(blocks_by(r, table, key, sequence - 1, &count, err));
     if (count == 0)
         return 0;
     TRY(load(r, count - 1, err));
-    TRY(skip_in_block(r, table, key, sequence, &last, &any, err));
-    if (!any || last.table != table || !slice_equal(last.key, key))
+    TRY(skip_in_block(r, table, key, sequence, err));
+    if (!r->has_passed || r->passed.table != table || !slice_equal(r->passed.key, key))
         return 0;
-    *ret = last;
+    *ret = r->passed;
     return 1;
 }

@@ -53,6 +53,7 @@ int run_writer_new(const char *directory, unsigned number, size_t block_bytes, s
 
     w->run = mem_zalloc(1, sizeof *w->run);
     w->run->file = FILE_INIT;
+    w->run->sequence_min = UINT64_MAX;
     w->run->keys = BUF_INIT(BUF_BYTES_MAX);
     w->plain = w->stored = w->last_key = BUF_INIT(BUF_BYTES_MAX);
     w->z = z;
@@ -121,6 +122,8 @@ int run_writer_add(struct run_writer *w, const struct record *r, struct error *e
 {
     if (w->plain.n == 0)
         begin_block(w, r);
+    if (r->sequence < w->run->sequence_min)
+        w->run->sequence_min = r->sequence;
     record_encode(r, &w->plain);
     if (w->plain.overflow)
         return error_set(err, ERROR_LIMIT, "a changed row of more than %zu bytes", w->plain.max);
