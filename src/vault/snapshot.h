@@ -80,7 +80,11 @@ void manifest_release(struct manifest *m);
 void snapshot_table_release(struct snapshot_table *t);
 void chunk_ref_release(struct chunk_ref *c);
 
-/* A chunk's bytes. put: EXISTS is success (same content). get: checked by stored checksum and zstd, appended to out. */
+/*
+ * A chunk's bytes. put: where the name is taken by the same bytes that is success; by others (damaged, or compressed
+ * otherwise) the chunk is put beside them as a copy. get: checked by stored checksum and zstd, or in a copy by the digest;
+ * appended to out. Errors of get: CORRUPT, NOT_FOUND, naming the object.
+ */
 MUST_CHECK int chunk_put(struct vault *v, const char *source, const struct chunk_ref *ref, struct slice stored,
                          struct error *err);
 MUST_CHECK int chunk_put_file(struct vault *v, const char *source, const struct chunk_ref *ref, const char *path,

@@ -1,0 +1,187 @@
+/*
+ * vault/chunk.c - chunks: named by their content, put once, checked at every read.
+ *
+ * Where a chunk's name is taken the object that stands there is read and compared: a name alone proves nothing about
+ * the bytes behind it. If they differ, because of damage or because they were compressed otherwise, the chunk is put
+ * beside it as a numbered copy; readers of either find the bytes that their manifest names. A crash leaves whole
+ * objects only.
+ */
+#include "vault/chunk.h"
+
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "os/file.h"
+
+#define COMPARE_BYTES ((size_t)4 << 20)
+
+void chunk_key(char key[static VAULT_KEY_BYTES], const char *source, const struct digest *digest, unsigned copy)
+{
+    char text[DIGEST_TEXT_BYTES];
+
+    (void)digest_format(digest, text);
+    int n = snprintf(key, VAULT_KEY_BYTES, "sources/%s/chunks/%.2s/%s", source, text, text);
+    ASSERT(n > 0 && n < VAULT_KEY_BYTES - 2);
+    if (copy > 0)
+        (void)snprintf(key + n, VAULT_KEY_BYTES - (size_t)n, "~%u", copy);
+}
+
+void chunk_ref_release(struct chunk_ref *c)
+{
+    mem_free_ptr(&c->first_key);
+    mem_free_ptr(&c->last_key);
+    *c = (struct chunk_ref){0};
+}
+
+static int check_stored(const struct chunk_ref *ref, struct slice stored, struct error *err)
+{
+    if (stored.n == ref->stored_bytes && hash64(stored) == ref->stored_checksum)
+        return 0;
+    return error_set(err, ERROR_BUG, "a chunk's %zu stored bytes are not the %u that its reference names", stored.n,
+                     ref->stored_bytes);
+}
+
+/* 1: the object at key has exactly these bytes; 0: it has others. */
+static int same_as_stored(struct vault *v, const char *key, struct slice stored, struct error *err)
+{
+    CLEANUP(buf_release) struct buf there = BUF_INIT(CHUNK_STORED_BYTES_MAX);
+
+    int rc = v->driver->ops->get(v->driver, key, stored.n, &there, err);
+    if (rc == -ERROR_LIMIT)
+        return 0;
+    TRY(rc);
+    return slice_equal(buf_slice(&there), stored);
+}
+
+static int no_copy_left(const struct chunk_ref *ref, struct error *err)
+{
+    char text[DIGEST_TEXT_BYTES];
+
+    return error_set(
+        err, ERROR_LIMIT,
+        "chunk %s stands %u times in the vault, each time with other bytes; `salvor verify` tells which of "
+        "them are damaged and can go",
+        digest_format(&ref->digest, text), CHUNK_COPIES_MAX + 1);
+}
+
+int chunk_put(struct vault *v, const char *source, const struct chunk_ref *ref, struct slice stored, struct error *err)
+{
+    char key[VAULT_KEY_BYTES];
+
+    TRY(check_stored(ref, stored, err));
+    for (unsigned copy = 0; copy <= CHUNK_COPIES_MAX; copy++) {
+        chunk_key(key, source, &ref->digest, copy);
+        int rc = v->driver->ops->put_if_absent(v->driver, key, &stored, 1, err);
+        if (rc != -ERROR_EXISTS)
+            return rc;
+        rc = same_as_stored(v, key, stored, err);
+        if (rc != 0)
+            return rc < 0 ? rc : 0;
+    }
+    return no_copy_left(ref, err);
+}
+
+/* The same against a file, piece by piece. */
+static int same_as_file(struct vault *v, const char *key, struct file *f, uint64_t bytes, struct error *err)
+{
+    CLEANUP(buf_release) struct buf ours = BUF_INIT(COMPARE_BYTES);
+    CLEANUP(buf_release) struct buf theirs = BUF_INIT(COMPARE_BYTES);
+    uint64_t there;
+
+    TRY(v->driver->ops->size(v->driver, key, &there, err));
+    if (there != bytes)
+        return 0;
+    for (uint64_t at = 0; at < bytes;) {
+        size_t n = bytes - at < COMPARE_BYTES ? (size_t)(bytes - at) : COMPARE_BYTES;
+
+        buf_clear(&ours);
+        buf_clear(&theirs);
+        TRY(file_read_at(f, at, n, &ours, err));
+        TRY(v->driver->ops->get_range(v->driver, key, at, n, &theirs, err));
+        if (!slice_equal(buf_slice(&ours), buf_slice(&theirs)))
+            return 0;
+        at += n;
+    }
+    return 1;
+}
+
+int chunk_put_file(struct vault *v, const char *source, const struct chunk_ref *ref, const char *path,
+                   struct error *err)
+{
+    CLEANUP(file_release) struct file f = FILE_INIT;
+    char key[VAULT_KEY_BYTES];
+    uint64_t bytes;
+
+    TRY(file_open(&f, FILE_READ, path, err));
+    TRY(file_size(&f, &bytes, err));
+    if (bytes != ref->stored_bytes)
+        return error_set(err, ERROR_BUG, "%s has %llu bytes, and the chunk that it is to be has %u", path,
+                         (unsigned long long)bytes, ref->stored_bytes);
+    for (unsigned copy = 0; copy <= CHUNK_COPIES_MAX; copy++) {
+        chunk_key(key, source, &ref->digest, copy);
+        int rc = v->driver->ops->put_file_if_absent(v->driver, key, path, err);
+        if (rc != -ERROR_EXISTS)
+            return rc;
+        rc = same_as_file(v, key, &f, bytes, err);
+        if (rc != 0)
+            return rc < 0 ? rc : 0;
+    }
+    return no_copy_left(ref, err);
+}
+
+static int damaged(const char *key, const char *why, struct error *err)
+{
+    return error_set(err, ERROR_CORRUPT, "chunk %s is damaged: %s", key, why);
+}
+
+/* One object, checked. In a copy other bytes of the same content are as good: the digest proves them. */
+static int get_copy(struct vault *v, const char *key, bool is_copy, const struct chunk_ref *ref, struct zst *z,
+                    struct buf *out, struct error *err)
+{
+    CLEANUP(buf_release) struct buf stored = BUF_INIT(CHUNK_STORED_BYTES_MAX);
+    size_t before = out->n;
+
+    int rc = v->driver->ops->get(v->driver, key, is_copy ? CHUNK_STORED_BYTES_MAX : ref->stored_bytes, &stored, err);
+    if (rc == -ERROR_LIMIT)
+        return damaged(key, "it is larger than it was written", err);
+    TRY(rc);
+    bool exact = stored.n == ref->stored_bytes && hash64(buf_slice(&stored)) == ref->stored_checksum;
+    if (!exact && !is_copy)
+        return damaged(key, stored.n != ref->stored_bytes ? "it has lost its end" : "its checksum is wrong", err);
+    rc = zst_decompress(z, buf_slice(&stored), ref->plain_bytes, out, err);
+    if (rc == -ERROR_LIMIT && out->overflow)
+        return rc; /* the caller's bound */
+    if (rc < 0)
+        return error_set(err, ERROR_CORRUPT, "chunk %s cannot be decompressed", key);
+    struct slice plain = slice_of(out->p + before, out->n - before);
+    struct digest digest;
+    if (!exact)
+        digest = digest_of(plain);
+    if (plain.n == ref->plain_bytes && (exact || digest_equal(&digest, &ref->digest)))
+        return 0;
+    out->n = before;
+    return damaged(key, "its content is not the one in its name", err);
+}
+
+int chunk_get(struct vault *v, const char *source, const struct chunk_ref *ref, struct zst *z, struct buf *out,
+              struct error *err)
+{
+    struct error first = ERROR_INIT, next = ERROR_INIT;
+    char key[VAULT_KEY_BYTES];
+    int rc = -1;
+
+    for (unsigned copy = 0; copy <= CHUNK_COPIES_MAX; copy++) {
+        chunk_key(key, source, &ref->digest, copy);
+        rc = get_copy(v, key, copy > 0, ref, z, out, copy == 0 ? &first : &next);
+        if (rc >= 0)
+            return 0;
+        if (rc != -ERROR_CORRUPT && (rc != -ERROR_NOT_FOUND || copy > 0))
+            break;
+    }
+    /* What is wrong with the first one is what there is to tell, unless the store itself failed. */
+    const struct error *told =
+        rc == -ERROR_CORRUPT || rc == -ERROR_NOT_FOUND || next.code == ERROR_NONE ? &first : &next;
+    if (err)
+        *err = *told;
+    return -(int)told->code;
+}

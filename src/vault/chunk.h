@@ -1,0 +1,14 @@
+/* vault/chunk.h - where chunks lie. For src/vault/ alone. */
+#ifndef SALVOR_VAULT_CHUNK_H
+#define SALVOR_VAULT_CHUNK_H
+
+#include "vault/snapshot.h"
+
+#define CHUNK_COPIES_MAX       9u
+#define CHUNK_STORED_BYTES_MAX (CHUNK_PLAIN_BYTES_MAX + ((size_t)16 << 20)) /* what does not compress grows a little   \
+                                                                             */
+
+/* The key of copy n; 0: the first one. */
+void chunk_key(char key[static VAULT_KEY_BYTES], const char *source, const struct digest *digest, unsigned copy);
+
+#endif

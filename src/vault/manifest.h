@@ -1,0 +1,26 @@
+/* vault/manifest.h - manifests as JSON, and against themselves. For src/vault/ alone. */
+#ifndef SALVOR_VAULT_MANIFEST_H
+#define SALVOR_VAULT_MANIFEST_H
+
+#include "vault/snapshot.h"
+
+#define MANIFEST_FORMAT          1
+#define MANIFEST_PLAIN_BYTES_MAX ((size_t)1 << 30)
+#define MANIFEST_KEY_ORDER       "salvor-1"
+#define MANIFEST_ROW_HASH        "xxh3-128-sum"
+#define CHUNK_KEY_HEX_MAX        128u /* 64 bytes */
+
+json_t *manifest_to_json(const struct manifest *m); /* borrows database and unprotected */
+/* m is initialised. Errors: CORRUPT, REFUSED a format that is not known. */
+MUST_CHECK int manifest_from_json(const json_t *o, const char *what, struct manifest *m, struct error *err);
+/* Sums, ranges, names: what can be computed agrees with what is said. Errors: CORRUPT. */
+MUST_CHECK int manifest_check(const struct manifest *m, struct error *err);
+
+void manifest_key(char key[static VAULT_KEY_BYTES], const char *source, const char *incarnation, const char *id,
+                  const char *name);
+/* As manifest_get, and says whether a failure is a whole object in the wrong place. */
+MUST_CHECK int manifest_get_where(struct vault *v, const char *source, const char *incarnation, const char *id,
+                                  struct manifest *ret, bool *ret_misplaced, struct error *err);
+void schema_key(char key[static VAULT_KEY_BYTES], const struct manifest *m, const char *suffix);
+
+#endif
