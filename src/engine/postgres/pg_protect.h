@@ -8,6 +8,7 @@
 #define SALVOR_ENGINE_POSTGRES_PG_PROTECT_H
 
 #include "engine/postgres/pg_catalog.h"
+#include "event/event.h"
 
 #define PG_NAME_BYTES 64
 
@@ -16,6 +17,7 @@ struct pg_names {
     char publication_rows[PG_NAME_BYTES];
     char publication_keys[PG_NAME_BYTES];
     char slot[PG_NAME_BYTES];
+    char trigger_start[PG_NAME_BYTES];
     char trigger_ddl[PG_NAME_BYTES];
     char trigger_drop[PG_NAME_BYTES];
 };

@@ -1,0 +1,473 @@
+-- engine/postgres/helpers.sql - what `salvor setup --admin` makes in the database of a source (trigger mode).
+--
+-- The words between two at-signs are filled in by pg_helpers.c.
+--
+-- The publication @rows@ has all tables and publishes INSERT and TRUNCATE; @keys@ has the tables whose rows
+-- PostgreSQL can identify and publishes UPDATE and DELETE. A table in @keys@ without identity would make the
+-- application's UPDATE fail, so event triggers keep that list right inside the transaction that changes a table.
+-- Rules for everything below:
+--   * nothing fails into the application: every exception is caught, a cancel and a time-out too;
+--   * nothing waits for a lock: whether @keys@ is held is looked up, and ALTER PUBLICATION has 1 ms for the rest (a waiter
+--     could be a deadlock's victim, or make another one so);
+--   * a table is put on the list only while its identity is proved under a lock that keeps it so; under REPEATABLE READ
+--     queries see the past, so that there proof comes from pg_get_replica_identity_index and pg_get_publication_tables,
+--     which look at the present;
+--   * what a transaction changes is written into @schema@.ddl and deleted at once: the INSERT goes the way of all rows,
+--     inside the transaction, and the table stays empty. Nobody but the owner of the schema can write there.
+
+CREATE SCHEMA IF NOT EXISTS @schema@;
+COMMENT ON SCHEMA @schema@ IS 'Salvor: notices schema changes; made by salvor setup, removed by salvor teardown';
+REVOKE ALL ON SCHEMA @schema@ FROM PUBLIC;
+
+-- The way of a schema change into the stream. Always empty.
+CREATE TABLE IF NOT EXISTS @schema@.ddl (
+    id bigint NOT NULL,
+    at timestamptz NOT NULL,
+    tag text NOT NULL,
+    object text NOT NULL,
+    detail text NOT NULL
+) WITH (vacuum_truncate = off);
+REVOKE ALL ON @schema@.ddl FROM PUBLIC;
+
+-- Every ordinary table as the current query's snapshot sees it.
+--   identified   PostgreSQL can identify its rows (RelationGetReplicaIndex); a key with a generated column would pass there, but
+--                its DELETE would arrive without values
+--   wants_full   identity = full for it, and its owner has not said otherwise (REPLICA IDENTITY NOTHING)
+--   cared_for    Salvor looks after it at all
+CREATE OR REPLACE VIEW @schema@.tables AS
+    SELECT c.oid AS id, n.nspname || '.' || c.relname AS name, c.relpersistence = 'u' AS unlogged,
+           c.oid >= 16384 AND c.relpersistence = 'p'
+               AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast', '@schema@') AS cared_for,
+           EXISTS (SELECT FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
+                   WHERE r.prrelid = c.oid AND p.pubname = '@keys@') AS listed,
+           c.relpersistence = 'p' AND (c.relreplident = 'f' OR EXISTS (
+               SELECT FROM pg_catalog.pg_index i
+               WHERE i.indrelid = c.oid
+                 AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END
+                 AND i.indisunique AND i.indisvalid AND i.indislive AND i.indimmediate AND i.indpred IS NULL
+                 AND NOT EXISTS (
+                     SELECT FROM pg_catalog.pg_attribute a
+                     WHERE a.attrelid = c.oid AND a.attgenerated <> ''
+                       AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])))) AS identified,
+           c.relreplident IN ('d', 'i')
+               AND CASE WHEN n.nspname || '.' || c.relname = ANY (@inserts_tables@::text[]) THEN false
+                        WHEN n.nspname || '.' || c.relname = ANY (@full_tables@::text[]) THEN true
+                        ELSE @full@ END AS wants_full
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'r' AND c.relpersistence <> 't';
+REVOKE ALL ON @schema@.tables FROM PUBLIC;
+
+CREATE OR REPLACE FUNCTION @schema@.identified(t oid) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off
+AS $salvor$
+BEGIN
+    RETURN coalesce((SELECT x.identified FROM @schema@.tables x WHERE x.id = t), false);
+END
+$salvor$;
+
+-- Is it in the list @keys@? Under REPEATABLE READ an ordinary query may not see the present list.
+CREATE OR REPLACE FUNCTION @schema@.listed(t oid) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off
+AS $salvor$
+BEGIN
+    IF current_setting('transaction_isolation') LIKE 'read %' THEN
+        RETURN coalesce((SELECT x.listed FROM @schema@.tables x WHERE x.id = t), false);
+    END IF;
+    RETURN EXISTS (SELECT FROM pg_get_publication_tables('@keys@') g WHERE g.relid = t);
+END
+$salvor$;
+
+-- Does a DROP INDEX CONCURRENTLY of the table's identity, by its owner, ask it to leave the list (before_command)?
+CREATE OR REPLACE FUNCTION @schema@.asked_out(t oid) RETURNS boolean
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $salvor$
+    SELECT EXISTS (SELECT FROM pg_class WHERE oid = t AND relreplident = 'i')
+       AND EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+                   WHERE l.locktype = 'advisory' AND l.classid = 1935767655 AND l.objid = t AND l.granted
+                     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                     AND pg_has_role(a.usesysid, (SELECT relowner FROM pg_class WHERE oid = t), 'USAGE'))
+$salvor$;
+
+-- One change of @keys@ or of an identity. All our own commands run here: the triggers know them by this function's name
+-- on the call stack. false: somebody else holds what it takes.
+--   what   'join', 'leave', 'full', or 'given': the table, which has joined, is put down in the publication's comment, so
+--          that teardown takes REPLICA IDENTITY FULL back
+CREATE OR REPLACE FUNCTION @schema@.change(t oid, what text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '1ms' SET jit = off
+AS $salvor$
+DECLARE
+    given text;
+BEGIN
+    IF what = 'full' THEN
+        EXECUTE format('ALTER TABLE ONLY %s REPLICA IDENTITY FULL', t::regclass);
+        RETURN true;
+    END IF;
+    IF NOT @schema@.free_to_change() THEN
+        RETURN false;
+    END IF;
+    IF what = 'given' THEN
+        SELECT coalesce(obj_description(oid, 'pg_publication'), '@given@') INTO given
+        FROM pg_publication WHERE pubname = '@keys@';
+        EXECUTE format('COMMENT ON PUBLICATION @keys@ IS %L', given || ' ' || t);
+    ELSE
+        EXECUTE format('ALTER PUBLICATION @keys@ %s TABLE ONLY %s',
+                       CASE what WHEN 'join' THEN 'ADD' ELSE 'DROP' END, t::regclass);
+    END IF;
+    PERFORM set_config('@schema@.held', 'yes', true);
+    RETURN true;
+EXCEPTION WHEN OTHERS OR query_canceled THEN
+    RETURN false;
+END
+$salvor$;
+
+-- May @keys@ be changed now? PostgreSQL locks a publication to the end of the transaction that altered it: who comes second
+-- would wait for the whole migration of the first. Once in a transaction 40 ms are spent on it. (The two settings are only
+-- memory; who forges them costs himself a failed try.)
+CREATE OR REPLACE FUNCTION @schema@.free_to_change() RETURNS boolean
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off
+AS $salvor$
+BEGIN
+    IF current_setting('@schema@.held', true) = 'yes' THEN
+        RETURN true;
+    END IF;
+    FOR attempt IN 1..20 LOOP
+        IF NOT EXISTS (SELECT FROM pg_locks l
+                       WHERE l.locktype = 'object' AND l.classid = 'pg_publication'::regclass
+                         AND l.objid = (SELECT oid FROM pg_publication WHERE pubname = '@keys@')
+                         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                         AND l.pid IS DISTINCT FROM pg_backend_pid()) THEN
+            RETURN true;
+        END IF;
+        EXIT WHEN current_setting('@schema@.waited', true) = 'yes';
+        PERFORM pg_sleep(0.002);
+    END LOOP;
+    PERFORM set_config('@schema@.waited', 'yes', true);
+    RETURN false;
+END
+$salvor$;
+
+-- Puts a table of the current command, which is locked by it, on the right side. Returns what a reader must know.
+CREATE OR REPLACE FUNCTION @schema@.settle(t oid, made_here boolean) RETURNS text
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off
+AS $salvor$
+DECLARE
+    sees_present boolean := current_setting('transaction_isolation') LIKE 'read %' OR made_here;
+    label text := t::regclass::text;
+    given boolean := false;
+    x record;
+BEGIN
+    SELECT * INTO x FROM @schema@.tables v WHERE v.id = t;
+    IF x.id IS NULL OR NOT EXISTS (SELECT FROM pg_publication WHERE pubname = '@keys@') THEN
+        RETURN '';
+    END IF;
+    IF NOT sees_present THEN
+        x.listed := @schema@.listed(t);
+    END IF;
+    IF x.listed AND NOT x.identified THEN
+        IF x.wants_full AND @schema@.change(t, 'full') THEN
+            PERFORM @schema@.change(t, 'given');
+            RETURN format('full: %s; ', label);
+        END IF;
+        IF @schema@.change(t, 'leave') THEN
+            RETURN format('unlisted: %s; ', label);
+        END IF;
+        IF @schema@.change(t, 'full') THEN
+            RETURN format('full for want of a lock: %s; ', label);
+        END IF;
+        RETURN format('failed to unlist: %s; ', label);
+    END IF;
+    IF x.unlogged THEN
+        RETURN format('unlogged: %s; ', label);
+    END IF;
+    IF x.listed OR NOT x.cared_for THEN
+        RETURN '';
+    END IF;
+    IF NOT x.identified AND x.wants_full THEN
+        given := @schema@.change(t, 'full');
+        x.identified := given;
+    END IF;
+    IF NOT x.identified THEN
+        RETURN '';
+    END IF;
+    IF NOT (sees_present OR given OR pg_get_replica_identity_index(t) IS NOT NULL) OR NOT @schema@.change(t, 'join') THEN
+        RETURN format('not listed yet: %s; ', label);
+    END IF;
+    IF given THEN
+        PERFORM @schema@.change(t, 'given');
+    END IF;
+    RETURN format('listed: %s; ', label);
+END
+$salvor$;
+
+-- Tells the stream. Not where another publication for all tables would carry the row to subscribers that lack the table:
+-- there the polled fingerprint of the catalogue has to do. The row is found by its place, because a scan of the table
+-- would be a conflict between serializable transactions.
+CREATE OR REPLACE FUNCTION @schema@.note(tag text, object text, detail text) RETURNS void
+LANGUAGE plpgsql VOLATILE
+SET search_path = pg_catalog, pg_temp SET lock_timeout = '1ms' SET enable_tidscan = on SET enable_seqscan = off SET jit = off
+AS $salvor$
+DECLARE
+    place tid;
+BEGIN
+    IF EXISTS (SELECT FROM pg_publication WHERE puballtables AND pubinsert AND pubname !~ '^salvor_[a-z0-9_]+_rows$') THEN
+        RETURN;
+    END IF;
+    INSERT INTO @schema@.ddl AS d VALUES ((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, clock_timestamp(),
+        tag, left(object, 1000), left(detail, 4000)) RETURNING d.ctid INTO place;
+    DELETE FROM @schema@.ddl AS d WHERE d.ctid = place;
+END
+$salvor$;
+
+-- ddl_command_end: what was made or altered. Commands that only touch temporary or our own objects are nobody's business.
+-- A cancel or a statement's time-out that falls into our time does not count: the work is begun again, and the
+-- application's command, which is done, succeeds.
+CREATE OR REPLACE FUNCTION @schema@.after_ddl() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET client_min_messages = error SET quote_all_identifiers = off SET jit = off
+AS $salvor$
+DECLARE
+    stack text;
+    lasting bigint;
+    objects text;
+    detail text;
+    r record;
+BEGIN
+    FOR attempt IN 1..3 LOOP
+    BEGIN
+        GET DIAGNOSTICS stack = PG_CONTEXT;
+        IF position('@schema@.change(' IN stack) > 0 OR TG_TAG = 'REFRESH MATERIALIZED VIEW' THEN
+            RETURN;
+        END IF;
+        SELECT count(*), string_agg(DISTINCT c.object_type || ' ' || c.object_identity, ', ') INTO lasting, objects
+        FROM pg_event_trigger_ddl_commands() c
+        WHERE c.schema_name IS DISTINCT FROM 'pg_temp' AND c.schema_name IS DISTINCT FROM '@schema@'
+          AND NOT (c.object_type = 'publication' AND c.object_identity IN ('@rows@', '@keys@'))
+          AND NOT (c.object_type = 'publication relation' AND c.object_identity LIKE '% in publication @keys@')
+          AND NOT (c.object_type = 'schema' AND c.object_identity = '@schema@');
+        IF lasting = 0 AND TG_TAG <> 'REASSIGN OWNED' THEN
+            RETURN;
+        END IF;
+        detail := '';
+        FOR r IN
+            WITH RECURSIVE touched (id, made) AS (
+                SELECT coalesce(i.indrelid, c.objid),
+                       c.command_tag IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO') AND i.indrelid IS NULL
+                FROM pg_event_trigger_ddl_commands() c LEFT JOIN pg_index i ON i.indexrelid = c.objid
+                WHERE c.classid = 'pg_class'::regclass AND c.schema_name IS DISTINCT FROM 'pg_temp'
+                UNION
+                SELECT h.inhrelid, false FROM touched t JOIN pg_inherits h ON h.inhparent = t.id
+            )
+            SELECT t.id, bool_or(t.made) AS made
+            FROM touched t JOIN pg_class k ON k.oid = t.id AND k.relkind = 'r' GROUP BY t.id
+        LOOP
+            detail := detail || @schema@.settle(r.id, r.made);
+        END LOOP;
+        PERFORM @schema@.note(TG_TAG, coalesce(objects, ''), detail);
+        RETURN;
+    EXCEPTION
+        WHEN query_canceled THEN
+            CONTINUE;
+        WHEN OTHERS THEN
+            PERFORM @schema@.failed(TG_TAG, SQLERRM);
+            RETURN;
+    END;
+    END LOOP;
+END
+$salvor$;
+
+-- sql_drop: a dropped key, column, type ... may have taken a table's identity. Constraints and columns name their table; an
+-- index does not, so all tables are looked at that this transaction has locked.
+CREATE OR REPLACE FUNCTION @schema@.after_drop() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET client_min_messages = error SET quote_all_identifiers = off SET jit = off
+AS $salvor$
+DECLARE
+    stack text;
+    lasting bigint;
+    objects text;
+    detail text;
+    r record;
+BEGIN
+    FOR attempt IN 1..3 LOOP
+    BEGIN
+        GET DIAGNOSTICS stack = PG_CONTEXT;
+        IF position('@schema@.change(' IN stack) > 0 THEN
+            RETURN;
+        END IF;
+        SELECT count(*), string_agg(d.object_type || ' ' || d.object_identity, ', ') INTO lasting, objects
+        FROM pg_event_trigger_dropped_objects() d
+        WHERE d.original AND NOT d.is_temporary AND d.schema_name IS DISTINCT FROM '@schema@';
+        IF lasting = 0 THEN
+            RETURN;
+        END IF;
+        detail := '';
+        FOR r IN
+            WITH dropped AS (SELECT * FROM pg_event_trigger_dropped_objects()),
+            touched (id) AS (
+                SELECT d.objid FROM dropped d WHERE d.object_type = 'table column'
+                UNION
+                SELECT to_regclass(format('%I.%I', d.address_names[1], d.address_names[2])) FROM dropped d
+                WHERE d.object_type = 'table constraint'
+                UNION
+                SELECT l.relation FROM pg_locks l
+                WHERE TG_TAG NOT IN ('DROP TABLE', 'ALTER TABLE') AND EXISTS (SELECT FROM dropped d WHERE d.object_type = 'index')
+                  AND l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.granted
+                  AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                  AND l.mode IN ('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock',
+                                 'AccessExclusiveLock')
+            )
+            SELECT x.id FROM touched t JOIN @schema@.tables x ON x.id = t.id
+        LOOP
+            detail := detail || @schema@.settle(r.id, false);
+        END LOOP;
+        IF TG_TAG LIKE 'DROP %' OR detail <> '' THEN
+            PERFORM @schema@.note(TG_TAG, coalesce(objects, ''), detail);
+        END IF;
+        RETURN;
+    EXCEPTION
+        WHEN query_canceled THEN
+            CONTINUE;
+        WHEN OTHERS THEN
+            PERFORM @schema@.failed(TG_TAG, SQLERRM);
+            RETURN;
+    END;
+    END LOOP;
+END
+$salvor$;
+
+-- ddl_command_start of two commands for which the end is too late.
+--   ALTER TABLE ... SET UNLOGGED is an error for a listed table, so it leaves the list before. The command's own words are the
+--   only thing there is to know the table by; one too many comes back at the command's end.
+--   DROP INDEX CONCURRENTLY of an identity index commits the loss of identity before its end, and must be the first of its
+--   transaction to write. So another session has to unlist the table first: an advisory lock asks the poll of a running
+--   Salvor for it, for at most 10 s.
+CREATE OR REPLACE FUNCTION @schema@.before_command() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET client_min_messages = error SET quote_all_identifiers = off SET jit = off
+AS $salvor$
+DECLARE
+    words text := current_query();
+    stack text;
+    who text := CASE current_setting('role') WHEN 'none' THEN session_user::text ELSE current_setting('role') END;
+    r record;
+BEGIN
+    GET DIAGNOSTICS stack = PG_CONTEXT;
+    IF position('@schema@.change(' IN stack) > 0 THEN
+        RETURN;
+    END IF;
+    words := lower(concat(words, stack));
+    IF position(CASE TG_TAG WHEN 'ALTER TABLE' THEN 'unlogged' ELSE 'concurrently' END IN words) = 0 THEN
+        RETURN;
+    END IF;
+    FOR r IN
+        SELECT c.oid AS id FROM pg_get_publication_tables('@keys@') g JOIN pg_class c ON c.oid = g.relid
+        WHERE pg_has_role(who, c.relowner, 'USAGE')
+          AND CASE TG_TAG WHEN 'ALTER TABLE' THEN position(lower(c.relname) IN words) > 0
+              ELSE c.relreplident = 'i' AND EXISTS (
+                  SELECT FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+                  WHERE i.indrelid = c.oid AND i.indisreplident AND position(lower(x.relname) IN words) > 0
+                    AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid)) END
+    LOOP
+        IF TG_TAG = 'ALTER TABLE' THEN
+            EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', r.id::regclass);
+            PERFORM @schema@.change(r.id, 'leave');
+            CONTINUE;
+        END IF;
+        PERFORM pg_try_advisory_xact_lock_shared(1935767655,
+            (CASE WHEN r.id::bigint > 2147483647 THEN r.id::bigint - 4294967296 ELSE r.id::bigint END)::integer);
+        FOR wait IN 1..200 LOOP
+            EXIT WHEN NOT @schema@.listed(r.id)
+                OR NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '@slot@' AND active);
+            PERFORM pg_sleep(0.05);
+        END LOOP;
+    END LOOP;
+EXCEPTION WHEN OTHERS THEN
+    NULL;
+END
+$salvor$;
+
+CREATE OR REPLACE FUNCTION @schema@.failed(tag text, reason text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $salvor$
+BEGIN
+    PERFORM @schema@.note(tag, '', 'failed: ' || reason);
+EXCEPTION WHEN OTHERS OR query_canceled THEN
+    NULL;
+END
+$salvor$;
+
+-- Everything that is on the wrong side, for setup and for the poll of the source's own role. Each table is looked at under a
+-- lock that keeps its identity as it is.
+--   one       a table's oid; 0: all that can be locked at once, at most 200
+--   wait_ms   with a single table: how long for its lock. Several are never waited for, or a deadlock could take an application's
+--             statement. (An identity is given under ACCESS EXCLUSIVE, where readers queue up behind us: at most 200 ms.)
+CREATE OR REPLACE FUNCTION @schema@.sweep(one oid, wait_ms integer)
+RETURNS TABLE (relation oid, name text, outcome text, done boolean)
+LANGUAGE plpgsql SECURITY DEFINER VOLATILE
+SET search_path = pg_catalog, pg_temp SET client_min_messages = error SET quote_all_identifiers = off SET jit = off
+AS $salvor$
+DECLARE
+    r record;
+BEGIN
+    IF current_setting('transaction_isolation') NOT LIKE 'read %' THEN
+        RAISE EXCEPTION 'sweep needs READ COMMITTED';
+    END IF;
+    FOR r IN
+        SELECT x.id, x.name AS label, x.listed, x.identified, x.wants_full AND NOT x.identified AS full_wanted,
+               a.out AS asked_out
+        FROM @schema@.tables x CROSS JOIN LATERAL (SELECT x.listed AND @schema@.asked_out(x.id) AS out) a
+        WHERE (one = 0 OR x.id = one) AND (x.listed OR x.cared_for)
+          AND (x.listed <> (x.identified AND NOT a.out) OR (x.wants_full AND NOT x.identified AND x.cared_for))
+        ORDER BY x.listed DESC, x.id
+        LIMIT 200
+    LOOP
+        relation := r.id;
+        name := r.label;
+        done := false;
+        BEGIN
+            PERFORM set_config('lock_timeout', greatest(1, least(wait_ms, CASE WHEN r.full_wanted THEN 200 ELSE 5000 END)) || 'ms',
+                               true);
+            EXECUTE format('LOCK TABLE ONLY %s IN %s MODE %s', r.id::regclass,
+                           CASE WHEN r.full_wanted THEN 'ACCESS EXCLUSIVE' ELSE 'SHARE UPDATE EXCLUSIVE' END,
+                           CASE WHEN one = 0 THEN 'NOWAIT' ELSE '' END);
+            outcome := 'right';
+            done := true;
+            IF r.full_wanted AND NOT @schema@.identified(r.id) THEN
+                outcome := 'full';
+                done := @schema@.change(r.id, 'full');
+            END IF;
+            IF @schema@.listed(r.id) AND (r.asked_out OR NOT @schema@.identified(r.id)) THEN
+                outcome := 'unlisted';
+                done := @schema@.change(r.id, 'leave');
+            ELSIF NOT @schema@.listed(r.id) AND @schema@.identified(r.id) THEN
+                outcome := CASE outcome WHEN 'full' THEN 'full' ELSE 'listed' END;
+                done := @schema@.change(r.id, 'join');
+            END IF;
+            IF outcome = 'full' AND done THEN
+                done := @schema@.change(r.id, 'given');
+            END IF;
+            IF NOT done THEN
+                outcome := 'the publication @keys@ is held by another transaction';
+            END IF;
+        EXCEPTION WHEN OTHERS THEN
+            outcome := SQLERRM;
+        END;
+        RETURN NEXT;
+    END LOOP;
+END
+$salvor$;
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA @schema@ FROM PUBLIC;
+GRANT USAGE ON SCHEMA @schema@ TO @role@;
+GRANT EXECUTE ON FUNCTION @schema@.sweep(oid, integer) TO @role@;
+
+DROP EVENT TRIGGER IF EXISTS @trigger_start@;
+DROP EVENT TRIGGER IF EXISTS @trigger_ddl@;
+DROP EVENT TRIGGER IF EXISTS @trigger_drop@;
+CREATE EVENT TRIGGER @trigger_start@ ON ddl_command_start WHEN TAG IN ('ALTER TABLE', 'DROP INDEX')
+    EXECUTE FUNCTION @schema@.before_command();
+CREATE EVENT TRIGGER @trigger_ddl@ ON ddl_command_end EXECUTE FUNCTION @schema@.after_ddl();
+CREATE EVENT TRIGGER @trigger_drop@ ON sql_drop EXECUTE FUNCTION @schema@.after_drop();
+ALTER EVENT TRIGGER @trigger_start@ ENABLE ALWAYS;
+ALTER EVENT TRIGGER @trigger_ddl@ ENABLE ALWAYS;
+ALTER EVENT TRIGGER @trigger_drop@ ENABLE ALWAYS;

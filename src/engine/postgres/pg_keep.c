@@ -1,0 +1,187 @@
+/*
+ * engine/postgres/pg_keep.c - the polls of a running capture: lists kept right, changes that nobody captured counted.
+ *
+ * Trigger mode: event triggers do the work inside the changing transaction; the sweep does what they had to leave (somebody held the
+ * publication) and answers DROP INDEX CONCURRENTLY (helpers.sql). List mode: the session's role owns the tables and settles
+ * each one that is on the wrong side. Tables that lost their identity go first: their writers are being refused.
+ * What a poll finds had not been captured fully since the one before; each is reported once it is found, again while it
+ * cannot be mended.
+ */
+#include "engine/postgres/pg_protect_internal.h"
+
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "base/text.h"
+
+#define LIST_LOCK_MS 100
+
+struct changes {
+    struct pg_poll_change *items;
+    size_t count, cap;
+};
+
+static void changes_release(struct changes *c)
+{
+    for (size_t i = 0; i < c->count; i++) {
+        free(c->items[i].table);
+        free(c->items[i].reason);
+    }
+    free(c->items);
+}
+
+/* reason is taken over. */
+static void changes_add(struct changes *c, uint32_t id, const char *table, char *reason)
+{
+    MEM_GROW(c->items, c->cap, c->count);
+    c->items[c->count++] = (struct pg_poll_change){.relation_id = id, .table = mem_strdup(table), .reason = reason};
+}
+
+/* --- trigger mode ------------------------------------------------------------------------------------------------ */
+
+static char *sweep_reason(const char *outcome, bool done)
+{
+    if (!done)
+        return mem_printf("its updates and deletes are not captured yet: %s", outcome);
+    if (strcmp(outcome, "unlisted") == 0)
+        return mem_strdup("its rows can no longer be identified: updates and deletes are not captured");
+    if (strcmp(outcome, "full") == 0)
+        return mem_strdup("it has no key and was given REPLICA IDENTITY FULL only now");
+    return mem_strdup("its updates and deletes are captured only from now on");
+}
+
+static int sweep_poll(struct pg_conn *sql, const struct pg_names *names, struct changes *c, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *query = mem_printf("SELECT relation, name, outcome, done FROM %s.sweep(0, 0)", names->schema);
+    CLEANUP(pg_result_free) PGresult *r = NULL;
+    uint64_t id;
+
+    TRY(pg_query(sql, query, NULL, 0, PG_QUERY_TIMEOUT_MS, &r, err));
+    for (int i = 0; i < PQntuples(r); i++) {
+        const char *outcome = PQgetvalue(r, i, 2);
+
+        if (strcmp(outcome, "right") == 0)
+            continue; /* it was mended between the look and the lock */
+        TRY(text_parse_u64(slice_str(PQgetvalue(r, i, 0)), 1, UINT32_MAX, &id, err));
+        changes_add(c, (uint32_t)id, PQgetvalue(r, i, 1), sweep_reason(outcome, PQgetvalue(r, i, 3)[0] == 't'));
+    }
+    return 0;
+}
+
+/* --- list mode --------------------------------------------------------------------------------------------------- */
+
+static char *list_reason(const struct table_state *t, bool full, const struct error *failure)
+{
+    const char *what = !t->in_rows            ? "it was not published until now"
+                       : t->why && !t->in_keys ? "its rows cannot be identified"
+                       : t->why                ? "its rows can no longer be identified: updates and deletes are not captured"
+                                               : "its updates and deletes are captured only from now on";
+
+    if (failure)
+        return mem_printf("%s, and that could not be mended: %s", t->in_rows ? "it is captured in part" : "it is not captured",
+                          failure->message);
+    return mem_printf("%s%s", what, full ? "; it was given REPLICA IDENTITY FULL" : "");
+}
+
+static void list_poll_one(struct pg_conn *sql, const struct pg_protect_config *config, const struct pg_names *names,
+                          const struct table_state *t, struct changes *c)
+{
+    bool full = table_wants_full(config, t) && t->owned;
+    struct error failure = ERROR_INIT;
+    int rc;
+
+    if (!list_is_wrong(t, full))
+        return;
+    if (t->owned)
+        rc = list_settle(sql, names, t, full, LIST_LOCK_MS, &failure);
+    else
+        rc = error_set(&failure, ERROR_REFUSED, "the table belongs to another role; its owner must be the source's role or have it "
+                                                "as a member, or setup must be run with --admin");
+    changes_add(c, t->id, t->label, list_reason(t, full, rc < 0 ? &failure : NULL));
+}
+
+static int list_poll(struct pg_conn *sql, const struct pg_protect_config *config, const struct pg_names *names,
+                     struct changes *c, struct error *err)
+{
+    CLEANUP(table_states_release) struct table_states tables = {0};
+
+    TRY(table_states_get(sql, names, 0, &tables, err));
+    for (int losers = 1; losers >= 0; losers--) {
+        for (size_t i = 0; i < tables.count; i++) {
+            const struct table_state *t = &tables.items[i];
+            if ((t->why && t->in_keys) == (losers == 1))
+                list_poll_one(sql, config, names, t, c);
+            if (!sql->pq)
+                return error_set(err, ERROR_CONNECT, "the session was lost while tables were listed");
+        }
+    }
+    return 0;
+}
+
+/* --- both -------------------------------------------------------------------------------------------------------- */
+
+static int must_be_complete(const struct protect_state *st, const struct pg_names *names, struct error *err)
+{
+    bool triggers = protect_state_has_triggers(st);
+
+    if (!st->rows_exists || !st->keys_exists)
+        return error_set(err, ERROR_REFUSED, "the publication %s is gone: changes are not captured; run `salvor setup` again",
+                         st->rows_exists ? names->publication_keys : names->publication_rows);
+    if (!st->rows_right || !st->keys_right)
+        return error_set(err, ERROR_REFUSED,
+                         "somebody altered the publication %s: changes are not captured as they should be; run `salvor setup` again",
+                         st->rows_right ? names->publication_keys : names->publication_rows);
+    if (triggers && (!st->triggers || !st->sweep))
+        return error_set(err, ERROR_REFUSED,
+                         "%s: nobody keeps the list of keyed tables right, and a statement of an application could fail; "
+                         "run `salvor setup` again with --admin",
+                         st->triggers ? "the sweep may not be called" : "the event triggers are gone or disabled");
+    if (!triggers && st->rows_all_tables)
+        return error_set(err, ERROR_REFUSED, "the helper schema %s is gone; run `salvor setup` again with --admin", names->schema);
+    return 0;
+}
+
+int pg_keep_lists(struct pg_conn *sql, const struct pg_protect_config *config, struct pg_poll_change **ret, size_t *ret_count,
+                  struct error *err)
+{
+    CLEANUP(changes_release) struct changes c = {0};
+    struct protect_state st;
+    struct pg_names names;
+
+    pg_names_of(config->source, &names);
+    TRY(protect_state_get(sql, &names, &st, err));
+    /* What can be mended is, whatever else is wrong. */
+    if (st.keys_exists && st.sweep)
+        TRY(sweep_poll(sql, &names, &c, err));
+    TRY(must_be_complete(&st, &names, err));
+    if (!protect_state_has_triggers(&st))
+        TRY(list_poll(sql, config, &names, &c, err));
+    *ret = c.items;
+    *ret_count = c.count;
+    c = (struct changes){0};
+    return 0;
+}
+
+int pg_uncaptured_counts(struct pg_conn *sql, const struct pg_protect_config *config, struct pg_change_count **ret,
+                         size_t *ret_count, struct error *err)
+{
+    CLEANUP(table_states_release) struct table_states tables = {0};
+    struct pg_change_count *counts;
+    struct pg_names names;
+    size_t count = 0;
+
+    pg_names_of(config->source, &names);
+    TRY(table_states_get(sql, &names, 0, &tables, err));
+    counts = mem_zalloc(tables.count + 1, sizeof *counts);
+    for (size_t i = 0; i < tables.count; i++) {
+        struct table_state *t = &tables.items[i];
+
+        if (t->in_keys)
+            continue;
+        counts[count++] = (struct pg_change_count){.relation_id = t->id, .table = t->label, .changes = t->changes};
+        t->label = NULL;
+    }
+    *ret = counts;
+    *ret_count = count;
+    return 0;
+}
