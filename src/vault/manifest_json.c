@@ -50,10 +50,6 @@ static json_t *table_to_json(const struct snapshot_table *t)
         object_set_text(o, "inexact", t->inexact_reason);
     else
         json_set_str(o, "inexact", NULL);
-    if (t->inexact_reason)
-        object_set_text(o, "inexact", t->inexact_reason);
-    else
-        json_set_str(o, "inexact", NULL);
     for (uint32_t i = 0; i < t->chunks_count; i++)
         append(chunks, chunk_to_json(&t->chunks[i]));
     set(o, "chunks", chunks);
@@ -169,8 +165,6 @@ static int table_from_json(const json_t *o, const char *what, struct snapshot_ta
     TRY(json_get_hash128(o, "hash", what, &t->hash, err));
     TRY(json_get_bool(o, "extension_member", what, &t->extension_member, err));
     TRY(get_reason(o, "inexact", what, &t->inexact_reason, err));
-    if (!json_is_null(json_object_get(o, "inexact")))
-        TRY(get_name(o, "inexact", what, &t->inexact_reason, err));
     TRY(json_get_array(o, "chunks", what, &chunks, err));
     t->chunks = mem_zalloc(json_array_size(chunks), sizeof *t->chunks);
     t->chunks_count = (uint32_t)json_array_size(chunks);
