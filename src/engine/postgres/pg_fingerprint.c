@@ -25,6 +25,9 @@ struct part {
     const char *order;
 };
 
+#define HIDDEN(catalogue_, column_)                                                                                    \
+    " UNION ALL SELECT o.oid FROM " catalogue_ " o WHERE o." column_ " IN (SELECT oid FROM hidden)"
+
 /*
  * Shared by the parts: ns schemas that count; rel relations but no indexes; left_out the temporary objects and Salvor's, for
  * the catalogues that know an object only by its OID.
@@ -38,9 +41,11 @@ static const char common[] =
     " OR n.nspname = me.helper), "
     "left_out AS MATERIALIZED (SELECT c.oid FROM pg_class c WHERE c.relnamespace IN (SELECT oid FROM hidden)"
     " UNION ALL SELECT oid FROM hidden"
-    " UNION ALL SELECT t.oid FROM pg_type t WHERE t.typnamespace IN (SELECT oid FROM hidden)"
-    " UNION ALL SELECT p.oid FROM pg_proc p WHERE p.pronamespace IN (SELECT oid FROM hidden)"
-    " UNION ALL SELECT s.oid FROM pg_constraint s WHERE s.connamespace IN (SELECT oid FROM hidden)"
+    HIDDEN("pg_type", "typnamespace") HIDDEN("pg_proc", "pronamespace") HIDDEN("pg_constraint", "connamespace")
+    HIDDEN("pg_statistic_ext", "stxnamespace") HIDDEN("pg_operator", "oprnamespace") HIDDEN("pg_opclass", "opcnamespace")
+    HIDDEN("pg_opfamily", "opfnamespace") HIDDEN("pg_collation", "collnamespace")
+    HIDDEN("pg_conversion", "connamespace") HIDDEN("pg_ts_config", "cfgnamespace") HIDDEN("pg_ts_dict", "dictnamespace")
+    HIDDEN("pg_ts_parser", "prsnamespace") HIDDEN("pg_ts_template", "tmplnamespace")
     " UNION ALL SELECT g.oid FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid"
     " WHERE c.relnamespace IN (SELECT oid FROM hidden)"
     " UNION ALL SELECT w.oid FROM pg_rewrite w JOIN pg_class c ON c.oid = w.ev_class"
@@ -139,7 +144,7 @@ static const struct part parts[] = {
     {"operator of family", ALWAYS, "o", "pg_amop o" USER_MADE("o"), "o.oid"},
     {"function of family", ALWAYS, "o", "pg_amproc o" USER_MADE("o"), "o.oid"},
     {"access method", ALWAYS, "o", "pg_am o" USER_MADE("o"), "o.oid"},
-    {"cast", ALWAYS, "o", "pg_cast o" USER_MADE("o"), "o.oid"},
+    {"cast", ALWAYS, "o", "pg_cast o" USER_MADE("o") " AND " COUNTS("o.castsource") " AND " COUNTS("o.casttarget"), "o.oid"},
     {"conversion", ALWAYS, "o", "pg_conversion o" USER_MADE("o") IN_SCHEMA("o.connamespace"), "o.oid"},
     {"collation", ALWAYS, "o", "pg_collation o" USER_MADE("o") IN_SCHEMA("o.collnamespace"), "o.oid"},
     {"language", ALWAYS, "o", "pg_language o", "o.oid"},

@@ -9,6 +9,8 @@
  */
 #include "engine/postgres/pg_stream.h"
 
+#include <sys/ioctl.h>
+
 #include "base/clock.h"
 #include "engine/postgres/pg_catalog.h"
 #include "engine/postgres/pg_wait.h"
@@ -16,6 +18,7 @@
 #define COMMAND_BYTES_MAX ((size_t)4096)
 #define LAST_WORDS_TIMEOUT_MS 2000
 #define FEEDBACK_BYTES 34
+#define READ_CALLS_MAX 64 /* about a megabyte */
 
 int pg_stream_connect(const char *conninfo, struct pg_stream *ret, struct error *err)
 {
@@ -61,23 +64,37 @@ static void put_start_command(struct buf *sql, const char *slot, const char *pub
     buf_release(&names);
 }
 
-/* An error text may be in any language: whether it is the slot's fault is asked. Keeps the server's own sentence. */
-static int start_refused(struct pg_stream *s, const char *slot, struct error *err)
+/* NULL: the slot is what it should be. */
+static const char *why_slot_is_lost(const struct pg_slot *slot, const char *database)
+{
+    if (!slot->exists)
+        return "does not exist";
+    if (slot->invalidated)
+        return "was invalidated: the server has thrown away log that it needs";
+    if (strcmp(slot->plugin, "pgoutput") != 0)
+        return "is not of the plugin pgoutput";
+    if (strcmp(slot->database, database) != 0)
+        return "belongs to another database";
+    return NULL;
+}
+
+/* An error text may be in any language, and misleads at times: whether it is the slot's fault is asked. */
+static int start_refused(struct pg_stream *s, const char *slot, const struct error *why, struct error *err)
 {
     struct pg_slot state;
+    const char *lost = NULL;
 
-    if (!err || err->code != ERROR_SERVER)
-        return -(int)(err ? err->code : ERROR_SERVER);
-    if (strcmp(err->sqlstate, "55006") == 0) {
-        err->code = ERROR_BUSY;
-        return -ERROR_BUSY;
-    }
-    bool lost = pg_slot_get(&s->conn, slot, &state, NULL) == 0 &&
-                (!state.exists || state.invalidated || strcmp(state.plugin, "pgoutput") != 0 ||
-                 strcmp(state.database, PQdb(s->conn.pq)) != 0);
+    if (why->code == ERROR_SERVER && pg_slot_get(&s->conn, slot, &state, NULL) == 0)
+        lost = why_slot_is_lost(&state, PQdb(s->conn.pq));
     if (lost)
-        err->code = ERROR_CONTINUITY;
-    return -(int)err->code;
+        return error_set(err, ERROR_CONTINUITY, "replication slot \"%s\" %s", slot, lost);
+    if (err)
+        *err = *why;
+    if (strcmp(why->sqlstate, "55006") != 0)
+        return -(int)why->code;
+    if (err)
+        err->code = ERROR_BUSY;
+    return -ERROR_BUSY;
 }
 
 /* Takes the answer to START_REPLICATION. */
@@ -105,13 +122,9 @@ int pg_stream_start(struct pg_stream *s, const char *slot, const char *publicati
 
     put_start_command(&sql, slot, publication_rows, publication_keys, binary);
     TRY(pg_send(&s->conn, buf_cstr(&sql), err));
-    int rc = await_copy_both(s, &why);
-    if (rc < 0) {
-        rc = start_refused(s, slot, &why);
-        if (err)
-            *err = why;
-    }
-    return rc;
+    if (await_copy_both(s, &why) < 0)
+        return start_refused(s, slot, &why, err);
+    return 0;
 }
 
 /* --- messages --------------------------------------------------------------------------------------------------- */
@@ -172,9 +185,19 @@ int pg_stream_next(struct pg_stream *s, struct pg_stream_message *ret, struct er
     return pg_error(&s->conn, NULL, err, "the stream broke");
 }
 
+/* libpq takes some 16 KiB a call, and under TLS may leave half a record where no poll sees it. */
 int pg_stream_read(struct pg_stream *s, struct error *err)
 {
-    if (!PQconsumeInput(s->conn.pq))
+    bool tls = PQsslInUse(s->conn.pq) != 0;
+    int left = 1;
+
+    for (int calls = 0; left > 0 && calls < READ_CALLS_MAX; calls++) {
+        if (!PQconsumeInput(s->conn.pq))
+            return pg_error(&s->conn, NULL, err, "the stream broke");
+        if (ioctl(PQsocket(s->conn.pq), FIONREAD, &left) < 0)
+            left = 0;
+    }
+    if (tls && !PQconsumeInput(s->conn.pq))
         return pg_error(&s->conn, NULL, err, "the stream broke");
     return 0;
 }
@@ -250,8 +273,9 @@ int pg_temporary_slot_snapshot(struct pg_conn *replication, const char *slot, in
     if (rc < 0) {
         if (replication->pq && pg_exec(replication, "RESET lock_timeout", PG_QUERY_TIMEOUT_MS, NULL) < 0)
             pg_settle(replication, true);
-        if (err && strcmp(err->sqlstate, "55P03") == 0)
-            return error_set(err, ERROR_TIMEOUT, "older transactions did not end within %d ms", timeout_ms);
+        if (rc == -ERROR_TIMEOUT || (err && strcmp(err->sqlstate, "55P03") == 0))
+            return error_set(err, ERROR_TIMEOUT, "making a snapshot: older transactions did not end within %d ms",
+                             timeout_ms);
         return rc;
     }
     return take_slot_row(r, ret_consistent_point, ret_snapshot, err);
