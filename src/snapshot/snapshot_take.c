@@ -309,7 +309,8 @@ static int commit(struct take *t, struct error *err)
     return 0;
 }
 
-static int take_try(const struct snapshot_config *config, const char *incarnation, const char *sort_directory,
+/* Where a slot could not be had in time, a further try does without. */
+static int take_try(struct snapshot_config *config, const char *incarnation, const char *sort_directory,
                     const struct user *u, struct manifest *m, struct error *err)
 {
     CLEANUP(take_release) struct take t;
@@ -318,13 +319,16 @@ static int take_try(const struct snapshot_config *config, const char *incarnatio
     (void)snprintf(m->source, sizeof m->source, "%s", config->protect.source);
     (void)snprintf(m->incarnation, sizeof m->incarnation, "%s", incarnation);
     m->begun_wall_us = clock_wall_us();
-    TRY(prepare(&t, err));
+    int rc = prepare(&t, err);
+    if (t.slot_timed_out)
+        config->slot_timeout_us = 0;
+    TRY(rc);
     TRY(run_crew(&t, u, err));
     return commit(&t, err);
 }
 
 /* Tries again where that helps. */
-static int take_tries(const struct snapshot_config *config, const char *incarnation, const char *sort_directory,
+static int take_tries(struct snapshot_config *config, const char *incarnation, const char *sort_directory,
                       const struct user *u, struct manifest *ret, struct error *err)
 {
     for (int i = 1;; i++) {

@@ -44,6 +44,7 @@ struct take {
 
     struct pg_conn holder; /* holds the locks and the exported snapshot that all others import */
     char snapshot[64];
+    bool slot_timed_out;   /* transactions are open for longer than a slot may take: it is not tried again */
     char *application;     /* application_name of pg_dump's sessions: unique */
 
     struct pg_table *tables;

@@ -90,6 +90,7 @@ static int by_slot(struct take *t, struct error *err)
 
     while (slot_snapshot_once(t, &replication, deadline_us, &point, name, err) < 0) {
         pg_close(&replication);
+        t->slot_timed_out = err->code == ERROR_TIMEOUT;
         if (!may_do_later(err))
             return -(int)err->code;
         clock_sleep_ms(SLOT_PAUSE_MS);
@@ -198,10 +199,27 @@ static void take_relation(const struct pg_table *table, struct relation *ret)
         ret->columns[i].key = false;
 }
 
+/* COPY would find out, but only when it comes to the table, which can be hours later. */
+static int check_row_security(struct take *t, struct error *err)
+{
+    CLEANUP(pg_result_free) PGresult *r = NULL;
+
+    TRY(pg_query(&t->holder,
+                 "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND relrowsecurity AND row_security_active(oid) "
+                 "AND relpersistence = 'p' LIMIT 1",
+                 NULL, 0, PG_QUERY_TIMEOUT_MS, &r, err));
+    if (PQntuples(r) == 0)
+        return 0;
+    return error_set(err, ERROR_REFUSED,
+                     "row security would hide rows of table %s from the snapshot: give the role BYPASSRLS",
+                     PQgetvalue(r, 0, 0));
+}
+
 int take_list(struct take *t, struct error *err)
 {
     struct manifest *m = t->manifest;
 
+    TRY(check_row_security(t, err));
     TRY(pg_tables(&t->holder, t->names.schema, &t->tables, &t->tables_count, err));
     m->tables_count = (uint32_t)t->tables_count;
     m->tables = mem_zalloc(t->tables_count, sizeof *m->tables);

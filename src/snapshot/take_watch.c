@@ -76,6 +76,19 @@ static int let_go(const PGresult *r, int row, int64_t waited, struct error *err)
                      clock_format_duration(waited, text));
 }
 
+/* Without the holder's session there are no locks: nothing that is read from now on could be trusted. */
+static int check_holder(struct take *t, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *there = NULL;
+    char sql[80];
+
+    (void)snprintf(sql, sizeof sql, "SELECT count(*) FROM pg_stat_activity WHERE pid = %d", PQbackendPID(t->holder.pq));
+    TRY(pg_query_value(&t->watch, sql, WATCH_QUERY_TIMEOUT_MS, &there, err));
+    if (strcmp(there, "0") != 0)
+        return 0;
+    return error_set(err, ERROR_CONNECT, "the session that holds the snapshot's locks was ended by the server");
+}
+
 static int look(struct watcher *w, struct error *err)
 {
     struct take *t = w->take;
@@ -85,8 +98,8 @@ static int look(struct watcher *w, struct error *err)
 
     put_pids(t, &pids);
     const char *params[] = {buf_cstr(&pids), t->application};
-    if (pg_query(&t->watch, waiters_sql, params, 2, WATCH_QUERY_TIMEOUT_MS, &r, err) < 0)
-        return error_prefix(err, "who waits for the snapshot's locks cannot be asked");
+    if (check_holder(t, err) < 0 || pg_query(&t->watch, waiters_sql, params, 2, WATCH_QUERY_TIMEOUT_MS, &r, err) < 0)
+        return error_prefix(err, "watching the snapshot's locks");
     int64_t now_us = clock_mono_us();
     for (int i = 0; i < PQntuples(r); i++) {
         uint64_t pid;
