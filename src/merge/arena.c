@@ -1,12 +1,13 @@
 /*
  * merge/arena.c - records in memory.
  *
- * One region of fixed size, reserved once: pages that are never written cost nothing. Records are appended at its front,
- * entries at its end, downwards. It is full when the gap between them is smaller than the entries: the sort (merging, from
- * one array to the other and back) uses the gap as its second array, so that sorting needs no memory beyond the region.
+ * One region of fixed size, reserved once: pages that are never written cost nothing. Records are appended at its
+ * front, entries at its end, downwards. It is full when the gap between them is smaller than the entries: the sort
+ * (merging, from one array to the other and back) uses the gap as its second array, so that sorting needs no memory
+ * beyond the region.
  *
- * Entries compare by table and a prefix of the key; only where these agree and a key is longer are the records themselves
- * looked at. The last word is the place in the region, that is the order of arrival.
+ * Entries compare by table and a prefix of the key; only where these agree and a key is longer are the records
+ * themselves looked at. The last word is the place in the region, that is the order of arrival.
  */
 #include "merge/arena.h"
 

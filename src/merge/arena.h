@@ -1,6 +1,6 @@
 /*
- * merge/arena.h - records in memory, sorted on demand: a fixed region, records from its front, their index from its end.
- * Inside src/merge only.
+ * merge/arena.h - records in memory, sorted on demand: a fixed region, records from its front, their index from its
+ * end. Inside src/merge only.
  */
 #ifndef SALVOR_MERGE_ARENA_H
 #define SALVOR_MERGE_ARENA_H

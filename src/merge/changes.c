@@ -1,10 +1,11 @@
 /*
- * merge/changes.c - holding the records of all tables: memory first, runs when it is full, runs of runs when they are many.
+ * merge/changes.c - holding the records of all tables: memory first, runs when it is full, runs of runs when they are
+ * many.
  *
- * One external sorter serves all tables, so that memory is shared by need. When the memory is full its records are sorted,
- * folded per key and written as a run; runs stay in the order of time. As soon as runs_max runs of one level stand at the end they
- * are merged into one of the next level: each record is rewritten a logarithmic number of times. What is in memory at the
- * end stays there; if everything fits, nothing is ever written.
+ * One external sorter serves all tables, so that memory is shared by need. When the memory is full its records are
+ * sorted, folded per key and written as a run; runs stay in the order of time. As soon as runs_max runs of one level
+ * stand at the end they are merged into one of the next level: each record is rewritten a logarithmic number of
+ * times. What is in memory at the end stays there; if everything fits, nothing is ever written.
  *
  * A crash leaves nothing behind: runs have no names.
  */

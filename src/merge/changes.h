@@ -64,14 +64,15 @@ struct change {
 
 /*
  * Net changes with from <= key < to; `to`.p == NULL: no end. The change's slices live until the next call.
- * What came and went again is told, too, because of what it expects: a DELETE with expects_present false, no copies with
- * some expected.
+ * What came and went again is told, too, because of what it expects: a DELETE with expects_present false, no copies
+ * with some expected.
  * Errors: MISMATCH the events of a key contradict each other; CORRUPT a run is not what was written.
  */
 struct changes_cursor;
 MUST_CHECK int changes_open(struct changes *c, uint32_t table, struct slice from, struct slice to,
                             struct changes_cursor **ret, struct error *err);
-MUST_CHECK int changes_next(struct changes_cursor *cur, struct change *ret, struct error *err); /* 1: a change; 0: the end */
+/* 1: a change; 0: the end. */
+MUST_CHECK int changes_next(struct changes_cursor *cur, struct change *ret, struct error *err);
 void changes_cursor_free(struct changes_cursor *cur);
 
 /* Would a cursor over the range give anything? Cheap. */

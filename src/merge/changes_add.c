@@ -1,10 +1,10 @@
 /*
  * merge/changes_add.c - one event becomes one or two records.
  *
- * keyed table     insert: SET that expects no row. Delete: DELETE that expects one. Update in place: SET that expects one;
- *                 unchanged columns are as before. Update that moves the row to another key: DELETE at the old key, SET at
- *                 the new one. If the moved row has unchanged columns, its "before" is the old key's row at that moment: the SET names it
- *                 as its donor, and the DELETE is a barrier.
+ * keyed table     insert: SET that expects no row. Delete: DELETE that expects one. Update in place: SET that
+ *                 expects one; unchanged columns are as before. Update that moves the row to another key: DELETE at
+ *                 the old key, SET at the new one. If the moved row has unchanged columns, its "before" is the old
+ *                 key's row at that moment: the SET names it as its donor, and the DELETE is a barrier.
  * multiset        insert: one copy of the row more. Delete: one less. Update: both.
  * truncate        what the table had before is void: only its sequence number is kept.
  *
@@ -206,8 +206,8 @@ static int put_row_event(struct changes *c, uint32_t table, const struct event *
 static int refuse_oversize(const struct relation *r, struct error *err)
 {
     return error_set(err, ERROR_REFUSED,
-                     "table %s.%s: a change too large to be captured was made; take a position before it, or one after the "
-                     "next snapshot",
+                     "table %s.%s: a change too large to be captured was made; take a position before it, or one after "
+                     "the next snapshot",
                      r->schema, r->name);
 }
 

@@ -1,6 +1,6 @@
 /*
- * merge/changes_inner.h - what changes_add, changes_open and the resolving of donors share. Inside src/merge (and its tests)
- * only.
+ * merge/changes_inner.h - what changes_add, changes_open and the resolving of donors share. Inside src/merge (and its
+ * tests) only.
  */
 #ifndef SALVOR_MERGE_CHANGES_INNER_H
 #define SALVOR_MERGE_CHANGES_INNER_H
@@ -53,7 +53,8 @@ static inline bool changes_is_void(const struct changes *c, const struct record 
 }
 
 /*
- * Records folded per key. Across barriers only where nobody will ask for the moments between any more: in the last reading.
+ * Records folded per key. Across barriers only where nobody will ask for the moments between any more: in the last
+ * reading.
  */
 struct reducer {
     const struct changes *c;
@@ -67,7 +68,10 @@ struct reducer {
 
 void reducer_init(struct reducer *r, const struct changes *c, struct kway *k, bool keep_barriers);
 void reducer_release(struct reducer *r);
-/* 1: a record, which lives until the next call; 0: the end. Errors: MISMATCH records of a key that contradict each other. */
+/*
+ * 1: a record, which lives until the next call; 0: the end. Errors: MISMATCH records of a key that contradict each
+ * other.
+ */
 MUST_CHECK int reducer_next(struct reducer *r, struct record *ret, struct error *err);
 
 #endif

@@ -1,11 +1,11 @@
 /*
  * merge/changes_read.c - net changes of a range of keys, and the row of one key at an earlier moment.
  *
- * A cursor merges the runs and the memory from the range's beginning and folds all records of a key. A donor reader goes
- * the other way: it looks for the last record before a moment, youngest sequence first, and folds backwards only as long as
- * columns are still as before. Because the record at that moment is a barrier, no folded record straddles it; because only the
- * owner of a moment asks for it, and a row's moments are its own history, all askings together read each record a
- * bounded number of times.
+ * A cursor merges the runs and the memory from the range's beginning and folds all records of a key. A donor reader
+ * goes the other way: it looks for the last record before a moment, youngest sequence first, and folds backwards only
+ * as long as columns are still as before. Because the record at that moment is a barrier, no folded record straddles
+ * it; because only the owner of a moment asks for it, and a row's moments are its own history, all askings together
+ * read each record a bounded number of times.
  */
 #include <stdlib.h>
 

@@ -11,9 +11,8 @@ void donor_new(struct changes *c, uint32_t table, struct donor_reader **ret);
 void donor_free(struct donor_reader **d); /* for CLEANUP */
 
 /*
- * What the events before `sequence` made of a key: CHANGE_SET (again with "as before", perhaps with a donor of its own) or
- * CHANGE_DELETE. It lives until the next call.
- * 1: there were events; 0: none, the key is as in the snapshot.
+ * What the events before `sequence` made of a key: CHANGE_SET (again with "as before", perhaps with a donor of its
+ * own) or CHANGE_DELETE. It lives until the next call. 1: there were events; 0: none, the key is as in the snapshot.
  */
 MUST_CHECK int donor_before(struct donor_reader *d, struct slice key, uint64_t sequence, struct change *ret,
                             struct error *err);

@@ -1,8 +1,8 @@
 /*
  * merge/kway.c - many sorted sequences read as one, by a heap of their heads.
  *
- * A head is replaced only when the next record is asked for: so the record that was handed out stays readable, without a
- * copy, until then.
+ * A head is replaced only when the next record is asked for: so the record that was handed out stays readable,
+ * without a copy, until then.
  */
 #include "merge/kway.h"
 

@@ -2,13 +2,13 @@
  * merge/merge.c - the rows of one unit and its net changes, side by side in key order.
  *
  * For each change the place of its key is found by galloping (rows.c). What lies between the end of the last stretch
- * that went out and that place goes out as it lies; then the row at that place is left out, or replaced, or the new row is put
- * before the next. Rows that no change touches are not read, but for the few that the search looks at.
+ * that went out and that place goes out as it lies; then the row at that place is left out, or replaced, or the new
+ * row is put before the next. Rows that no change touches are not read, but for the few that the search looks at.
  *
  * The count and the hash begin as those that the chunks came with, and change by the rows that go and come.
  *
- * Two places are kept in the chunk: `sent`, up to which its rows went out or were left out, and `at`, up to which they have
- * been compared with changes. Nothing is left behind by a crash: all state is in memory.
+ * Two places are kept in the chunk: `sent`, up to which its rows went out or were left out, and `at`, up to which
+ * they have been compared with changes. Nothing is left behind by a crash: all state is in memory.
  */
 #include "merge/merge.h"
 

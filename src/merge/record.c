@@ -5,8 +5,8 @@
  * present, 3 barrier, 4 has unchanged, 5 has donor), varint table, varint sequence, bytes key, then with a donor: bytes
  * donor key, varint donor sequence; then for a SET: bytes values; for COPIES: varint zigzag of copies, varint expected.
  *
- * Folding is associative: (a b) c = a (b c). So records may be folded in any grouping, when a run is written, when runs are
- * merged and when a cursor reads, and the net change is the same.
+ * Folding is associative: (a b) c = a (b c). So records may be folded in any grouping, when a run is written, when
+ * runs are merged and when a cursor reads, and the net change is the same.
  */
 #include "merge/record.h"
 

@@ -1,5 +1,6 @@
 /*
- * merge/record.h - what happened to one key at one moment: the unit that is sorted, spilled and reduced. Inside src/merge only.
+ * merge/record.h - what happened to one key at one moment: the unit that is sorted, spilled and reduced. Inside
+ * src/merge only.
  *
  * Order: table, then key bytes (memcmp order, a prefix before what it begins), then sequence.
  */
@@ -36,7 +37,9 @@ MUST_CHECK int record_decode(struct cursor *c, struct record *ret, struct error 
 /* Copies what r's slices point to, so that they point into room, which is emptied before. r must not point into it. */
 void record_keep(struct record *r, struct buf *room);
 
-/* A row's values as bytes: for each column a varint, 0 NULL, 1 unchanged, n >= 3 a text of n - 3 bytes, which follow. */
+/*
+ * A row's values as bytes: for each column a varint, 0 NULL, 1 unchanged, n >= 3 a text of n - 3 bytes, which follow.
+ */
 void record_put_values(const struct value *values, uint32_t count, struct buf *out);
 MUST_CHECK int record_get_values(struct slice bytes, uint32_t count, struct value *ret_values, struct error *err);
 

@@ -2,9 +2,9 @@
  * merge/resolve.c - making the new row of a SET.
  *
  * The columns that are still "as before" are looked for in the row underneath: in the snapshot's row of the key, or,
- * when the row came by a change of its key, in what the other key's row was at that moment. That row may leave columns as before in
- * its turn; the search goes on there, in a loop, with fewer columns and an earlier moment each time. It ends at a row that
- * has all of them, or in the snapshot.
+ * when the row came by a change of its key, in what the other key's row was at that moment. That row may leave
+ * columns as before in its turn; the search goes on there, in a loop, with fewer columns and an earlier moment each
+ * time. It ends at a row that has all of them, or in the snapshot.
  */
 #include "merge/resolve.h"
 

@@ -1,6 +1,6 @@
 /*
- * merge/resolve.h - the new row of a SET: its own values, and for the columns that are as before those of the row underneath,
- * however far back that is. Inside src/merge only.
+ * merge/resolve.h - the new row of a SET: its own values, and for the columns that are as before those of the row
+ * underneath, however far back that is. Inside src/merge only.
  */
 #ifndef SALVOR_MERGE_RESOLVE_H
 #define SALVOR_MERGE_RESOLVE_H

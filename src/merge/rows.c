@@ -1,10 +1,10 @@
 /*
  * merge/rows.c - galloping over COPY text.
  *
- * A row never holds a raw newline (COPY escapes it), so from any byte the row around it is found by looking back for one and ahead for
- * one. To find a key the steps double from where the search stands, until a row is not below the key; then the stretch in
- * between is halved. The row that is known to be below, and the one that is known not to be, close in on each other by
- * at least a row a step.
+ * A row never holds a raw newline (COPY escapes it), so from any byte the row around it is found by looking back for
+ * one and ahead for one. To find a key the steps double from where the search stands, until a row is not below the
+ * key; then the stretch in between is halved. The row that is known to be below, and the one that is known not to be,
+ * close in on each other by at least a row a step.
  */
 #include "merge/rows.h"
 
@@ -81,7 +81,8 @@ static int compare_at(struct rows *r, size_t at, struct slice key, int *ret, str
 }
 
 /*
- * A stretch of rows: that at `below` is below the key; that at `high` is not, and compares as `order`, or is the text's end.
+ * A stretch of rows: that at `below` is below the key; that at `high` is not, and compares as `order`, or is the
+ * text's end.
  */
 struct stretch {
     size_t below, high;

@@ -1,5 +1,6 @@
 /*
- * merge/rows.h - COPY text in memory, rows in key order: finding a key without reading every row. Inside src/merge only.
+ * merge/rows.h - COPY text in memory, rows in key order: finding a key without reading every row. Inside src/merge
+ * only.
  */
 #ifndef SALVOR_MERGE_ROWS_H
 #define SALVOR_MERGE_ROWS_H
@@ -27,8 +28,9 @@ MUST_CHECK int rows_key(struct rows *r, size_t at, struct slice *ret, struct err
 size_t rows_after(const struct rows *r, size_t at);
 
 /*
- * The first row at or behind `at` (where a row begins) with a key that is not below `key`: where it begins, or text.n, and whether its key is the
- * one sought. Cost: a few looks for a key nearby, a logarithmic number for one far away.
+ * The first row at or behind `at` (where a row begins) with a key that is not below `key`: where it begins, or
+ * text.n, and whether its key is the one sought. Cost: a few looks for a key nearby, a logarithmic number for one far
+ * away.
  */
 MUST_CHECK int rows_find(struct rows *r, size_t at, struct slice key, size_t *ret_at, bool *ret_equal,
                          struct error *err);

@@ -2,9 +2,9 @@
  * merge/run_read.c - reading a run: by block, each checked against the checksum that was kept in memory when it was
  * written, before anything of it is used (I-6).
  *
- * A place is found by binary search over the separators. One that was cut may not tell; then the block itself is read and
- * its first record tells. Since everything before a block is below its separator, the record sought, or the last one before
- * a place, is in the last block whose separator is not past that place, or at the start of the next.
+ * A place is found by binary search over the separators. One that was cut may not tell; then the block itself is read
+ * and its first record tells. Since everything before a block is below its separator, the record sought, or the last
+ * one before a place, is in the last block whose separator is not past that place, or at the start of the next.
  */
 #include "base/hash.h"
 #include "merge/run.h"
@@ -144,8 +144,8 @@ int run_reader_next(struct run_reader *r, struct record *ret, struct error *err)
 }
 
 /*
- * Read on to the first record of the block at or past the place. Places that are asked for in order, as most are, cost one
- * walk through the block, not one each.
+ * Read on to the first record of the block at or past the place. Places that are asked for in order, as most are,
+ * cost one walk through the block, not one each.
  */
 static int skip_in_block(struct run_reader *r, uint32_t table, struct slice key, uint64_t sequence, struct error *err)
 {

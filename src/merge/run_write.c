@@ -1,8 +1,9 @@
 /*
  * merge/run_write.c - writing a run: records into blocks, blocks into a file, and what separates blocks into memory.
  *
- * The file is unlinked right after it was made, and never synced: it is worth nothing after a crash, and so nothing of it
- * is left. A block is closed by the first record past its size; a record of any size fits into a block of its own.
+ * The file is unlinked right after it was made, and never synced: it is worth nothing after a crash, and so nothing
+ * of it is left. A block is closed by the first record past its size; a record of any size fits into a block of its
+ * own.
  *
  * A separator is as short as can be: the first key of the block up to the first byte that differs from the last key
  * before it. Only where one key goes on in the next block the whole key and the sequence are needed.

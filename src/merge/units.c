@@ -1,9 +1,9 @@
 /*
  * merge/units.c - which chunks must be merged together.
  *
- * Chunks stand in key order. Bounds are not always exact: a wide first key is cut (so it is a lower bound), a wide last
- * key is rounded up. Two chunks whose bounds overlap, or whose bounds are equal (equal rows of a table without a key may end one chunk and
- * begin the next), go into one unit; between units no row and no change is in doubt.
+ * Chunks stand in key order. Bounds are not always exact: a wide first key is cut (so it is a lower bound), a wide
+ * last key is rounded up. Two chunks whose bounds overlap, or whose bounds are equal (equal rows of a table without a
+ * key may end one chunk and begin the next), go into one unit; between units no row and no change is in doubt.
  */
 #include "merge/merge.h"
 

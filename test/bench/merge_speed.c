@@ -3,9 +3,9 @@
  *
  *   merge_speed [ROWS [CHANGES [MEMORY MiB]]]
  *
- * A table like pgbench's accounts, 97 bytes a row, in chunks of 8 MiB, and updates of random rows. Prints what taking the events in
- * and sorting them costs an event, and what merging costs a row and a change, for this number of changes, for none,
- * and for 0.1 % and 3 % of the rows.
+ * A table like pgbench's accounts, 97 bytes a row, in chunks of 8 MiB, and updates of random rows. Prints what taking
+ * the events in and sorting them costs an event, and what merging costs a row and a change, for this number of
+ * changes, for none, and for 0.1 % and 3 % of the rows.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -214,9 +214,10 @@ static void run(struct snapshot *s, const char *directory, uint64_t count, bool 
     s->next = 0;
     check(merge_unit(c, table, slice_of(NULL, 0), slice_of(NULL, 0), &in, &to, &result, &err), &err);
     double seconds = (double)(clock_mono_us() - sorted) / 1e6, changed = (double)result.rows_set;
-    (void)printf("%8" PRIu64 " %s (%5.2f %% of rows): taken in and sorted %6.0f ns an event; merged in %6.3f s: %6.2f GB/s, "
-                 "%6.2f ns a row, %6.0f ns a change\n",
-                 count, moves ? "moves " : "events", 100 * changed / (double)s->rows, count ? (double)(sorted - begun) * 1000 / (double)count : 0.0,
+    (void)printf("%8" PRIu64 " %s (%5.2f %% of rows): taken in and sorted %6.0f ns an event; merged in %6.3f s: "
+                 "%6.2f GB/s, %6.2f ns a row, %6.0f ns a change\n",
+                 count, moves ? "moves " : "events", 100 * changed / (double)s->rows,
+                 count ? (double)(sorted - begun) * 1000 / (double)count : 0.0,
                  seconds, (double)s->bytes / seconds / 1e9, seconds * 1e9 / (double)s->rows,
                  changed > 0 ? seconds * 1e9 / changed : 0.0);
     changes_free(c);

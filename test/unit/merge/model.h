@@ -1,7 +1,7 @@
 /*
- * test/unit/merge/model.h - a naive database in memory: tables of rows to which changes are made one by one, while the
- * events that a server would have sent for them go to a struct changes. Then snapshot plus changes must merge into what the
- * naive tables hold.
+ * test/unit/merge/model.h - a naive database in memory: tables of rows to which changes are made one by one, while
+ * the events that a server would have sent for them go to a struct changes. Then snapshot plus changes must merge
+ * into what the naive tables hold.
  */
 #ifndef SALVOR_TEST_MERGE_MODEL_H
 #define SALVOR_TEST_MERGE_MODEL_H
@@ -365,8 +365,8 @@ static inline void model_delete(struct model_table *t, struct model_events *to, 
 }
 
 /*
- * Takes the values. Columns with `unchanged` are sent as unchanged: their values must be those of before. The old tuple is sent
- * where it must be, and where with_old.
+ * Takes the values. Columns with `unchanged` are sent as unchanged: their values must be those of before. The old
+ * tuple is sent where it must be, and where with_old.
  */
 static inline void model_update(struct model_table *t, struct model_events *to, size_t number,
                                 const struct value *values, const bool *unchanged, bool with_old)
@@ -483,8 +483,8 @@ static inline void *model_merge_unit(void *arg)
 }
 
 /*
- * The table's units; *ret_bounds and the units are freed with model_units_free. Adjacent units are joined at random, so that any
- * borders are tried.
+ * The table's units; *ret_bounds and the units are freed with model_units_free. Adjacent units are joined at random,
+ * so that any borders are tried.
  */
 static inline struct model_unit *model_units(struct changes *changes, uint32_t number, struct model_table *t,
                                              struct random *random, struct merge_bounds **ret_bounds, size_t *ret_count)

@@ -26,8 +26,8 @@ static struct slice random_key(struct random *random, uint8_t *room, size_t kind
 {
     size_t n = random_below(random, kind == 0 ? 4 : 14);
 
-    for (size_t i = 0; i < n; i++)
-        room[i] = (uint8_t)random_below(random, kind == 2 && i < 8 ? 1 : 3); /* zeros, too: the prefix is padded with them */
+    for (size_t i = 0; i < n; i++) /* zeros, too: the prefix is padded with them */
+        room[i] = (uint8_t)random_below(random, kind == 2 && i < 8 ? 1 : 3);
     return slice_of(room, n);
 }
 

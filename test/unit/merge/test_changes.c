@@ -296,6 +296,7 @@ static void levels_of_runs(void **state)
     struct fixture f;
     struct dir_names names;
     struct error err = ERROR_INIT;
+    size_t runs_most = 0;
 
     begin(&f, &keyed, 0);
     f.changes->runs_max = 3;
@@ -314,8 +315,9 @@ static void levels_of_runs(void **state)
             values[1] = model_number((int64_t)i);
         }
         model_update(&f.table, &f.to, number, values, unchanged_columns, false);
-        assert_true(f.changes->runs_count < 30);
+        runs_most = f.changes->runs_count > runs_most ? f.changes->runs_count : runs_most;
     }
+    assert_in_range(runs_most, 4, 12); /* several levels, two runs of each at most */
     finish(&f);
     assert_true(f.changes->runs_made > 40);
     assert_in_range(f.changes->runs_count, 1, 3);

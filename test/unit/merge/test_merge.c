@@ -293,6 +293,10 @@ static void expectations_of_a_key(void **state)
     begin(&f, &keyed);
     add(&f, EVENT_DELETE, "c\n\"\x80", "", "", "");
     expect_mismatch(&f, chunks, "c0 = \"c\\x0a\\x22\\x80\"");
+    begin(&f, &keyed); /* the donor was deleted before */
+    add(&f, EVENT_DELETE, "b", "", "", "");
+    add(&f, EVENT_UPDATE, "b", "aa", "=", "1");
+    expect_mismatch(&f, chunks, "which was not there any more");
     begin(&f, &keyed); /* the donor is not there */
     add(&f, EVENT_UPDATE, "a", "c", "=", "1");
     expect_mismatch(&f, chunks, "c0 = \"a\"");
@@ -321,6 +325,11 @@ static void after_a_truncate_nothing_is_read(void **state)
     add(&f, EVENT_UPDATE, NULL, "b", "1", "1");
     expect_mismatch(&f, NULL, "c0 = \"b\"");
     begin(&f, &keyed);
+    assert_ok(changes_add(f.changes, 0, &truncate, &f.err), f.err);
+    add(&f, EVENT_UPDATE, "b", "a", "=", "1");
+    expect_mismatch(&f, NULL, "truncated");
+    begin(&f, &keyed); /* not even from the row that the truncate removed */
+    add(&f, EVENT_INSERT, NULL, "b", "1", "1");
     assert_ok(changes_add(f.changes, 0, &truncate, &f.err), f.err);
     add(&f, EVENT_UPDATE, "b", "a", "=", "1");
     expect_mismatch(&f, NULL, "truncated");

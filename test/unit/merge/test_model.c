@@ -1,8 +1,8 @@
 /*
- * Random histories over several tables, against the naive database of model.h: inserts, updates with unchanged columns, moves
- * to other keys, swaps, chains, shifts of all keys, deletes, truncates; NULLs, odd bytes, wide keys, equal rows; runs
- * spilled and merged at random moments; units with random borders, in threads. Then the same with the snapshot falsified, which must be
- * found, and with a bit of a run flipped.
+ * Random histories over several tables, against the naive database of model.h: inserts, updates with unchanged
+ * columns, moves to other keys, swaps, chains, shifts of all keys, deletes, truncates; NULLs, odd bytes, wide keys,
+ * equal rows; runs spilled and merged at random moments; units with random borders, in threads. Then the same with
+ * the snapshot falsified, which must be found, and with a bit of a run flipped.
  *
  * SALVOR_TEST_SEED is where the histories begin; SALVOR_TEST_HISTORIES says how many.
  */
@@ -10,7 +10,7 @@
 
 #include "base/clock.h"
 
-#define HISTORIES 2500
+#define HISTORIES 2000
 #define TABLES_MAX 4
 #define THREADS_MAX 3
 
