@@ -90,14 +90,51 @@ enum guard_state act_pending(const struct act *a)
     return GUARD_WATCHING;
 }
 
-/* Runs before the step: its begin is durable. */
+/* The newest step of this name; NULL: never begun. */
+static const json_t *step_last(const struct act *a, const char *name)
+{
+    const json_t *steps = a->record ? json_object_get(a->record, "steps") : NULL;
+
+    for (size_t i = json_array_size(steps); i > 0; i--) {
+        const json_t *step = json_array_get(steps, i - 1);
+        const char *its = json_string_value(json_object_get(step, "step"));
+        if (its && strcmp(its, name) == 0)
+            return step;
+    }
+    return NULL;
+}
+
+bool act_committed(const struct act *a)
+{
+    return act_pending(a) != GUARD_WATCHING && step_last(a, "protect");
+}
+
+bool act_unprotected(const struct act *a)
+{
+    const char *outcome = a->record ? json_string_value(json_object_get(a->record, "outcome")) : NULL;
+
+    return outcome && strcmp(outcome, "cut over") == 0 && !json_is_true(json_object_get(step_last(a, "protect"), "ok"));
+}
+
+int act_gave_up(struct act *a, const char *why, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *text = mem_printf("failed: %s", why);
+
+    json_set_str(a->record, "outcome", text);
+    return act_store(a, err);
+}
+
+/* Runs before the step: its begin is durable. A try that failed gives way to the next one of the same step. */
 static int step_begin(struct act *a, const char *name, json_t **ret, struct error *err)
 {
-    json_t *step = json_object();
+    json_t *step = json_object(), *steps = json_object_get(a->record, "steps");
+    size_t count = json_array_size(steps);
 
+    if (count > 0 && step_last(a, name) == json_array_get(steps, count - 1))
+        json_array_remove(steps, count - 1);
     json_set_str(step, "step", name);
     json_set_i64(step, "begun_wall_us", clock_wall_us());
-    json_array_append_new(json_object_get(a->record, "steps"), step);
+    json_array_append_new(steps, step);
     *ret = step;
     return act_store(a, err);
 }
@@ -160,6 +197,11 @@ static const char *new_conninfo(const struct act *a, bool admin)
 {
     const char *text = admin ? json_string_value(json_object_get(recovery_of(a), "admin_conninfo")) : NULL;
     return text ? text : json_string_value(json_object_get(recovery_of(a), "conninfo"));
+}
+
+const char *act_new_conninfo(const struct act *a)
+{
+    return new_conninfo(a, true);
 }
 
 /* Capture holds the old conninfo; the supervisor starts it again with the new one. */

@@ -34,6 +34,15 @@ bool act_used_target(const struct act *a, const char *target_directory);
 /* The state to go on from; GUARD_WATCHING when no action is under way. */
 enum guard_state act_pending(const struct act *a);
 
+/* Has the action gone so far that clients may be at the new database? Then the source's return changes nothing any more. */
+bool act_committed(const struct act *a);
+/* Clients were cut over, but the new database has no protection yet. */
+bool act_unprotected(const struct act *a);
+/* What the new database is captured and probed by; NULL: not recovered. Lives as long as the record. */
+const char *act_new_conninfo(const struct act *a);
+/* All tries of a step have failed: said in the record, which stays pending. */
+MUST_CHECK int act_gave_up(struct act *a, const char *why, struct error *err);
+
 /* The steps. Each writes its line into the record. 0 or an error whose message is for a person. */
 MUST_CHECK int act_recover(struct act *a, const struct keeper_source *s, const volatile bool *stop, struct error *err);
 MUST_CHECK int act_protect(struct act *a, struct keeper_source *s, struct error *err);

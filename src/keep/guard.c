@@ -28,6 +28,7 @@ const struct guard_row guard_rows[] = {
     {GUARD_CHECKING, GUARD_EVENT_PROBE_FAILED, GUARD_PROTECTING, GUARD_DO_PROTECT, "still lost"},
     {GUARD_CHECKING, GUARD_EVENT_PROBE_GOOD, GUARD_WATCHING, GUARD_DO_ABANDON, "two databases must not both take writes"},
     {GUARD_CHECKING, GUARD_EVENT_PROBE_ALIVE, GUARD_WATCHING, GUARD_DO_ABANDON, "two databases must not both take writes"},
+    {GUARD_CHECKING, GUARD_EVENT_COMMITTED, GUARD_PROTECTING, GUARD_DO_PROTECT, "an earlier try got past this: clients may be there"},
 
     {GUARD_PROTECTING, GUARD_EVENT_STEP_DONE, GUARD_CUTTING, GUARD_DO_CUT_OVER, "every write of a client is captured"},
     {GUARD_PROTECTING, GUARD_EVENT_STEP_FAILED, GUARD_CUTTING, GUARD_DO_CUT_OVER, "clients come first; the keeper says so and goes on trying"},

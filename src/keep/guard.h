@@ -38,7 +38,8 @@ enum guard_state {
     X(ACT, "armed")                   /* automation = act, a target that no action has used */                         \
     X(STEP_DONE, "step done")                                                                                          \
     X(STEP_FAILED, "step failed")                                                                                      \
-    X(RETRY, "retry")                 /* the pause after a failed step is over and tries are left */
+    X(RETRY, "retry")                 /* the pause after a failed step is over and tries are left */                   \
+    X(COMMITTED, "committed")         /* the step "protect" was begun: clients may be there */
 
 enum guard_event {
 #define X(name, text) GUARD_EVENT_##name,

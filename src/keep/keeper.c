@@ -96,6 +96,28 @@ static void announce(struct watch *w)
                   w->s->cutover ? w->s->cutover : "no cut-over command");
 }
 
+static void give_up(struct watch *w, const char *step, const struct error *why)
+{
+    CLEANUP(mem_free_ptr) char *text = mem_printf("%s: %s", step, why->message);
+    struct error err = ERROR_INIT;
+
+    log_error("ALERT: %s: given up after %u tries, a person is needed: %s", w->s->protect.source, STEP_TRIES_MAX, text);
+    if (w->act.record && act_gave_up(&w->act, text, &err) < 0)
+        log_error("%s: %s", w->s->protect.source, err.message);
+}
+
+/* From here on the new database is the source. */
+static void follow(struct watch *w)
+{
+    const char *conninfo = act_new_conninfo(&w->act);
+
+    if (!conninfo)
+        return;
+    free(w->moved_conninfo);
+    w->moved_conninfo = mem_strdup(conninfo);
+    w->s->protect.conninfo = w->moved_conninfo;
+}
+
 /* A step's end becomes the guard's event; a failure waits before it is tried again. */
 static void step_result(struct watch *w, const char *step, int result, const struct error *err)
 {
@@ -105,7 +127,8 @@ static void step_result(struct watch *w, const char *step, int result, const str
         return;
     }
     log_error("%s: %s failed: %s", w->s->protect.source, step, err->message);
-    w->step_tries++;
+    if (++w->step_tries == STEP_TRIES_MAX)
+        give_up(w, step, err);
     w->step_retry_mono_us = clock_mono_us() + STEP_PAUSE_US;
     feed(w, GUARD_EVENT_STEP_FAILED);
 }
@@ -130,13 +153,19 @@ static void do_protect(struct watch *w)
     struct error err = ERROR_INIT;
     int result = act_protect(&w->act, w->s, &err);
 
-    if (result >= 0) {
-        const char *conninfo = json_string_value(json_object_get(json_object_get(w->act.record, "recovery"), "admin_conninfo"));
-        free(w->moved_conninfo);
-        w->moved_conninfo = mem_strdup(conninfo);
-        w->s->protect.conninfo = w->moved_conninfo;
-    }
     step_result(w, "protecting the new database", result, &err);
+}
+
+/* Clients came first; the new database is still to be protected. */
+static void protect_later(struct watch *w)
+{
+    struct error err = ERROR_INIT;
+
+    w->step_retry_mono_us = clock_mono_us() + STEP_PAUSE_US;
+    if (act_protect(&w->act, w->s, &err) < 0)
+        log_error("ALERT: %s: the new database is not protected yet: %s", w->s->protect.source, err.message);
+    else
+        log_info("%s: the new database is protected", w->s->protect.source);
 }
 
 static void do_cut_over(struct watch *w)
@@ -171,7 +200,9 @@ static void probe(struct watch *w)
             log_warn("%s: a probe failed: %s", w->s->protect.source, w->last_why.message);
         }
     }
-    feed(w, w->last_event);
+    /* Past that point the stream that gives signs of life may already be the new database's. */
+    bool committed = w->last_event != GUARD_EVENT_PROBE_FAILED && act_committed(&w->act);
+    feed(w, committed ? GUARD_EVENT_COMMITTED : w->last_event);
 }
 
 static void execute(struct watch *w, enum guard_action action)
@@ -200,6 +231,7 @@ static void execute(struct watch *w, enum guard_action action)
     case GUARD_DO_FINISH:
         clear(w);
         outcome(w, "cut over");
+        follow(w);
         return;
     case GUARD_DO_ABANDON:
         clear(w);
@@ -241,6 +273,8 @@ static void timers(struct watch *w)
         feed(w, GUARD_EVENT_ACT);
     if (w->state == GUARD_FAILED && w->step_tries < STEP_TRIES_MAX && clock_mono_us() >= w->step_retry_mono_us)
         feed(w, GUARD_EVENT_RETRY);
+    if (w->state == GUARD_WATCHING && act_unprotected(&w->act) && clock_mono_us() >= w->step_retry_mono_us)
+        protect_later(w);
 }
 
 /* A life before this one was in the middle of an action: the step is done again. */
@@ -251,6 +285,8 @@ static void resume(struct watch *w)
     if (pending == GUARD_WATCHING)
         return;
     log_warn("%s: an unattended recovery was interrupted while %s: going on", w->s->protect.source, guard_state_name(pending));
+    /* Until it is finished the question is whether the old place answers. */
+    w->s->protect.conninfo = w->s->configured_conninfo;
     w->state = GUARD_FAILED;
     w->since_wall_us = clock_wall_us();
     w->first_failed_mono_us = clock_mono_us();
@@ -268,6 +304,8 @@ void keeper_watch(struct keeper_source *s, const volatile bool *stop)
         s->act = false;
     }
     resume(&w);
+    if (act_unprotected(&w.act))
+        follow(&w);
     while (!*stop) {
         int64_t turn_us = clock_mono_us();
         if (s->protect.conninfo)

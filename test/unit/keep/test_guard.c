@@ -105,6 +105,18 @@ static void nothing_is_cut_over_to_when_the_source_is_back(void **unused)
             assert_int_equal(guard_rows[i].from, GUARD_PROTECTING);
 }
 
+static void what_was_begun_past_the_check_is_ended(void **unused)
+{
+    (void)unused;
+    enum guard_state s = GUARD_CHECKING;
+
+    assert_int_equal(FOLLOW(s, GUARD_EVENT_COMMITTED), GUARD_DO_PROTECT);
+    s = GUARD_FAILED;
+    FOLLOW(s, GUARD_EVENT_COMMITTED);
+    assert_int_equal(s, GUARD_FAILED);
+    assert_int_equal(FOLLOW(s, GUARD_EVENT_RETRY), GUARD_DO_RECOVER);
+}
+
 static void names_are_read_back(void **unused)
 {
     (void)unused;
@@ -126,6 +138,7 @@ int main(void)
         cmocka_unit_test(a_glitch_and_a_restart_do_nothing),
         cmocka_unit_test(only_silence_to_the_end_acts),
         cmocka_unit_test(nothing_is_cut_over_to_when_the_source_is_back),
+        cmocka_unit_test(what_was_begun_past_the_check_is_ended),
         cmocka_unit_test(names_are_read_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
