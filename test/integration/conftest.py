@@ -39,19 +39,27 @@ def boxes():
         box.destroy()
 
 
-def protect(server, boxes, dbname="shop", admin=True, role="salvor", superuser_tables=None, **options):
-    """The usual start: a non-superuser role, a box, init, setup, run, the first snapshot. Fast settings for tests."""
+def prepare(server, boxes, dbname="shop", role="salvor", **options):
+    """A non-superuser role and a box with fast settings for tests; nothing is made yet."""
     server.sql(f"DO $$ BEGIN CREATE ROLE {role} LOGIN REPLICATION BYPASSRLS; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
     server.sql(f"GRANT pg_read_all_data TO {role}")
     settings = {"conninfo": server.conninfo(dbname, role, tcp=True), "rpo": "8s", "heartbeat": "500ms", "poll": "1s",
                 "snapshot_schedule": "none", "snapshot_quiet": "1s", "snapshot_spacing": "0s", **options}
-    box = boxes({dbname: settings})
+    return boxes({dbname: settings})
+
+
+def begin(server, box, dbname="shop", admin=True):
+    """The usual start: init, setup, run, the first snapshot."""
     box.ok("init")
     box.ok("setup", dbname, *(["--admin", server.conninfo(dbname, "postgres", tcp=True)] if admin else []))
     box.start()
     box.wait_streaming(dbname)
     box.wait_snapshots(dbname, 1)
     return box
+
+
+def protect(server, boxes, dbname="shop", admin=True, role="salvor", **options):
+    return begin(server, prepare(server, boxes, dbname, role, **options), dbname, admin)
 
 
 @pytest.fixture

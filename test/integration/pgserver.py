@@ -4,6 +4,7 @@ When the test runs as root the server runs as the system user `postgres` (Postgr
 Only the processes started here are ever signalled, by their own pid.
 """
 import contextlib
+import fcntl
 import glob
 import os
 import pwd
@@ -40,16 +41,33 @@ def bin_directory():
     return os.path.dirname(max(found, key=lambda p: int(re.search(r"/(\d+)/bin", p).group(1))))
 
 
+PORT_LOCKS = "/tmp/salvor-test-ports"
+held_ports = {}
+
+
 def free_port():
-    """A port below 32768 (the range of outgoing connections starts there) that nobody listens on."""
+    """A port below 32768 (the range of outgoing connections starts there) that nobody listens on, and that no other run of
+    tests on this machine is about to listen on: it is ours until release_port or the end of this process."""
+    os.makedirs(PORT_LOCKS, exist_ok=True)
+    with contextlib.suppress(OSError):
+        os.chmod(PORT_LOCKS, 0o1777)
     for port in range(20000 + os.getpid() % 5000, 32000):
-        with contextlib.closing(socket.socket()) as s:
+        with contextlib.suppress(OSError):
+            lock = os.open(os.path.join(PORT_LOCKS, str(port)), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666)
             try:
-                s.bind(("127.0.0.1", port))
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                with contextlib.closing(socket.socket()) as s:
+                    s.bind(("127.0.0.1", port))
+                held_ports[port] = lock
                 return port
             except OSError:
-                continue
+                os.close(lock)
     raise RuntimeError("no free port between 20000 and 32000")
+
+
+def release_port(port):
+    if port in held_ports:
+        os.close(held_ports.pop(port))
 
 
 class PgServer:
@@ -173,6 +191,7 @@ class PgServer:
                 self.stop("immediate")
             self.kill9()
         shutil.rmtree(self.root, ignore_errors=True)
+        release_port(self.port)
 
     def __enter__(self):
         return self

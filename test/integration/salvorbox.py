@@ -1,4 +1,6 @@
 """Drives the salvor program in a temporary folder of its own: configuration, commands, a running `salvor run`."""
+import contextlib
+import glob
 import json
 import os
 import pathlib
@@ -74,6 +76,11 @@ class Salvor:
                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=timeout,
                                      env={**os.environ, **(env or {})}))
 
+    def spawn(self, *args):
+        """A command that the test kills or waits for itself; what it says goes to a file beside the log."""
+        with open(self.root / "spawned.log", "ab") as log:
+            return subprocess.Popen([SALVOR, "--config", str(self.config), *map(str, args)], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
     def ok(self, *args, **options):
         r = self.run_command(*args, **options)
         assert r.status == 0, f"salvor {' '.join(map(str, args))}: {r}\n{self.log_tail()}"
@@ -97,11 +104,11 @@ class Salvor:
 
     # -- salvor run
 
-    def start(self):
+    def start(self, env=None):
         assert self.process is None
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen([SALVOR, "--config", str(self.config), "run"], stdin=subprocess.DEVNULL,
-                                            stdout=log, stderr=log)
+                                            stdout=log, stderr=log, env={**os.environ, **(env or {})})
         return self
 
     def stop(self):
@@ -115,6 +122,26 @@ class Salvor:
         self.process.kill()
         self.process.wait(10)
         self.process = None
+
+    def role_pid(self, role):
+        """The process that has this role now (`capture shop`, `keeper`), or None: it is just being started again."""
+        wanted = ["role", *role.split()]
+        for path in glob.glob("/proc/[0-9]*/cmdline") if self.process else []:
+            with contextlib.suppress(OSError):
+                with open(path, encoding="utf-8", errors="replace") as f:
+                    argv = f.read().split("\0")
+                if str(self.config) in argv and argv[argv.index(str(self.config)) + 1:-1] == wanted:
+                    return int(path.split("/")[2])
+        return None
+
+    def kill_role(self, role):
+        """SIGKILL to that process; False: there was none at this moment."""
+        pid = self.role_pid(role)
+        if pid is None:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        return True
 
     def capture_pid(self, source):
         return json.loads((self.state / source / "status.json").read_text())["pid"]
@@ -178,7 +205,20 @@ class Salvor:
             self.process.wait(10)
         for data in self.root.glob("*/data/postmaster.pid"):
             self.stop_target(data.parent.parent)
+        for pid in self.strays():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         shutil.rmtree(self.root, ignore_errors=True)
+
+    def strays(self):
+        """Processes that were started for something in this folder and outlived it: the server of a recovery that was killed."""
+        found = []
+        for path in glob.glob("/proc/[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                with open(path, encoding="utf-8", errors="replace") as f:
+                    if str(self.root) in f.read():
+                        found.append(int(path.split("/")[2]))
+        return found
 
     def __enter__(self):
         return self

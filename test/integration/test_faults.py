@@ -1,0 +1,653 @@
+"""What goes wrong around Salvor: each fault gives one clear sentence and the right exit status, is shown while it lasts, and loses nothing."""
+import datetime
+import os
+import shutil
+import threading
+import time
+
+import psycopg2
+import pytest
+from conftest import begin, prepare
+from ledger import OPTIONS, SCHEMA, Load, check_ledger, check_log
+from mounts import switchable, tmpfs
+from pgserver import free_port, release_port
+from proxy import Proxy
+from salvorbox import parse_lsn, wait_for
+from truth import compare, contents
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def shop(servers, schema=SCHEMA, conf=None, **options):
+    server = servers(conf, **options)
+    server.sql("CREATE DATABASE shop")
+    server.sql(schema, dbname="shop")
+    return server
+
+
+def write(server, commits=40, first=0, **options):
+    load = Load(server.conninfo("shop"), rate=300, first=first, **options).start()
+    load.wait_acknowledged(commits)
+    return load.stop()
+
+
+def position(server):
+    return server.value("SELECT pg_current_wal_insert_lsn()::text")
+
+
+def settle(server, box, source="shop"):
+    box.wait_durable(source, position(server))
+
+
+def check_exact(server, box, what, source="shop", into="recovered"):
+    """A recovery of what is durable now gives what the source holds now."""
+    settle(server, box, source)
+    server.sql(f"CREATE DATABASE {into} TEMPLATE template0")
+    result = box.recover(source, "--into", server.conninfo(into))
+    with server.connect(source) as truth, server.connect(into) as recovered:
+        compare(contents(recovered), contents(truth), what)
+    return result
+
+
+def refused(server, box, says, *args, status=3):
+    """A recovery is refused with that reason, before the target is touched."""
+    name = f"refused_{time.monotonic_ns()}"
+    server.sql(f"CREATE DATABASE {name} TEMPLATE template0")
+    r = box.fails(status, "recover", "shop", *args, "--into", server.conninfo(name), says=says)
+    assert server.value("SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace", dbname=name) == 0, r
+    box.fails(status, "recover", "shop", *args, "--dry-run", says=says)
+    return r
+
+
+def anchored_anew(box, incarnation="0002", timeout=60):
+    return box.wait(f"incarnation {incarnation} with a snapshot",
+                    lambda: (lambda s: s if s["state"] == "streaming" and s.get("incarnation") == incarnation and s["snapshots"] else None)(box.status("shop")), timeout)
+
+
+def loud(box, *words):
+    lines = [line for line in box.log_text().splitlines() if any(w in line.lower() for w in ("warn", "error", "alert"))]
+    assert any(all(w in line for w in words) for line in lines), f"no loud line with {words} in:\n{box.log_tail()}"
+
+
+# -- the source is not what it was
+
+@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
+@pytest.mark.parametrize("made_again", [True, False], ids=["made again", "gone"])
+def test_slot_dropped(servers, protected, running, made_again):
+    server = shop(servers)
+    box = protected(server, **OPTIONS)
+    write(server)
+    settle(server, box)
+    before = box.status("shop")["durable_position"]
+    if not running:
+        box.stop()
+
+    def drop():
+        server.sql("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = 'salvor_shop' AND active")
+        try:
+            server.sql("SELECT pg_drop_replication_slot('salvor_shop')")
+            return True
+        except psycopg2.errors.ObjectInUse:
+            return False
+
+    wait_for("the slot to be dropped", drop, 20)
+    with server.connect("shop") as c, c.cursor() as cur:
+        cur.execute("INSERT INTO hot VALUES (1001, 1, 'unseen')")
+        cur.execute("SELECT pg_current_wal_insert_lsn()::text")
+        unseen = cur.fetchone()[0]
+        cur.execute("INSERT INTO hot VALUES (1002, 1, 'unseen')")
+    if made_again:
+        try:
+            server.sql("SELECT pg_create_logical_replication_slot('salvor_shop', 'pgoutput')", dbname="shop")
+        except psycopg2.errors.DuplicateObject:
+            assert running  # Salvor was quicker
+    if not running:
+        box.start()
+    status = anchored_anew(box)
+    assert len(status["gaps"]) >= 1, status
+    gap = status["gaps"][0]
+    assert parse_lsn(gap["from"]) <= parse_lsn(unseen) <= parse_lsn(gap["to"]) and len(gap["reason"]) > 20, gap
+    loud(box, "incarnation")
+    write(server, first=10**6)
+    check_exact(server, box, "after the slot was dropped")
+    refused(server, box, "gap", "--to", unseen)
+    # What was captured before is not lost by it.
+    server.sql("CREATE DATABASE earlier TEMPLATE template0")
+    result = box.recover("shop", "--to", before, "--into", server.conninfo("earlier"))
+    assert parse_lsn(result["reached_position"]) <= parse_lsn(before)
+    assert server.value("SELECT count(*) FROM ledger", dbname="earlier") >= 40
+    assert server.value("SELECT count(*) FROM hot WHERE id > 1000", dbname="earlier") == 0
+    assert box.ok("verify", "--json").json["vaults"][0]["findings"] == []
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
+def test_server_rolled_back(servers, protected, running):
+    """A copy of the data directory takes the server's place: the same identity, timeline and slot name, and another history."""
+    server = shop(servers)
+    box = protected(server, **OPTIONS, rpo="2s")
+    write(server)
+    settle(server, box)
+    aside = server.datadir + ".aside"
+    server.stop()
+    shutil.copytree(server.datadir, aside, copy_function=shutil.copy2)
+    server.start()
+    write(server, 60, first=10**6, seed=2)
+    settle(server, box)
+    if not running:
+        box.stop()
+    server.stop()
+    shutil.rmtree(server.datadir)
+    os.rename(aside, server.datadir)
+    if server.system_user:
+        server_owns(server)
+    server.start()
+    write(server, 200, first=2 * 10**6, seed=3)  # the copy goes past what was captured
+    if not running:
+        box.start()
+    status = anchored_anew(box)
+    loud(box, "incarnation")
+    load = write(server, first=3 * 10**6, seed=4)
+    check_exact(server, box, "after the server was replaced by a copy")
+    with server.connect("recovered") as c:
+        check_ledger_rows(c, load)
+    assert status["incarnation"] == "0002"
+    assert box.ok("verify", "--json").json["vaults"][0]["findings"] == []
+
+
+def server_owns(server):
+    import pwd
+    entry = pwd.getpwnam(server.system_user)
+    for directory, folders, files in os.walk(server.datadir):
+        for name in [directory, *(os.path.join(directory, f) for f in folders + files)]:
+            os.chown(name, entry.pw_uid, entry.pw_gid)
+
+
+def check_ledger_rows(connection, load):
+    with connection.cursor() as cur:
+        cur.execute("SELECT count(*) FROM ledger WHERE id = ANY(%s)", (sorted(load.acknowledged),))
+        assert cur.fetchone()[0] == len(load.acknowledged)
+
+
+def test_another_server_at_the_address(servers, protected):
+    server = shop(servers)
+    box = protected(server, **OPTIONS)
+    write(server)
+    settle(server, box)
+    before = box.status("shop")["durable_position"]
+    server.stop()
+    other = servers()
+    other.stop()
+    release_port(other.port)
+    other.port = server.port
+    other.start()
+    other.sql("CREATE DATABASE shop")
+    other.sql(SCHEMA, dbname="shop")
+    other.sql("CREATE ROLE salvor LOGIN REPLICATION BYPASSRLS; GRANT pg_read_all_data TO salvor")
+    box.wait("a loud state", lambda: (lambda s: s["state"] != "streaming" and len(s["error"]) > 20)(box.status("shop")))
+    box.stop()
+    box.ok("setup", "shop", "--admin", other.conninfo("shop", "postgres", tcp=True))
+    box.start()
+    anchored_anew(box)
+    loud(box, "incarnation")
+    write(other, first=10**6)
+    check_exact(other, box, "of the other server")
+    # And the lost one is still there.
+    other.sql("CREATE DATABASE old TEMPLATE template0")
+    old = box.run_command("recover", "shop", "--to", before, "--into", other.conninfo("old"), "--json")
+    assert old.status in (0, 3), old
+
+
+def test_log_removed_by_the_server(servers, protected):
+    """Salvor was away for too long: the server kept its limit and invalidated the slot."""
+    server = shop(servers, conf={"max_slot_wal_keep_size": "2MB"}, initdb_options=("--wal-segsize=1",))
+    box = protected(server, **OPTIONS)
+    write(server)
+    settle(server, box)
+    before = box.status("shop")["durable_position"]
+    box.stop()
+    unseen = position(server)
+    server.sql("CREATE TABLE filler (t text)", dbname="postgres")
+
+    def lost():
+        server.sql("INSERT INTO filler SELECT repeat(md5(i::text), 30) FROM generate_series(1, 4000) i; CHECKPOINT")
+        return server.value("SELECT wal_status FROM pg_replication_slots WHERE slot_name = 'salvor_shop'") == "lost"
+
+    with server.connect("shop") as c, c.cursor() as cur:
+        cur.execute("INSERT INTO hot VALUES (1001, 1, 'unseen')")
+        cur.execute("SELECT pg_current_wal_insert_lsn()::text")
+        unseen = cur.fetchone()[0]
+    wait_for("the slot to be invalidated", lost, 30)
+    box.start()
+    status = anchored_anew(box)
+    gap = status["gaps"][0]
+    assert parse_lsn(gap["from"]) <= parse_lsn(unseen) <= parse_lsn(gap["to"]), gap
+    loud(box, "incarnation")
+    write(server, first=10**6)
+    check_exact(server, box, "after the slot was invalidated")
+    refused(server, box, "gap", "--to", unseen)
+    server.sql("CREATE DATABASE earlier TEMPLATE template0")
+    box.recover("shop", "--to", before, "--into", server.conninfo("earlier"))
+    assert server.value("SELECT count(*) FROM hot WHERE id > 1000", dbname="earlier") == 0
+
+
+# -- this host and the vault
+
+def test_vault_read_only(servers, boxes):
+    server = shop(servers)
+    box = prepare(server, boxes, **OPTIONS, rpo="2s")
+    with switchable(box.root / "vault") as readonly:
+        begin(server, box)
+        load = Load(server.conninfo("shop"), rate=100).start()
+        load.wait_acknowledged(30)
+        readonly(True)
+        status = box.wait("the state vault_down", lambda: (lambda s: s if s["state"] == "vault_down" else None)(box.status("shop")))
+        assert "main" in status["error"] + status["warning"] + str(status["vaults"]), status
+        load.wait_acknowledged(30)
+        settle(server, box)  # capture goes on into the spool
+        assert box.status("shop")["exposure_host_lost_s"] > 0
+        r = box.fails(1, "snapshot", "shop", says="ead-only")
+        assert "vault" in r.err, r
+        # A recovery needs nothing but to read it.
+        load.stop()
+        result = check_exact(server, box, "from a vault that cannot be written", into="meanwhile")
+        assert result["from_spool"] is True
+        readonly(False)
+        box.wait_vault("shop", position(server))
+        box.wait_streaming("shop")
+        write(server, first=10**6)
+        check_exact(server, box, "after the vault came back")
+        check_log(box, "shop", load.acknowledged)
+        box.stop()
+        assert box.status("shop")["incarnation"] == "0001" and box.status("shop")["gaps"] == []
+        assert box.ok("verify", "--json").json["vaults"][0]["findings"] == []
+
+
+def test_disk_full_in_the_spool(servers, boxes):
+    server = shop(servers)
+    box = prepare(server, boxes, **OPTIONS)
+    with tmpfs(box.state, "12m"):
+        begin(server, box)
+        load = Load(server.conninfo("shop"), rate=200).start()
+        load.wait_acknowledged(30)
+        ballast = box.state / "ballast"
+        fill(ballast)
+        box.wait("the full disk to be told", lambda: box.status("shop")["state"] == "spool_full" or "o space left" in box.log_text())
+        stuck = box.status("shop")["durable_position"]
+        load.wait_acknowledged(100)
+        # The source feels nothing and keeps the log; the stream stays open.
+        assert load.interruptions == 0
+        wait_for("the stream", lambda: server.value("SELECT count(*) FROM pg_stat_replication WHERE application_name LIKE 'salvor%'") == 1, 20)
+        ballast.unlink()
+        box.wait("the spool to go on", lambda: parse_lsn(box.status("shop")["durable_position"]) > parse_lsn(stuck), 90)
+        load.wait_acknowledged(30)
+        load.stop()
+        check_exact(server, box, "after the disk was full")
+        check_log(box, "shop", load.acknowledged)
+        status = box.wait_streaming("shop")
+        assert status["incarnation"] == "0001" and status["gaps"] == [], status
+        box.stop()
+
+
+def fill(path):
+    with open(path, "wb", buffering=0) as f:
+        try:
+            while True:
+                f.write(b"x" * 4096)
+        except OSError:
+            pass
+
+
+def test_state_directory_lost(servers, protected):
+    """This host's disk is gone: the vault has all that the source was told it may forget, and the source sends the rest again."""
+    server = shop(servers)
+    box = protected(server, **OPTIONS, rpo="2s", segment_size="64KiB")
+    load = Load(server.conninfo("shop"), rate=200).start()
+    load.wait_acknowledged(150)
+    box.kill9()
+    shutil.rmtree(box.state)
+    load.wait_acknowledged(30)
+    box.start()
+    box.wait_streaming("shop")
+    load.wait_acknowledged(30)
+    load.stop()
+    check_exact(server, box, "after the state directory was lost")
+    check_log(box, "shop", load.acknowledged)
+    status = box.status("shop")
+    assert status["incarnation"] == "0001" and status["gaps"] == [], status
+    assert box.ok("verify", "--json").json["vaults"][0]["findings"] == []
+
+
+def test_vault_lost_its_newest_segments(servers, protected):
+    """What the source has forgotten and the vault no longer has is a gap, never silence."""
+    server = shop(servers)
+    box = protected(server, **OPTIONS, rpo="1s")
+    write(server)
+    box.wait_vault("shop", position(server))
+    write(server, first=10**6)
+    box.wait_vault("shop", position(server))
+    server.sql("INSERT INTO hot VALUES (1001, 1, 'shipped')", dbname="shop")
+    lost = position(server)
+    box.wait_vault("shop", lost)
+    last = server.value("SELECT pg_logical_emit_message(true, 'test', '')::text", dbname="shop")
+    box.wait("the source to be told", lambda: parse_lsn(server.value("SELECT confirmed_flush_lsn::text FROM pg_replication_slots WHERE slot_name = 'salvor_shop'")) > parse_lsn(last))
+    box.stop()
+    segments = sorted((box.root / "vault/sources/shop/0001/rows").iterdir())
+    first_lost = next(i for i, s in enumerate(segments) if int(s.stem.split("-")[3][16:], 16) >= parse_lsn(lost))
+    for s in segments[first_lost:]:
+        s.unlink()
+    shutil.rmtree(box.state)
+    box.start()
+    status = anchored_anew(box)
+    assert len(status["gaps"]) >= 1, status
+    loud(box, "incarnation")
+    write(server, first=2 * 10**6)
+    check_exact(server, box, "after the vault lost objects")
+
+
+# -- rights
+
+HBA = """local all all trust
+host all salvor 127.0.0.1/32 scram-sha-256
+host all all 127.0.0.1/32 trust
+"""
+
+
+def test_wrong_password(servers, boxes, tmp_path, monkeypatch):
+    server = shop(servers, hba=HBA)
+    passfile = tmp_path / "pgpass"
+
+    def know(password):
+        passfile.touch(0o600)
+        passfile.write_text(f"*:*:*:salvor:{password}\n")
+
+    monkeypatch.setenv("PGPASSFILE", str(passfile))
+    box = prepare(server, boxes, **OPTIONS, loss_after="3s", loss_probes="2", probe="300ms")
+    server.sql("ALTER ROLE salvor PASSWORD 'right secret'")
+    box.ok("init")
+    know("wrong secret")
+    for command in (["check", "shop"], ["setup", "shop"]):
+        r = box.fails(1, *command, says="password authentication failed")
+        assert "secret" not in r.err + r.out
+    know("right secret")
+    begin(server, box)
+    write(server)
+    know("wrong secret")
+    server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'salvor'")
+    write(server, first=10**6)
+    box.wait("the error in the status", lambda: (lambda s: s["state"] != "streaming" and "password" in s["error"])(box.status("shop")))
+    # A server that refuses us is alive.
+    probes = box.status("shop")["guard"]["wall_us"]
+    box.wait("probes for longer than loss_after", lambda: box.status("shop")["guard"]["wall_us"] > probes + 4_000_000)
+    guard = box.status("shop")["guard"]
+    assert guard["state"] == "watching" and guard["last_probe"] == "sign of life", guard
+    assert "secret" not in box.log_text() and "LOST" not in box.log_text()
+    know("right secret")
+    box.wait_streaming("shop", 90)
+    check_exact(server, box, "after the password was right again")
+
+
+ROW_SECURITY = SCHEMA + """
+CREATE TABLE secret (id int PRIMARY KEY, who text);
+INSERT INTO secret SELECT i, CASE WHEN i % 2 = 0 THEN 'salvor' ELSE 'other' END FROM generate_series(1, 100) i;
+ALTER TABLE secret ENABLE ROW LEVEL SECURITY;
+CREATE POLICY mine ON secret USING (who = current_user);
+"""
+
+
+def test_row_security(servers, boxes):
+    """Without BYPASSRLS a session sees half of the table. It must never be taken for the whole."""
+    server = shop(servers, ROW_SECURITY)
+    box = prepare(server, boxes, **OPTIONS)
+    server.sql("ALTER ROLE salvor NOBYPASSRLS")
+    box.ok("init")
+    r = box.fails(3, "check", "shop", "--json")
+    finding = next(f for f in r.json["sources"][0]["findings"] if f["severity"] == "refuse" and "bypassrls" in f["code"].lower())
+    assert "BYPASSRLS" in finding["mend"], finding
+    box.fails(3, "setup", "shop", "--admin", server.conninfo("shop", tcp=True), says="BYPASSRLS")
+    server.sql(finding["mend"])
+    begin(server, box)
+    taken = len(box.status("shop")["snapshots"])
+    server.sql("ALTER ROLE salvor NOBYPASSRLS")
+    r = box.run_command("snapshot", "shop")
+    assert r.status in (1, 3) and "secret" in r.err and ("row" in r.err or "BYPASSRLS" in r.err), r
+    assert len(box.status("shop")["snapshots"]) == taken
+    server.sql("ALTER ROLE salvor BYPASSRLS")
+    server.sql("UPDATE secret SET who = 'third' WHERE id = 7", dbname="shop")
+    box.ok("snapshot", "shop")
+    check_exact(server, box, "with row security")
+    assert server.value("SELECT count(*) FROM secret", dbname="recovered") == 100
+
+
+# -- targets and times
+
+def test_target_not_empty(servers, protected):
+    server = shop(servers)
+    box = protected(server, **OPTIONS)
+    server.sql("CREATE DATABASE used TEMPLATE template0")
+    server.sql("CREATE TABLE mine (id int); INSERT INTO mine VALUES (1)", dbname="used")
+    box.fails(3, "recover", "shop", "--into", server.conninfo("used"), says="empty")
+    assert server.sql("SELECT id FROM mine", dbname="used") == [(1,)]
+    assert server.value("SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace", dbname="used") == 1
+    box.fails(3, "recover", "shop", "--into", server.conninfo("shop"), says="empty")  # the source itself
+    folder = box.root / "used"
+    folder.mkdir()
+    (folder / "mine").write_text("kept")
+    box.fails(3, "recover", "shop", "--local", str(folder), says="empty")
+    assert [p.name for p in folder.iterdir()] == ["mine"] and (folder / "mine").read_text() == "kept"
+    r = box.run_command("recover", "shop", "--into", server.conninfo("nowhere"))
+    assert r.status == 1 and "nowhere" in r.err, r
+
+
+def test_impossible_targets(servers, protected):
+    server = shop(servers)
+    early = position(server)
+    box = protected(server, **OPTIONS)
+    write(server)
+    settle(server, box)
+    box.stop()
+    status = box.status("shop")
+    durable = status["durable_position"]
+    ahead = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=1)).isoformat(timespec="seconds")
+    refused(server, box, "past the last commit", "--to", ahead)
+    refused(server, box, status["recoverable"]["from"], "--to", "2001-02-03T04:05:06+01:00")
+    refused(server, box, durable, "--to", "FF/0")
+    refused(server, box, status["recoverable"]["from"], "--to", early)
+    target = box.root / "never"
+    box.fails(3, "recover", "shop", "--to", "FF/0", "--local", str(target))
+    assert not target.exists()
+    result = box.recover("shop", "--to", status["durable_commit_time"], "--local", str(target), "--port", str(free_port()))
+    assert parse_lsn(result["reached_position"]) <= parse_lsn(durable)
+
+
+def test_a_password_in_any_form_of_conninfo(boxes):
+    for conninfo in ("postgresql://salvor:hunter2@localhost/shop", "host=h password = 'hunter2'", "postgres://h/shop?password=hunter2"):
+        box = boxes({"shop": {"conninfo": conninfo}})
+        r = box.fails(2, "status", says="PGPASSFILE")
+        assert "hunter2" not in r.err + r.out
+
+
+# -- what the rows lane cannot carry
+
+@pytest.mark.parametrize("admin", [True, False], ids=["trigger", "list"])
+def test_schema_change(servers, boxes, admin):
+    """Positions between a change and the next snapshot are refused; then they are recoverable again, by itself."""
+    server = shop(servers)
+    box = prepare(server, boxes, **OPTIONS, snapshot_quiet="1h")
+    if not admin:
+        owned_by_salvor(server)
+    begin(server, box, admin=admin)
+    write(server)
+    settle(server, box)
+    before = box.status("shop")["durable_position"]
+    server.sql("ALTER TABLE passing ADD COLUMN extra text DEFAULT 'some'; CREATE TABLE later (id int PRIMARY KEY); INSERT INTO later VALUES (1)", dbname="shop")
+    write(server, first=10**6)
+    settle(server, box)
+    box.wait("the change to be noticed", lambda: box.status("shop")["schema_changed"], 20)
+    refused(server, box, "schema")
+    server.sql("CREATE DATABASE earlier TEMPLATE template0")
+    box.recover("shop", "--to", before, "--into", server.conninfo("earlier"))
+    assert server.value("SELECT to_regclass('public.later') IS NULL", dbname="earlier")
+    box.stop()
+    box.sources["shop"]["snapshot_quiet"] = "1s"
+    box.write_config()
+    box.start()
+    box.wait_snapshots("shop", 2)
+    write(server, first=2 * 10**6)
+    check_exact(server, box, "after a schema change")
+    box.wait("nothing to be uncovered", lambda: not box.status("shop")["schema_changed"], 20)
+
+
+def owned_by_salvor(server):
+    server.sql("GRANT CREATE ON DATABASE shop TO salvor; GRANT ALL ON SCHEMA public TO salvor", dbname="shop")
+    for (table,) in server.sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'", dbname="shop"):
+        server.sql(f"ALTER TABLE {table} OWNER TO salvor", dbname="shop")
+
+
+def test_an_update_that_cannot_be_captured(servers, protected):
+    """`lines` has no key and was promised to be only inserted into. The promise is broken: the application feels nothing, the table is inexact."""
+    server = shop(servers)
+    box = protected(server, **OPTIONS, snapshot_quiet="1h")
+    write(server)
+    settle(server, box)
+    before = box.status("shop")["durable_position"]
+    server.sql("UPDATE lines SET what = 'changed' WHERE id % 2 = 0", dbname="shop")
+    inexact = box.wait("the inexact table", lambda: box.status("shop")["inexact"], 30)
+    assert inexact[0]["table"] == "public.lines" and inexact[0]["reason"], inexact
+    write(server, first=10**6)
+    settle(server, box)
+    refused(server, box, "public.lines")
+    server.sql("CREATE DATABASE earlier TEMPLATE template0")
+    box.recover("shop", "--to", before, "--into", server.conninfo("earlier"))
+    assert server.value("SELECT count(*) FROM lines WHERE what = 'changed'", dbname="earlier") == 0
+    box.ok("snapshot", "shop")
+    check_exact(server, box, "after a snapshot")
+
+
+# -- the source's applications
+
+WIDE = SCHEMA + """
+CREATE TABLE wide (id int PRIMARY KEY, a text);
+INSERT INTO wide SELECT i, repeat(md5(i::text), 5) FROM generate_series(1, 60000) i;
+"""
+
+
+def test_an_application_behind_the_locks_of_a_snapshot(servers, boxes):
+    server = shop(servers, WIDE)
+    with Proxy(server.port) as proxy:
+        box = prepare(server, boxes, **OPTIONS, snapshot_quiet="1h", lock_patience="1s",
+                      conninfo=f"host=127.0.0.1 port={proxy.port} dbname=shop user=salvor")
+        begin(server, box)
+        proxy.bytes_per_s = 1_000_000
+        snapshot = box.spawn("snapshot", "shop")
+        wait_for("the snapshot to read", lambda: server.value(
+            "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.relation = 'wide'::regclass AND a.query LIKE 'COPY%'", dbname="shop"), 20)
+        began = time.monotonic()
+        with server.connect("shop") as c, c.cursor() as cur:
+            cur.execute("SET lock_timeout = '20s'; ALTER TABLE wide ADD COLUMN b int")
+        waited = time.monotonic() - began
+        assert waited < 5, f"ALTER TABLE waited {waited:.1f} s behind a snapshot with lock_patience = 1s"
+        assert snapshot.poll() is None or snapshot.returncode != 0, "it never held the lock"
+        proxy.bytes_per_s = None
+        assert snapshot.wait(60) == 0  # it was taken again
+        write(server)
+        check_exact(server, box, "after the snapshot let go")
+
+
+def test_applications_never_see_an_error(servers, protected):
+    """While tables come, lose their keys and go, no statement of their writers fails because of Salvor."""
+    server = shop(servers)
+    during_setup = server.connect("shop", autocommit=False)
+    during_setup.cursor().execute("CREATE TABLE born_early (id int); INSERT INTO born_early VALUES (1)")
+    timer = threading.Timer(1.0, during_setup.commit)
+    timer.start()
+    box = protected(server, **OPTIONS, snapshot_quiet="1h")
+    timer.join()
+    server.sql("CREATE ROLE app LOGIN; GRANT ALL ON SCHEMA public TO app; GRANT ALL ON ALL TABLES IN SCHEMA public TO app", dbname="shop")
+    server.sql("ALTER TABLE passing OWNER TO app", dbname="shop")
+    statements = """
+        UPDATE born_early SET id = 2
+        CREATE TABLE keyless (id int, v text)
+        INSERT INTO keyless VALUES (1, 'a'), (2, 'b')
+        UPDATE keyless SET v = 'c'
+        DELETE FROM keyless WHERE id = 1
+        CREATE TABLE copied AS SELECT * FROM hot
+        UPDATE copied SET n = 1
+        SELECT * INTO picked FROM hot
+        DELETE FROM picked
+        ALTER TABLE passing DROP CONSTRAINT passing_pkey
+        UPDATE passing SET body = '{"no": "key"}'
+        DELETE FROM passing
+        CREATE TABLE by_index (a int NOT NULL, v text)
+        CREATE UNIQUE INDEX by_index_a ON by_index (a)
+        ALTER TABLE by_index REPLICA IDENTITY USING INDEX by_index_a
+        INSERT INTO by_index VALUES (1, 'x')
+        UPDATE by_index SET v = 'y'
+        DROP INDEX by_index_a
+        UPDATE by_index SET v = 'z'
+        CREATE TABLE none_at_all (id int PRIMARY KEY, v text)
+        INSERT INTO none_at_all VALUES (1, 'x')
+        ALTER TABLE none_at_all REPLICA IDENTITY NOTHING
+        UPDATE none_at_all SET v = 'y'
+        CREATE TABLE deferrable_key (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED, v text)
+        INSERT INTO deferrable_key VALUES (1, 'x')
+        UPDATE deferrable_key SET v = 'y'
+        CREATE TABLE generated_key (a int, b int GENERATED ALWAYS AS (a + 1) STORED PRIMARY KEY, v text)
+        INSERT INTO generated_key VALUES (1), (2)
+        UPDATE generated_key SET v = 'y'
+        DELETE FROM generated_key WHERE a = 1
+        CREATE TABLE parent (id int, v text) PARTITION BY RANGE (id)
+        CREATE TABLE part_1 PARTITION OF parent FOR VALUES FROM (0) TO (100)
+        INSERT INTO parent VALUES (1, 'x')
+        UPDATE parent SET v = 'y'
+        INSERT INTO keyless VALUES (3, 'd') ON CONFLICT DO NOTHING
+        DROP TABLE copied
+    """
+    for statement in filter(None, map(str.strip, statements.splitlines())):
+        user = "postgres" if "born_early" in statement else "app"
+        server.sql(statement, dbname="shop", user=user)
+    with server.connect("shop") as c, c.cursor() as cur:  # a replica's session fires no ordinary triggers
+        cur.execute("SET session_replication_role = replica")
+        cur.execute("CREATE TABLE replica_made (id int); INSERT INTO replica_made VALUES (1); UPDATE replica_made SET id = 2; DELETE FROM replica_made")
+        cur.execute("ALTER TABLE ledger DROP CONSTRAINT ledger_pkey; UPDATE ledger SET body = 'x'")
+    settle(server, box)
+    box.wait("the change to be noticed", lambda: box.status("shop")["schema_changed"], 20)
+    refused(server, box, "schema")
+    box.ok("snapshot", "shop")
+    check_exact(server, box, "after all of it and a snapshot")
+
+
+# -- more than one
+
+def test_two_sources_in_one_run(servers, boxes):
+    server = servers()
+    options = {}
+    for name in ("east", "west"):
+        server.sql(f"CREATE DATABASE {name}")
+        server.sql(SCHEMA, dbname=name)
+        options[name] = {"conninfo": server.conninfo(name, "salvor", tcp=True), **OPTIONS, "rpo": "2s", "heartbeat": "500ms", "poll": "1s", "snapshot_schedule": "none"}
+    server.sql("CREATE ROLE salvor LOGIN REPLICATION BYPASSRLS; GRANT pg_read_all_data TO salvor")
+    box = boxes(options)
+    box.ok("init")
+    for name in options:
+        box.ok("setup", name, "--admin", server.conninfo(name, tcp=True))
+    box.start()
+    loads = {}
+    for number, name in enumerate(options):
+        box.wait_streaming(name)
+        box.wait_snapshots(name, 1)
+        loads[name] = Load(server.conninfo(name), clients=2, rate=100, seed=number).start()
+    for load in loads.values():
+        load.wait_acknowledged(60)
+    box.wait("a capture process", lambda: box.kill_role("capture east"), 20)  # the other one does not notice
+    for load in loads.values():
+        load.wait_acknowledged(60)
+        load.stop()
+    assert [s["name"] for s in box.ok("status", "--json").json["sources"]] == ["east", "west"]
+    for name, load in loads.items():
+        box.wait_streaming(name)
+        check_exact(server, box, name, source=name, into=f"recovered_{name}")
+        with server.connect(f"recovered_{name}") as c:
+            check_ledger(c, load, name)
+        check_log(box, name, load.acknowledged)
+    assert box.ok("verify", "--json").json["vaults"][0]["findings"] == []
+    assert "\nsource west" in box.ok("status").out
