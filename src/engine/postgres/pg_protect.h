@@ -83,6 +83,12 @@ MUST_CHECK int pg_setup(const struct pg_protect_config *config, const char *admi
 /* Drops slot, publications, triggers, schema, in that order; what is missing is fine. */
 MUST_CHECK int pg_teardown(const struct pg_protect_config *config, const char *admin_conninfo, struct error *err);
 
+/*
+ * The slot alone, by the source's own role: one of that name that is ours (it was invalidated, or stands before something that cannot be sent)
+ * is dropped first. Errors: REFUSED another's slot has the name; TIMEOUT older transactions did not end, named; SERVER.
+ */
+MUST_CHECK int pg_slot_renew(const struct pg_protect_config *config, uint64_t *ret_consistent_point, struct error *err);
+
 /* What a poll every few seconds keeps right in list mode: new tables are added, tables that lost their identity leave the second
  * list. *ret_changes: sentences, one for each table that was not captured fully since the poll before. In trigger mode it only looks. */
 struct pg_poll_change {

@@ -232,6 +232,7 @@ int pg_stream_feedback(struct pg_stream *s, uint64_t written_lsn, uint64_t flush
     write_be64(m + 9, flushed_lsn);
     write_be64(m + 17, flushed_lsn);
     write_be64(m + 25, (uint64_t)(clock_wall_us() - CLOCK_PG_EPOCH_US));
+    m[33] = s->ask;
     if (PQputCopyData(s->conn.pq, (const char *)m, sizeof m) != 1)
         return pg_error(&s->conn, NULL, err, "sending feedback");
     return pg_stream_flush(s, err);

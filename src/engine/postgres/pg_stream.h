@@ -13,6 +13,7 @@ struct pg_stream {
     struct pg_conn conn;
     char *pending; /* the CopyData being looked at; freed at the next call */
     bool unsent;   /* feedback is still in libpq's buffer */
+    bool ask;      /* the caller's: the next feedback asks the server for a sign of life */
 };
 
 /* The session, before streaming: pg_identify may be asked on stream->conn. Errors: those of pg_connect. */

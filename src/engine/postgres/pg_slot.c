@@ -1,0 +1,32 @@
+/*
+ * engine/postgres/pg_slot.c - a slot that was lost is made anew by the source's own role, while publications and helpers stay.
+ *
+ * What was committed between the loss and the new slot is not in any stream: the caller records it. A crash leaves the
+ * old slot, none, or the new one; the same call again finishes.
+ */
+#include "engine/postgres/pg_protect_internal.h"
+
+static int drop_slot(struct pg_conn *sql, const char *slot, struct error *err)
+{
+    const char *params[] = {slot};
+    CLEANUP(pg_result_free) PGresult *r = NULL;
+
+    return pg_query(sql, "SELECT pg_drop_replication_slot($1)", params, 1, PG_QUERY_TIMEOUT_MS, &r, err);
+}
+
+int pg_slot_renew(const struct pg_protect_config *config, uint64_t *ret_consistent_point, struct error *err)
+{
+    CLEANUP(pg_close) struct pg_conn sql = {0};
+    struct pg_names names;
+    struct pg_slot slot;
+
+    pg_names_of(config->source, &names);
+    TRY(pg_connect(config->conninfo, PG_SESSION_SQL, "capture", PG_CONNECT_TIMEOUT_MS, &sql, err));
+    TRY(pg_slot_get(&sql, names.slot, &slot, err));
+    if (slot.exists && (strcmp(slot.plugin, "pgoutput") != 0 || strcmp(slot.database, PQdb(sql.pq)) != 0))
+        return error_set(err, ERROR_REFUSED, "the slot %s is not ours (plugin %s, database %s); drop it or rename the source",
+                         names.slot, slot.plugin, slot.database);
+    if (slot.exists)
+        TRY(drop_slot(&sql, names.slot, err));
+    return slot_make(config, names.slot, &sql, ret_consistent_point, err);
+}
