@@ -121,9 +121,11 @@ class PgServer:
         with open(self.log_path, "ab") as log:
             if self.system_user:
                 os.chmod(self.log_path, 0o666)
-            subprocess.run(self.command("pg_ctl", "start", "-D", self.datadir, "-l", self.log_path, "-s", "-t", "30",
-                                        "-w" if wait else "-W"),
-                           cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True, timeout=60)
+            done = subprocess.run(self.command("pg_ctl", "start", "-D", self.datadir, "-l", self.log_path, "-s", "-t", "30",
+                                               "-w" if wait else "-W"),
+                                  cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False, timeout=60)
+        if done.returncode != 0:
+            raise RuntimeError("pg_ctl start: " + self.log()[-2000:])
         self.pid = self.postmaster_pid()
         return self
 
@@ -153,6 +155,8 @@ class PgServer:
         """The whole server at once, as a power cut of it: the postmaster, and its children that would linger."""
         if self.pid is None:
             return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGSTOP)  # no more children
         children = self.children()
         for pid in [self.pid, *children]:
             with contextlib.suppress(ProcessLookupError):
@@ -162,6 +166,10 @@ class PgServer:
             if time.monotonic() > deadline:
                 raise RuntimeError("the killed server is still there")
             time.sleep(0.01)
+        # Where nobody reaps orphans a dead postmaster keeps its pid, and the next one would believe that it lives.
+        for path in (os.path.join(self.datadir, "postmaster.pid"), os.path.join(self.socket_dir, ".s.PGSQL.%d.lock" % self.port)):
+            with contextlib.suppress(OSError):
+                os.unlink(path)
         self.pid = None
 
     def children(self):

@@ -143,6 +143,7 @@ def test_a_lost_source_is_running_again_by_itself(scene):
     # Lost again: the target was used, so a person is needed.
     second = PgServer.__new__(PgServer)
     second.datadir = str(s.target / "data")
+    second.socket_dir, second.port = str(s.target / "run"), s.port
     second.pid = second.postmaster_pid()
     second.kill9()
     s.wait_guard("lost")
