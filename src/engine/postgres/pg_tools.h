@@ -1,7 +1,7 @@
 /*
  * engine/postgres/pg_tools.h - PostgreSQL's own programs: the schema comes from pg_dump and goes back by pg_restore,
- * a local target from initdb and postgres. They are found in `bin_directory` (configuration), else beside the
- * newest /usr/lib/postgresql/<major>/bin with major >= the server's, else in PATH.
+ * a local target from initdb and postgres. They are found in `pg_bin` (configuration), else in
+ * /usr/lib/postgresql/<major>/bin of the least major at or past the server's: its own where that is installed.
  */
 #ifndef SALVOR_ENGINE_POSTGRES_PG_TOOLS_H
 #define SALVOR_ENGINE_POSTGRES_PG_TOOLS_H
