@@ -65,7 +65,9 @@ int epoch_load(struct vault *v, const char *key, struct epoch_claim *ret, bool *
     TRY(object_get_u32(o, "epoch", key, &ret->epoch, err));
     TRY(object_get_text(o, "source", key, ret->source, sizeof ret->source, err));
     TRY(object_get_text(o, "incarnation", key, ret->incarnation, sizeof ret->incarnation, err));
-    return json_get_u64(o, "first_sequence", key, &ret->first_sequence, err);
+    TRY(json_get_u64(o, "first_sequence", key, &ret->first_sequence, err));
+    ret->has_previous = !json_is_null(json_object_get(o, "previous"));
+    return ret->has_previous ? json_get_digest(o, "previous", key, &ret->previous, err) : 0;
 }
 
 int epoch_floor(struct vault *v, const char *source, const char *incarnation, uint32_t after, uint64_t *ret_sequence,

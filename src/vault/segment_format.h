@@ -73,12 +73,8 @@ MUST_CHECK int segment_open_where(struct vault *v, const char *source, const cha
                                   const struct segment_id *id, struct segment **ret, bool *ret_misplaced,
                                   struct error *err);
 uint64_t segment_bytes(const struct segment *s);
-/*
- * Every byte of the object once: all blocks (decompressed), the filter, and the digest of the whole.
- *   tick  called after each block with the bytes read; may be NULL
- */
-MUST_CHECK int segment_read_all(struct segment *s, struct digest *ret, void (*tick)(void *user, uint64_t bytes),
-                                void *user, struct error *err);
+/* Every byte of the object once: all blocks (decompressed), the filter, and the digest of the whole. */
+MUST_CHECK int segment_read_all(struct segment *s, struct digest *ret, struct error *err);
 /* All names in rows/ that parse, in byte order; others are passed over. */
 MUST_CHECK int segment_list_all(struct vault *v, const char *source, const char *incarnation, struct segment_ref **ret,
                                 size_t *ret_count, struct error *err);

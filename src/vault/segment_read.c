@@ -277,8 +277,7 @@ static void digest_done(struct digest_stream **d)
     digest_stream_free(*d);
 }
 
-int segment_read_all(struct segment *s, struct digest *ret, void (*tick)(void *user, uint64_t bytes), void *user,
-                     struct error *err)
+int segment_read_all(struct segment *s, struct digest *ret, struct error *err)
 {
     CLEANUP(digest_done) struct digest_stream *d = digest_stream_new();
     CLEANUP(buf_release) struct buf plain = BUF_INIT(SEGMENT_BLOCK_PLAIN_MAX);
@@ -288,8 +287,6 @@ int segment_read_all(struct segment *s, struct digest *ret, void (*tick)(void *u
         buf_clear(&plain);
         TRY(segment_read_block(s, i, &plain, err));
         digest_stream_add(d, buf_slice(&s->stored));
-        if (tick)
-            tick(user, s->stored.n);
     }
     TRY(read_filter(s, err));
     digest_stream_add(d, buf_slice(&s->filter));

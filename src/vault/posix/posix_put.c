@@ -154,25 +154,33 @@ static int link_error(const struct posix_driver *p, struct error *err, int errnu
     return posix_error(p, err, errnum, "store", key);
 }
 
+static void folders_forget_all(struct posix_driver *p)
+{
+    ASSERT(pthread_mutex_lock(&p->lock) == 0);
+    folders_forget(p);
+    ASSERT(pthread_mutex_unlock(&p->lock) == 0);
+}
+
+/* *ret_errnum: 0, or why the name was not given. */
+static int make_and_link(struct temporary *t, const char *key, int *ret_errnum, struct error *err)
+{
+    TRY(folders_make(t->p, key, err));
+    *ret_errnum = linkat(t->p->root_fd, t->name, t->p->root_fd, key, 0) < 0 ? errno : 0;
+    return 0;
+}
+
 /* Gives the synced temporary file its final name. */
 static int publish(struct temporary *t, const char *key, struct error *err)
 {
     struct posix_driver *p = t->p;
-    int rc = -1;
+    int errnum = 0;
 
-    for (int tries = 0; rc < 0 && tries < 2; tries++) {
-        TRY(folders_make(p, key, err));
-        rc = linkat(p->root_fd, t->name, p->root_fd, key, 0);
-        if (rc < 0 && errno != ENOENT)
-            break;
-        if (rc < 0) { /* somebody removed a folder that we knew */
-            ASSERT(pthread_mutex_lock(&p->lock) == 0);
-            folders_forget(p);
-            ASSERT(pthread_mutex_unlock(&p->lock) == 0);
-            errno = ENOENT;
-        }
+    int rc = make_and_link(t, key, &errnum, err);
+    if (rc == -ERROR_NOT_FOUND || errnum == ENOENT) { /* somebody removed a folder that we knew */
+        folders_forget_all(p);
+        rc = make_and_link(t, key, &errnum, err);
     }
-    int errnum = rc < 0 ? errno : 0;
+    TRY(rc);
     if (errnum != 0 && errnum != EEXIST)
         return link_error(p, err, errnum, key);
     /* Also where it exists: who put it may not have come to its sync, and EXISTS means that it is durable. */

@@ -26,11 +26,22 @@ static inline struct vault_config fixture_config(const struct fixture *x)
     return (struct vault_config){.name = "main", .driver = "posix", .path = x->path};
 }
 
+/* In memory where there is such a place: thousands of objects are put here, and each is synced. */
+static inline char *fixture_folder(void)
+{
+    char *path = mem_strdup("/dev/shm/salvor-unit-XXXXXX");
+
+    if (mkdtemp(path))
+        return path;
+    free(path);
+    return unit_folder();
+}
+
 static inline int fixture_new(void **state)
 {
     struct fixture *x = mem_zalloc(1, sizeof *x);
 
-    x->folder = unit_folder();
+    x->folder = fixture_folder();
     (void)snprintf(x->path, sizeof x->path, "%s/vault", x->folder);
     struct vault_config config = fixture_config(x);
     assert_ok(vault_make(&config, &x->err), x->err);

@@ -114,6 +114,10 @@ static void test_folder_removed_behind_us(void **state)
     assert_ok(dir_remove_all(folder, &s->err), s->err);
     assert_ok(put(s, "f/one", "y"), s->err);
     assert_content(s, "f/one", "y");
+    assert_ok(put(s, "f/g/h/one", "x"), s->err);
+    assert_ok(dir_remove_all(folder, &s->err), s->err);
+    assert_ok(put(s, "f/g/i/one", "z"), s->err);
+    assert_content(s, "f/g/i/one", "z");
     free(folder);
 }
 

@@ -62,7 +62,7 @@ static void test_round_trip(void **state)
     assert_frames(x, s, &frames);
     assert_ok(segment_digest(x->v, "shop", "0001", &id, &again, &x->err), x->err);
     assert_true(digest_equal(&digest, &again));
-    assert_ok(segment_read_all(s, &again, NULL, NULL, &x->err), x->err);
+    assert_ok(segment_read_all(s, &again, &x->err), x->err);
     assert_true(digest_equal(&digest, &again));
     segment_free(s);
     buf_release(&frames);

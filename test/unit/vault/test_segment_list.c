@@ -33,6 +33,7 @@ static void put_claim(struct fixture *x, uint32_t epoch, const char *incarnation
     json_set_str(o, "source", "shop");
     json_set_str(o, "incarnation", incarnation);
     json_set_u64(o, "first_sequence", first);
+    json_set_str(o, "previous", NULL);
     (void)snprintf(key, sizeof key, "sources/shop/epochs/%06u.json", epoch);
     assert_ok(object_put_json(x->v->driver, key, o, &x->err), x->err);
     json_decref(o);

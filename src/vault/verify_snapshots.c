@@ -1,0 +1,130 @@
+/*
+ * vault/verify_snapshots.c - the snapshots of one history: manifest, marks, schema, and by verify_chunks.c the rows.
+ *
+ * A manifest that is gone would make its snapshot look like one that was never finished; the object "committed" tells
+ * that it was.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "vault/manifest.h"
+#include "vault/object.h"
+#include "vault/verify_internal.h"
+
+#define MARK_INTENT    1u
+#define MARK_MANIFEST  2u
+#define MARK_COMMITTED 4u
+
+struct found {
+    char id[SNAPSHOT_ID_BYTES];
+    unsigned marks;
+};
+
+struct all_found {
+    struct found *found;
+    size_t count, cap;
+};
+
+static void found_release(struct all_found *a)
+{
+    free(a->found);
+}
+
+static unsigned mark_of(const char *name)
+{
+    if (strcmp(name, "intent") == 0)
+        return MARK_INTENT;
+    if (strcmp(name, "manifest.json.zst") == 0)
+        return MARK_MANIFEST;
+    return strcmp(name, "committed") == 0 ? MARK_COMMITTED : 0;
+}
+
+static int see_object(void *user, const char *key, uint64_t bytes, struct error *err)
+{
+    struct all_found *a = user;
+    const char *name = strrchr(key, '/');
+    const char *begin = name && name > key ? memrchr(key, '/', (size_t)(name - key)) : NULL;
+    char id[SNAPSHOT_ID_BYTES];
+    struct position p;
+
+    (void)bytes;
+    (void)err;
+    if (!begin || (size_t)(name - begin) > sizeof id)
+        return 0;
+    (void)snprintf(id, sizeof id, "%.*s", (int)(name - begin - 1), begin + 1);
+    if (mark_of(name + 1) == 0 || snapshot_position(id, &p, NULL) < 0)
+        return 0;
+    /* Keys come in order: those of one snapshot stand together. */
+    if (a->count == 0 || strcmp(a->found[a->count - 1].id, id) != 0) {
+        MEM_GROW(a->found, a->cap, a->count);
+        a->found[a->count] = (struct found){0};
+        memcpy(a->found[a->count++].id, id, sizeof id);
+    }
+    a->found[a->count - 1].marks |= mark_of(name + 1);
+    return 0;
+}
+
+static void verify_schema(struct verify *y, const struct manifest *m, const char *suffix)
+{
+    CLEANUP(buf_release) struct buf plain = BUF_INIT((size_t)1 << 30);
+    struct error err = ERROR_INIT;
+    char key[VAULT_KEY_BYTES];
+    bool misplaced;
+
+    schema_key(key, m, suffix);
+    int rc = object_get_zst(y->v->driver, key, plain.max, &plain, &misplaced, &err);
+    if (rc >= 0 && strcmp(suffix, "sql") == 0) {
+        char digest[DIGEST_TEXT_BYTES];
+        struct digest d = digest_of(buf_slice(&plain));
+
+        if (strcmp(digest_format(&d, digest), m->schema_digest) != 0)
+            rc = error_set(&err, ERROR_CORRUPT, "its text is not the one in its name");
+    }
+    if (rc < 0)
+        verify_find_error(y, key, rc, misplaced, err.message);
+}
+
+static void verify_manifest(struct verify *y, struct verify_chunks *c, const char *source, const char *incarnation,
+                            const char *id)
+{
+    CLEANUP(manifest_release) struct manifest m = {0};
+    struct error err = ERROR_INIT;
+    char key[VAULT_KEY_BYTES];
+    bool misplaced = false;
+
+    manifest_key(key, source, incarnation, id, "manifest.json.zst");
+    int rc = manifest_get_where(y->v, source, incarnation, id, &m, &misplaced, &err);
+    y->r->snapshots++;
+    if (rc < 0) {
+        verify_find_error(y, key, rc, misplaced, err.message);
+        return;
+    }
+    verify_schema(y, &m, "dump");
+    verify_schema(y, &m, "sql");
+    verify_chunks_of(y, c, &m, key);
+}
+
+int verify_snapshots(struct verify *y, struct verify_chunks *c, const char *source, const char *incarnation,
+                     struct error *err)
+{
+    CLEANUP(found_release) struct all_found a = {0};
+    char key[VAULT_KEY_BYTES];
+
+    vault_key(key, source, incarnation, "snapshots/");
+    TRY(y->v->driver->ops->list(y->v->driver, key, see_object, &a, err));
+    for (size_t i = 0; i < a.count; i++) {
+        const struct found *f = &a.found[i];
+
+        manifest_key(key, source, incarnation, f->id, "manifest.json.zst");
+        if (f->marks & MARK_MANIFEST)
+            verify_manifest(y, c, source, incarnation, f->id);
+        else if (f->marks & MARK_COMMITTED)
+            verify_find(y, "missing", key, "the manifest is missing, and the snapshot had been committed");
+        manifest_key(key, source, incarnation, f->id, "intent");
+        if ((f->marks & MARK_MANIFEST) && !(f->marks & MARK_INTENT))
+            verify_find(y, "missing", key, "the snapshot was committed, and what announced it is missing");
+        verify_tell(y);
+    }
+    return 0;
+}
