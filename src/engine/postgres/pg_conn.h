@@ -3,10 +3,13 @@
  *
  * Every session of ours pins all that text output depends on, in the start packet (so that a walsender has it too):
  * DateStyle ISO, IntervalStyle postgres, TimeZone UTC, extra_float_digits 3, bytea_output hex, xmloption content,
- * lc_monetary C, search_path pg_catalog, quote_all_identifiers off, row_security off, lock_timeout, statement_timeout 0,
+ * lc_monetary C, search_path pg_catalog, quote_all_identifiers off, row_security off, lock_timeout 10s, statement_timeout 0,
  * idle_in_transaction_session_timeout 0, client_encoding = the database's, application_name "salvor <role>".
  * Values therefore keep the server's own bytes. Threads: one session belongs to one thread.
  * Every wait has a deadline (I-9). Messages never hold a conninfo (I-13).
+ *
+ * What libpq does not let us bound or see: a host name is resolved within the resolver's own limits (resolv.conf), and
+ * `options` in a service file are not used (those of the conninfo and PGOPTIONS are).
  */
 #ifndef SALVOR_ENGINE_POSTGRES_PG_CONN_H
 #define SALVOR_ENGINE_POSTGRES_PG_CONN_H
@@ -50,7 +53,10 @@ MUST_CHECK int pg_connect(const char *conninfo, enum pg_session_kind kind, const
 void pg_close(struct pg_conn *c); /* zeroes; a session in a bad state is fine */
 void pg_result_free(PGresult **r); /* for CLEANUP */
 
-/* Runs statements that give no rows (several are allowed). Errors: SERVER (sqlstate set), CONNECT, TIMEOUT (cancelled). */
+/*
+ * Runs statements; rows are thrown away (several statements are allowed). Errors: SERVER (sqlstate set), CONNECT, TIMEOUT: cancelled,
+ * the session is usable again, or closed (c->pq NULL, later calls give CONNECT) where the server did not answer for seconds.
+ */
 MUST_CHECK int pg_exec(struct pg_conn *c, const char *sql, int timeout_ms, struct error *err);
 MUST_CHECK int pg_execf(struct pg_conn *c, int timeout_ms, struct error *err, const char *fmt, ...) PRINTF_LIKE(4, 5);
 /* Runs one query with text parameters ($1...). rows: *ret has PGRES_TUPLES_OK. */
