@@ -249,7 +249,7 @@ local_auth = trust        # a throw-away server on loopback
         return result
 
     def act_two(self, result):
-        say("\b")
+        say()
         say("ACT TWO: the same again, unattended; the source is now the database that act one recovered")
         self.stop_run()
         target = self.folder / "act-two"
@@ -301,8 +301,10 @@ local_auth = trust        # a throw-away server on loopback
 
 
 def children_of(pid):
-    out = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], stdout=subprocess.PIPE, text=True).stdout
-    return [pid, *map(int, out.split())]
+    """The postmaster and its children, by /proc."""
+    server = PgServer.__new__(PgServer)
+    server.pid = pid
+    return [pid, *server.children()]
 
 
 def finished(path):
