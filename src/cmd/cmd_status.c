@@ -34,10 +34,14 @@ static void print_exposure(const json_t *o, const char *key, const char *what)
     double rpo = json_number_value(json_object_get(o, "rpo_objective_s"));
     const json_t *v = json_object_get(o, key);
 
-    format_seconds(v, exposure);
     format_seconds(json_object_get(o, "rpo_objective_s"), objective);
+    if (!json_is_number(v)) {
+        printf("  %-22s unknown: nothing is known to be durable (objective %s)\n", what, objective);
+        return;
+    }
+    format_seconds(v, exposure);
     printf("  %-22s %s would be lost now (objective %s)%s\n", what, exposure, objective,
-           json_is_number(v) && json_number_value(v) <= rpo ? "" : "   BEYOND THE OBJECTIVE");
+           json_number_value(v) <= rpo ? "" : "   BEYOND THE OBJECTIVE");
 }
 
 static void print_retained(const json_t *o)
