@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "base/text.h"
 #include "vault/filter.h"
 #include "vault/object.h"
 #include "vault/segment_format.h"
@@ -250,6 +251,8 @@ int segment_index_decode(struct slice text, const char *what, struct segment_ind
     TRY(json_parse(text, what, &o, err));
     TRY(object_get_text(o, "source", what, x.source, sizeof x.source, err));
     TRY(object_get_text(o, "incarnation", what, x.incarnation, sizeof x.incarnation, err));
+    if (!text_is_name(x.source) || strlen(x.incarnation) != 4 || strspn(x.incarnation, "0123456789") != 4)
+        return error_set(err, ERROR_CORRUPT, "%s: it names no source and incarnation", what);
     TRY(get_range(o, what, &x.footer, err));
     TRY(get_blocks(o, what, &x.footer, err));
     TRY(get_open(o, what, &x.footer, err));

@@ -317,6 +317,10 @@ static void test_hostile_footers(void **state)
     hostile("unkeyed", "false", "unkeyed");
     hostile("notes 0", "{}", "kind");
     hostile("notes 0", "3", "kind");
+    hostile("source", "\"Shop\"", "no source");
+    hostile("source", "{\"hex\": \"ff\"}", "no source");
+    hostile("incarnation", "\"001\"", "no source");
+    hostile("incarnation", "\"000x\"", "no source");
     hostile("source", "\"12345678901234567890123456789012345678901\"", "source");
 }
 
