@@ -218,7 +218,8 @@ BEGIN
 END
 $salvor$;
 
--- ddl_command_end: what was made or altered. Commands that only touch temporary or our own objects are nobody's business.
+-- ddl_command_end: what was made or altered. Commands that only touch temporary or our own objects are nobody's business. (A
+-- row that is written between the drop of a publication and its making anew would stop the stream for good.)
 -- A cancel or a statement's time-out that falls into our time does not count: the work is begun again, and the
 -- application's command, which is done, succeeds.
 CREATE OR REPLACE FUNCTION @schema@.after_ddl() RETURNS event_trigger
@@ -268,7 +269,11 @@ BEGIN
         WHEN query_canceled THEN
             CONTINUE;
         WHEN OTHERS THEN
-            PERFORM @schema@.failed(TG_TAG, SQLERRM);
+            BEGIN
+                PERFORM @schema@.note(TG_TAG, '', 'failed: ' || SQLERRM);
+            EXCEPTION WHEN OTHERS OR query_canceled THEN
+                NULL; -- a teardown took the schema from under us
+            END;
             RETURN;
     END;
     END LOOP;
@@ -296,7 +301,9 @@ BEGIN
         END IF;
         SELECT count(*), string_agg(d.object_type || ' ' || d.object_identity, ', ') INTO lasting, objects
         FROM pg_event_trigger_dropped_objects() d
-        WHERE d.original AND NOT d.is_temporary AND d.schema_name IS DISTINCT FROM '@schema@';
+        WHERE d.original AND NOT d.is_temporary AND d.schema_name IS DISTINCT FROM '@schema@'
+          AND NOT (d.object_type = 'publication' AND d.object_identity IN ('@rows@', '@keys@'))
+          AND NOT (d.object_type = 'publication relation' AND d.object_identity LIKE '% in publication @keys@');
         IF lasting = 0 THEN
             RETURN;
         END IF;
@@ -328,7 +335,11 @@ BEGIN
         WHEN query_canceled THEN
             CONTINUE;
         WHEN OTHERS THEN
-            PERFORM @schema@.failed(TG_TAG, SQLERRM);
+            BEGIN
+                PERFORM @schema@.note(TG_TAG, '', 'failed: ' || SQLERRM);
+            EXCEPTION WHEN OTHERS OR query_canceled THEN
+                NULL; -- a teardown took the schema from under us
+            END;
             RETURN;
     END;
     END LOOP;
@@ -382,16 +393,6 @@ BEGIN
         END LOOP;
     END LOOP;
 EXCEPTION WHEN OTHERS THEN
-    NULL;
-END
-$salvor$;
-
-CREATE OR REPLACE FUNCTION @schema@.failed(tag text, reason text) RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
-AS $salvor$
-BEGIN
-    PERFORM @schema@.note(tag, '', 'failed: ' || reason);
-EXCEPTION WHEN OTHERS OR query_canceled THEN
     NULL;
 END
 $salvor$;

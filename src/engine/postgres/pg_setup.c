@@ -200,6 +200,7 @@ static int wait_for_older(struct setup *s, struct error *err)
                      who ? who + 2 : "one of them", s->config->slot_timeout_ms);
 }
 
+/* Dropped and made in one transaction, so that whatever is decoded finds one or the other. */
 static void put_publication(const char *name, bool exists, bool right, const char *scope, const char *actions, struct buf *out)
 {
     if (exists && right)
@@ -367,13 +368,25 @@ static int refuse_foreign_slot(const struct setup *s, const struct pg_slot *slot
                      s->names.slot, slot->plugin, slot->database);
 }
 
-/* A slot whose log the server has thrown away is of no use to anybody. */
-static int drop_lost_slot(struct setup *s, struct error *err)
+/*
+ * A slot whose log the server has thrown away is of no use to anybody; nor is one that was without its publications, because what
+ * was written meanwhile can never be decoded: the server looks publications up as they were then.
+ */
+static bool slot_is_useless(const struct setup *s, const struct pg_slot *slot)
+{
+    return slot->invalidated || !s->state.rows_exists || !s->state.keys_exists;
+}
+
+static int drop_useless_slot(struct setup *s, struct error *err)
 {
     const char *params[] = {s->names.slot};
     CLEANUP(pg_result_free) PGresult *r = NULL;
+    int rc = pg_query(&s->source, "SELECT pg_drop_replication_slot($1)", params, 1, PG_QUERY_TIMEOUT_MS, &r, err);
 
-    return pg_query(&s->source, "SELECT pg_drop_replication_slot($1)", params, 1, PG_QUERY_TIMEOUT_MS, &r, err);
+    if (rc < 0 && strcmp(err->sqlstate, "55006") == 0) /* object_in_use */
+        return error_set(err, ERROR_BUSY, "the slot %s has to be made anew, but somebody reads it: stop `salvor run` and run setup again",
+                         s->names.slot);
+    return rc;
 }
 
 static int make_slot(struct setup *s, struct pg_setup_result *ret, struct error *err)
@@ -383,7 +396,7 @@ static int make_slot(struct setup *s, struct pg_setup_result *ret, struct error 
     TRY(pg_slot_get(&s->source, s->names.slot, &slot, err));
     if (slot.exists)
         TRY(refuse_foreign_slot(s, &slot, err));
-    if (slot.exists && !slot.invalidated) {
+    if (slot.exists && !slot_is_useless(s, &slot)) {
         ret->consistent_point = slot.confirmed_flush_lsn;
         return 0;
     }
@@ -396,7 +409,7 @@ static int make_slot(struct setup *s, struct pg_setup_result *ret, struct error 
         return 0;
     }
     if (slot.exists)
-        TRY(drop_lost_slot(s, err));
+        TRY(drop_useless_slot(s, err));
     return slot_make(s->config, s->names.slot, s->sql, &ret->consistent_point, err);
 }
 

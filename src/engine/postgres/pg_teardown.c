@@ -2,7 +2,8 @@
  * engine/postgres/pg_teardown.c - gives a source back as it was: slot, publications, triggers, helpers, identities.
  *
  * The slot goes first: it is the one thing that costs the source something. Then triggers and publications go in one
- * transaction, so that there is no moment at which a list exists and nobody keeps it right. Tables that were given REPLICA IDENTITY FULL
+ * transaction, so that there is no moment at which a list exists and nobody keeps it right; the helpers' schema follows when
+ * statements that may be calling them have ended. Tables that were given REPLICA IDENTITY FULL
  * are put down in the publication's comment, read before and taken back last, each under a short lock: a teardown that is
  * killed in between leaves them full, which costs log but hinders nobody.
  */
@@ -18,6 +19,7 @@
 #define SQL_BYTES_MAX ((size_t)256 << 10)
 #define SLOT_WAIT_MS 5000  /* a walsender may end a little later than its client */
 #define STEP_WAIT_MS 30000 /* for tables and publications that somebody holds */
+#define STATEMENTS_WAIT_MS 3000
 #define LOCK_MS 200
 #define PAUSE_MS 100
 
@@ -128,10 +130,8 @@ static void put_drops(const struct protect_state *st, const struct pg_names *nam
     if (st->schema_exists)
         buf_printf(out, "DROP EVENT TRIGGER IF EXISTS %s; DROP EVENT TRIGGER IF EXISTS %s; DROP EVENT TRIGGER IF EXISTS %s; ",
                    names->trigger_start, names->trigger_ddl, names->trigger_drop);
-    buf_printf(out, "DROP PUBLICATION IF EXISTS %s; DROP PUBLICATION IF EXISTS %s; ", names->publication_keys,
+    buf_printf(out, "DROP PUBLICATION IF EXISTS %s; DROP PUBLICATION IF EXISTS %s", names->publication_keys,
                names->publication_rows);
-    if (st->schema_exists)
-        buf_printf(out, "DROP SCHEMA IF EXISTS %s CASCADE; ", names->schema);
 }
 
 static int busy_drops(struct pg_conn *sql, const struct pg_names *names, struct error *err)
@@ -162,6 +162,30 @@ static int drop_objects(struct pg_conn *sql, const struct pg_names *names, const
     }
 }
 
+/*
+ * A statement that began before the triggers were dropped may be about to call them: the functions live on until those that run
+ * now have ended, or for a while.
+ */
+static int drop_helpers(struct pg_conn *sql, const struct pg_names *names, struct error *err)
+{
+    static const char query[] = "SELECT (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+                                " AND state = 'active' AND pid <> pg_backend_pid() AND query_start <= $1::timestamptz) = 0";
+    CLEANUP(mem_free_ptr) char *since = NULL;
+    int64_t deadline = pg_deadline_mono_us(STATEMENTS_WAIT_MS);
+    bool quiet = false;
+
+    TRY(pg_query_value(sql, "SELECT clock_timestamp()", PG_QUERY_TIMEOUT_MS, &since, err));
+    while (!quiet && clock_mono_us() < deadline) {
+        CLEANUP(pg_result_free) PGresult *r = NULL;
+        const char *params[] = {since};
+
+        TRY(pg_query(sql, query, params, 1, PG_QUERY_TIMEOUT_MS, &r, err));
+        quiet = PQgetvalue(r, 0, 0)[0] == 't';
+        clock_sleep_ms(PAUSE_MS);
+    }
+    return pg_execf(sql, PG_QUERY_TIMEOUT_MS, err, "DROP SCHEMA IF EXISTS %s CASCADE", names->schema);
+}
+
 /* The helpers belong to a superuser. */
 static int need_rights(const struct protect_state *st, const struct pg_names *names, struct error *err)
 {
@@ -182,6 +206,8 @@ static int drop_all(struct pg_conn *sql, const struct pg_names *names, struct er
     TRY(need_rights(&st, names, err));
     TRY(given_get(sql, names, &given, err));
     TRY(drop_objects(sql, names, &st, err));
+    if (st.schema_exists)
+        TRY(drop_helpers(sql, names, err));
     for (size_t i = 0; i < given.count; i++)
         TRY(take_back(sql, names, given.ids[i], err));
     return 0;
