@@ -1,12 +1,12 @@
 /*
  * snapshot/rowsort.c - rows in arrival order, cut into sorted pieces.
  *
- * An input is in one of two states. *In order*: no row has come before its predecessor since the text was begun; rows are
- * appended to the text of the chunk to be, nothing is sorted, nothing but the last key is kept. *Collecting*: one did; the rows
- * of the text move into the collect buffer and all later ones join them until it is full; then it is sorted and cut into
- * pieces. If the whole buffer lies behind all that was cut before, its tail is not cut but becomes the text in order: so
- * a table written nearly in order (concurrent writers with one sequence) gives pieces that do not overlap. For the same reason a text in
- * order is cut only when it has grown an eighth past the target.
+ * An input is in one of two states. *In order*: no row has come before its predecessor since the text was begun; rows
+ * are appended to the text of the chunk to be, nothing is sorted, nothing but the last key is kept. *Collecting*: one
+ * did; the rows of the text move into the collect buffer and all later ones join them until it is full; then it is
+ * sorted and cut into pieces. If the whole buffer lies behind all that was cut before, its tail is not cut but becomes
+ * the text in order: so a table written nearly in order (concurrent writers with one sequence) gives pieces that do not
+ * overlap. For the same reason a text in order is cut only when it has grown an eighth past the target.
  *
  * Each piece is sealed as a chunk if its key range is new, else it goes to a draft run. See rowsort_internal.h.
  * A crash leaves run files, which the next snapshot of the source removes.
@@ -17,29 +17,29 @@
 #include "event/row.h"
 
 /* In chunks: three jobs that may be an eighth too large, compressed bytes, a text that is being moved. */
-#define PIPELINE_CHUNKS 5
+#define PIPELINE_CHUNKS  5
 #define BLOCKS_PER_CHUNK 16
-#define BLOCK_BYTES_MIN 64
+#define BLOCK_BYTES_MIN  64
 
 struct rowsort_input {
     struct rowsort *sort;
     struct sealer *sealer;
-    struct file *file;        /* sealed chunks; the sort's; the sealer's thread writes */
+    struct file *file; /* sealed chunks; the sort's; the sealer's thread writes */
     uint64_t file_bytes;
-    struct seal_job *job;     /* the text in order; NULL: none yet */
-    size_t last_row_at;       /* in that text */
-    struct buf keys[2];       /* keyed: of the last row in order ([key_at]), and of the row that comes */
+    struct seal_job *job; /* the text in order; NULL: none yet */
+    size_t last_row_at;   /* in that text */
+    struct buf keys[2];   /* keyed: of the last row in order ([key_at]), and of the row that comes */
     unsigned key_at;
     struct {
-        size_t bytes;         /* where the text would be cut; 0: it is short of the target */
+        size_t bytes; /* where the text would be cut; 0: it is short of the target */
         uint64_t rows;
         struct bound last, next_first;
     } cut;
     bool collecting;
     struct collect collect;
-    struct draft *draft;      /* where the last draft piece went; the sort's */
-    bool draft_continues;     /* all that is sent next comes behind it */
-    struct bound sent_last;   /* of the last text that was sent */
+    struct draft *draft;    /* where the last draft piece went; the sort's */
+    bool draft_continues;   /* all that is sent next comes behind it */
+    struct bound sent_last; /* of the last text that was sent */
     uint64_t rows;
 };
 
@@ -422,8 +422,8 @@ static int collect_text(struct rowsort_input *in, bool *ret_fits, struct error *
 }
 
 /*
- * The key goes back behind what was sent before: the text in order and the rows from here on are strangers. Sorted together
- * they would fill one wide range.
+ * The key goes back behind what was sent before: the text in order and the rows from here on are strangers. Sorted
+ * together they would fill one wide range.
  */
 static bool breaks_off(const struct rowsort_input *in, struct slice key)
 {

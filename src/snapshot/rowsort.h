@@ -2,12 +2,12 @@
  * snapshot/rowsort.h - the rows of one table, in the order in which they arrive, become chunks in key order; in bounded
  * memory, and in one pass where the rows arrive in order anyway.
  *
- * Rows come by one or more inputs (ranges of one table copied in parallel). Everything that does not fit into memory goes to
- * run files in a directory of the caller's; they are checksummed (I-6) and worth nothing after a crash.
+ * Rows come by one or more inputs (ranges of one table copied in parallel). Everything that does not fit into memory
+ * goes to run files in a directory of the caller's; they are checksummed (I-6) and worth nothing after a crash.
  *
- * Threads: an input belongs to one thread and has a second one of its own behind it (hash, digest, compression, run file).
- * Errors of all calls: IO, NO_SPACE of the run files; CORRUPT a row does not fit the relation, or a run file was damaged;
- * CANCELLED.
+ * Threads: an input belongs to one thread and has a second one of its own behind it (hash, digest, compression, run
+ * file). Errors of all calls: IO, NO_SPACE of the run files; CORRUPT a row does not fit the relation, or a run file was
+ * damaged; CANCELLED.
  */
 #ifndef SALVOR_SNAPSHOT_ROWSORT_H
 #define SALVOR_SNAPSHOT_ROWSORT_H

@@ -1,17 +1,18 @@
 /*
- * snapshot/rowsort_buffer.c - rows that do not arrive in order: collected in one block of memory, sorted when it is full.
+ * snapshot/rowsort_buffer.c - rows that do not arrive in order: collected in one block of memory, sorted when it is
+ * full.
  *
- * What is sorted are 16-byte items: the first 8 bytes of the key as a number, and where the record is. A merge sort, since
- * tables are mostly written nearly in order and a merge of two halves that are in order already is one comparison. Equal
- * prefixes are decided by the whole key, then by the row, so that equal inputs give equal chunks.
+ * What is sorted are 16-byte items: the first 8 bytes of the key as a number, and where the record is. A merge sort,
+ * since tables are mostly written nearly in order and a merge of two halves that are in order already is one
+ * comparison. Equal prefixes are decided by the whole key, then by the row, so that equal inputs give equal chunks.
  */
 #include "snapshot/rowsort_internal.h"
 
 #include "base/mem.h"
 
 #define RECORD_HEADER_BYTES 8u
-#define INSERTION_MAX 12
-#define PREFETCH_ITEMS 12
+#define INSERTION_MAX       12
+#define PREFETCH_ITEMS      12
 
 void collect_init(struct collect *c, const struct rowsort *s)
 {

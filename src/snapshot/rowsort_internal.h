@@ -1,12 +1,13 @@
 /*
  * snapshot/rowsort_internal.h - how the files of the sort know each other. Not for others.
  *
- * Way of a row: rowsort.c (in order: straight into a chunk's text) or rowsort_buffer.c (not in order: collected, sorted) ->
- * rowsort_seal.c (second thread: a sealed chunk, or blocks of a draft run) -> rowsort_run.c (run files) -> rowsort_merge.c.
+ * Way of a row: rowsort.c (in order: straight into a chunk's text) or rowsort_buffer.c (not in order: collected,
+ * sorted) -> rowsort_seal.c (second thread: a sealed chunk, or blocks of a draft run) -> rowsort_run.c (run files) ->
+ * rowsort_merge.c.
  *
- * A *sealed* chunk overlapped, when it was made, no key range that was there before. So sealed chunks never overlap each
- * other, whatever comes: together they are one sorted run. Everything else goes to *draft* runs, which will be merged for
- * certain and are therefore neither hashed nor digested.
+ * A *sealed* chunk overlapped, when it was made, no key range that was there before. So sealed chunks never overlap
+ * each other, whatever comes: together they are one sorted run. Everything else goes to *draft* runs, which will be
+ * merged for certain and are therefore neither hashed nor digested.
  */
 #ifndef SALVOR_SNAPSHOT_ROWSORT_INTERNAL_H
 #define SALVOR_SNAPSHOT_ROWSORT_INTERNAL_H
@@ -21,7 +22,8 @@
 /* Keys are kept up to this length; a longer one is a bound of what it was cut from. */
 #define BOUND_BYTES_MAX 256
 
-/* A kept key. As the end of a range a cut one stands for all keys that begin with it; as the start for the least of them. */
+/* A kept key. As the end of a range a cut one stands for all keys that begin with it; as the start for the least of
+ * them. */
 struct bound {
     uint8_t *key; /* owned; NULL: empty */
     uint32_t n;
@@ -64,7 +66,7 @@ void ranges_release(struct ranges *r);
 struct sealed {
     struct chunk_ref ref; /* complete */
     struct range range;
-    struct file *file;    /* of an input */
+    struct file *file; /* of an input */
     uint64_t offset;
 };
 
@@ -72,26 +74,26 @@ struct sealed {
 struct draft {
     struct file file;
     uint32_t number;
-    uint64_t bytes;           /* of the file */
+    uint64_t bytes; /* of the file */
     uint64_t blocks;
     uint64_t rows;
-    size_t block_bytes_max;   /* plain, of blocks with more than one row */
-    struct bound last;        /* of the last row that was sent here; the sender's thread */
+    size_t block_bytes_max; /* plain, of blocks with more than one row */
+    struct bound last;      /* of the last row that was sent here; the sender's thread */
 };
 
 struct rowsort {
     struct rowsort_config config;
     char *directory, *name;
-    bool keyed;               /* false: the row is its key */
+    bool keyed; /* false: the row is its key */
     size_t target, block_target, collect_bytes;
-    pthread_mutex_t mutex;    /* guards what follows */
+    pthread_mutex_t mutex; /* guards what follows */
     struct ranges ranges;
     struct sealed *sealed;
     size_t sealed_count, sealed_cap;
     struct draft **drafts;
     size_t drafts_count, drafts_cap;
     uint32_t drafts_made;
-    struct file **files;      /* sealed chunks of each input */
+    struct file **files; /* sealed chunks of each input */
     size_t files_count, files_cap;
     uint64_t rows;
     uint32_t inputs_open;
@@ -131,7 +133,7 @@ struct draft_block {
 };
 
 MUST_CHECK int draft_new(struct rowsort *s, struct draft **ret, struct error *err); /* also in s->drafts */
-void draft_free(struct draft *d); /* removes the file; NULL-safe */
+void draft_free(struct draft *d);                                                   /* removes the file; NULL-safe */
 MUST_CHECK int draft_append(struct draft *d, struct zst *z, struct slice text, uint32_t rows, struct slice first_key,
                             struct buf *room, struct error *err);
 /* The header at *offset; moves *offset behind the block. 1: a block; 0: the end. */
@@ -147,16 +149,17 @@ enum seal_kind { SEAL_CHUNK, SEAL_DRAFT };
 
 struct seal_job {
     enum seal_kind kind;
-    struct buf text;      /* whole rows with their newlines */
+    struct buf text; /* whole rows with their newlines */
     uint64_t rows;
-    struct range range;   /* SEAL_CHUNK */
-    struct draft *draft;  /* SEAL_DRAFT */
-    uint64_t index;       /* the caller's */
+    struct range range;  /* SEAL_CHUNK */
+    struct draft *draft; /* SEAL_DRAFT */
+    uint64_t index;      /* the caller's */
 };
 
 struct sealer;
 /* What becomes of a sealed chunk; on the sealer's thread. May take ref's keys, range and stored. */
-typedef int seal_done_fn(void *user, struct seal_job *job, struct chunk_ref *ref, struct buf *stored, struct error *err);
+typedef int seal_done_fn(void *user, struct seal_job *job, struct chunk_ref *ref, struct buf *stored,
+                         struct error *err);
 struct sealer *sealer_new(struct rowsort *s, seal_done_fn *done, void *user);
 /* An empty job; waits for one. Errors: what the thread has failed with. */
 MUST_CHECK int sealer_take(struct sealer *z, struct seal_job **ret, struct error *err);

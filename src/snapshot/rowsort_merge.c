@@ -1,12 +1,12 @@
 /*
  * snapshot/rowsort_merge.c - from sealed chunks and draft runs to the table's chunks in key order.
  *
- * All sealed chunks together are one source of the merge, each draft run is one more. A block or chunk is read only when its
- * first key, which is known without reading, is the least of all; so memory holds one block of each run at most, and only
- * one block that is larger than usual. A sealed chunk whose whole range lies before all other sources is final and passed
- * on as it is. What stands before it in the text being made is cut there, or, if it is too little for a chunk, takes the
- * sealed chunk's rows in: so few rows in between do not make small chunks, and a chunk that grew does not push its
- * remainder through all that follow.
+ * All sealed chunks together are one source of the merge, each draft run is one more. A block or chunk is read only
+ * when its first key, which is known without reading, is the least of all; so memory holds one block of each run at
+ * most, and only one block that is larger than usual. A sealed chunk whose whole range lies before all other sources is
+ * final and passed on as it is. What stands before it in the text being made is cut there, or, if it is too little for
+ * a chunk, takes the sealed chunk's rows in: so few rows in between do not make small chunks, and a chunk that grew
+ * does not push its remainder through all that follow.
  *
  * More runs than memory has room for are first merged into fewer, the smallest ones first.
  */
@@ -16,34 +16,34 @@
 
 /* In chunks: three jobs, compressed bytes both ways, an opened sealed chunk, and what grew past its size. */
 #define MERGE_CHUNKS 8
-#define RUNS_MIN 2
+#define RUNS_MIN     2
 
 struct source {
-    struct draft *draft;       /* NULL: the sealed chunks */
-    struct draft_block block;  /* the present one */
+    struct draft *draft;      /* NULL: the sealed chunks */
+    struct draft_block block; /* the present one */
     uint64_t next_offset, next_number;
-    size_t next_sealed;        /* the present chunk is the one before */
+    size_t next_sealed; /* the present chunk is the one before */
     bool loaded, done;
-    bool key_cut;              /* not loaded: the key is only the start of the first row's */
-    struct slice key;          /* of the present row, or of the first row of the block that is not loaded */
+    bool key_cut;     /* not loaded: the key is only the start of the first row's */
+    struct slice key; /* of the present row, or of the first row of the block that is not loaded */
     uint64_t prefix;
-    struct slice row;          /* with its newline */
+    struct slice row; /* with its newline */
     struct buf text, key_room;
-    const uint8_t *end;        /* of the text */
+    const uint8_t *end; /* of the text */
 };
 
 struct merger {
     struct rowsort *sort;
     struct source *sources;
     size_t count;
-    size_t *tree;              /* [0] the source with the least row; the others: who lost at this node */
+    size_t *tree; /* [0] the source with the least row; the others: who lost at this node */
     struct sealer *sealer;
     struct zst *z;
-    struct buf room;           /* stored bytes */
-    struct seal_job *job;      /* the text being made */
+    struct buf room;      /* stored bytes */
+    struct seal_job *job; /* the text being made */
     size_t last_row_at;
-    struct buf last_key;       /* keyed: of the last row that was put */
-    struct draft *to;          /* NULL: final chunks */
+    struct buf last_key; /* keyed: of the last row that was put */
+    struct draft *to;    /* NULL: final chunks */
     const struct rowsort_output *out;
     struct rowsort_result *result; /* final; chunks are guarded by the sort's mutex */
     size_t chunks_cap;

@@ -1,9 +1,9 @@
 /*
  * snapshot/rowsort_ranges.c - kept keys, and the union of the key ranges that a table's rows have filled so far.
  *
- * A key can be as long as a row; only its first BOUND_BYTES_MAX bytes are kept. A cut key is used on the safe side: as the
- * end of a range it stands for everything that begins with it, as a start for the least such key. What is thereby taken
- * for an overlap and is none costs a merge, never an error.
+ * A key can be as long as a row; only its first BOUND_BYTES_MAX bytes are kept. A cut key is used on the safe side: as
+ * the end of a range it stands for everything that begins with it, as a start for the least such key. What is thereby
+ * taken for an overlap and is none costs a merge, never an error.
  *
  * The union is a sorted array of disjoint ranges. A table in order adds at the end; random keys soon make one range of
  * all; so the array stays as long as there are gaps, at most one range a chunk.

@@ -2,11 +2,11 @@
  * snapshot/rowsort_run.c - the files of the sort: draft runs, block by block, and sealed chunks.
  *
  * A draft block, little-endian:
- *   0 u32 magic "SRB1"   4 u32 run   8 u64 number in the run, from 0   16 u32 stored bytes   20 u32 plain bytes   24 u32 rows
- *   28 u32 key bytes, bit 31: cut   32 u64 XXH3-64 of the stored bytes   40 u64 XXH3-64 of bytes 0..39 and the key
- *   48 the first row's key   then the stored bytes: one zstd frame of whole rows
- * The key stands in front so that a merge knows where a block belongs before it spends memory on it. Sealed chunks have no
- * header: what is known of them is in memory.
+ *   0 u32 magic "SRB1"   4 u32 run   8 u64 number in the run, from 0   16 u32 stored bytes   20 u32 plain bytes   24
+ * u32 rows 28 u32 key bytes, bit 31: cut   32 u64 XXH3-64 of the stored bytes   40 u64 XXH3-64 of bytes 0..39 and the
+ * key 48 the first row's key   then the stored bytes: one zstd frame of whole rows The key stands in front so that a
+ * merge knows where a block belongs before it spends memory on it. Sealed chunks have no header: what is known of them
+ * is in memory.
  *
  * Nothing is synced: after a crash the files are removed, not read.
  */
@@ -16,7 +16,7 @@
 
 #define BLOCK_MAGIC 0x31425253u /* "SRB1" */
 #define BLOCK_BYTES 48u
-#define KEY_CUT ((uint32_t)1 << 31)
+#define KEY_CUT     ((uint32_t)1 << 31)
 
 int draft_new(struct rowsort *s, struct draft **ret, struct error *err)
 {

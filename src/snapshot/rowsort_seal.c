@@ -1,9 +1,10 @@
 /*
- * snapshot/rowsort_seal.c - the second thread of a sort: hashes, digests, compresses and writes what the first one has cut.
+ * snapshot/rowsort_seal.c - the second thread of a sort: hashes, digests, compresses and writes what the first one has
+ * cut.
  *
- * A fixed number of jobs goes round between the two threads; when all are on their way the first one waits, which bounds the
- * memory. After a failure the thread only gives jobs back, so that nobody waits for ever, and the next call of the first
- * thread gets the error.
+ * A fixed number of jobs goes round between the two threads; when all are on their way the first one waits, which
+ * bounds the memory. After a failure the thread only gives jobs back, so that nobody waits for ever, and the next call
+ * of the first thread gets the error.
  */
 #include "snapshot/rowsort_internal.h"
 

@@ -1,12 +1,12 @@
 /*
  * snapshot/snapshot_take.c - one full snapshot: everything that take_*.c does, in its order.
  *
- *   snapshot of the source -> tables -> locks -> files checked -> intent -> rows, schema (in parallel) -> sequences -> files
- *   checked again -> locks released -> what is still to be merged and stored -> schema -> manifest (the commit)
+ *   snapshot of the source -> tables -> locks -> files checked -> intent -> rows, schema (in parallel) -> sequences ->
+ * files checked again -> locks released -> what is still to be merged and stored -> schema -> manifest (the commit)
  *
  * A try that meets somebody else's DDL or lock (BUSY) is made again, a few times. A crash at any moment leaves chunks
- * that nothing refers to, an intent, and files in STATE/<source>/sort, which the next snapshot removes; the server ends our
- * sessions and with them locks, snapshot and temporary slot.
+ * that nothing refers to, an intent, and files in STATE/<source>/sort, which the next snapshot removes; the server ends
+ * our sessions and with them locks, snapshot and temporary slot.
  */
 #include "snapshot/take.h"
 
@@ -17,10 +17,11 @@
 #include "base/text.h"
 #include "os/file.h"
 
-#define TRIES 3
-#define TRY_PAUSE_MS 2000
-#define DUMP_BYTES_MAX ((size_t)1 << 30)
-#define PROGRESS_MS 1000
+#define TRIES             3
+#define TRY_PAUSE_MS      1000
+#define DUMP_BYTES_MAX    ((size_t)1 << 30)
+#define PROGRESS_MS       1000
+#define HOLDER_TIMEOUT_MS 2000
 
 struct user {
     void (*progress)(void *user, const struct snapshot_progress *p);
@@ -47,7 +48,8 @@ static int take_error(struct take *t, struct error *err)
     return rc;
 }
 
-static void take_init(struct take *t, const struct snapshot_config *config, struct manifest *m, const char *sort_directory)
+static void take_init(struct take *t, const struct snapshot_config *config, struct manifest *m,
+                      const char *sort_directory)
 {
     uint32_t salt;
     pthread_condattr_t attr;
@@ -89,8 +91,8 @@ static void take_release(struct take *t)
 }
 
 /*
- * Run files hold the compressed text of the tables that are being sorted: by experience less than half of the table, which is
- * what must be free for the largest ones that can be sorted at a time.
+ * Run files hold the compressed text of the tables that are being sorted: by experience less than half of the table,
+ * which is what must be free for the largest ones that can be sorted at a time.
  */
 static int check_space(const struct take *t, struct error *err)
 {
@@ -168,7 +170,7 @@ static void crew_join(struct take *t, struct crew *c)
     for (uint32_t i = 0; i < c->count; i++)
         (void)thread_join(c->workers[i]);
     (void)thread_join(c->schema);
-    watch_join(t, c); /* last: it cancels what the others wait for */
+    watch_join(t, c); /* last: it ends what the others wait for */
     mem_free_ptr(&c->workers);
     mem_free_ptr(&c->arguments);
 }
@@ -230,6 +232,19 @@ static int release_source(struct take *t, struct crew *c, struct error *err)
     return 0;
 }
 
+/* When the holder's session is gone, what others fail with are only its consequences. */
+static void blame_holder(struct take *t)
+{
+    struct error err = ERROR_INIT;
+
+    if (pg_exec(&t->holder, "SELECT 1", HOLDER_TIMEOUT_MS, &err) >= 0)
+        return;
+    (void)error_prefix(&err, "the session that holds the snapshot was ended");
+    (void)pthread_mutex_lock(&t->mutex);
+    t->error = err;
+    (void)pthread_mutex_unlock(&t->mutex);
+}
+
 static int run_crew(struct take *t, const struct user *u, struct error *err)
 {
     struct crew c = {0};
@@ -240,6 +255,9 @@ static int run_crew(struct take *t, const struct user *u, struct error *err)
     int rc = wait_until(t, u, rows_and_schema_read, &own);
     if (rc == 0 && release_source(t, &c, &own) < 0)
         take_fail(t, &own);
+    else if (rc < 0)
+        blame_holder(t);
+    pg_close(&t->holder); /* after a failure, too: others wait for its locks */
     if (rc == 0)
         (void)!wait_until(t, u, all_stored, &own);
     crew_join(t, &c);
@@ -252,8 +270,8 @@ static int run_crew(struct take *t, const struct user *u, struct error *err)
 static void add_unprotected(struct manifest *m, const struct snapshot_table *table)
 {
     char name[TAKE_NAME_BYTES];
-    CLEANUP(mem_free_ptr) char *sentence =
-        mem_printf("table %s: %s", take_name(&table->relation, name), table->inexact_reason);
+    CLEANUP(mem_free_ptr)
+    char *sentence = mem_printf("table %s: %s", take_name(&table->relation, name), table->inexact_reason);
     json_t *text = json_string(sentence);
 
     (void)json_array_append_new(m->unprotected, text ? text : json_bytes(slice_str(sentence)));

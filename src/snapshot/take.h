@@ -2,8 +2,8 @@
  * snapshot/take.h - how the files of snapshot_take know each other. Not for others.
  *
  * Threads of one try: the caller's (take_try: it owns the holder's session), one worker a connection (take_copy.c), a
- * watcher (take_watch.c) and one that runs pg_dump (take_schema.c). They share struct take; what is marked so is guarded by
- * its mutex. The first failure sets `stop`, which all of them obey.
+ * watcher (take_watch.c) and one that runs pg_dump (take_schema.c). They share struct take; what is marked so is
+ * guarded by its mutex. The first failure sets `stop`, which all of them obey.
  */
 #ifndef SALVOR_SNAPSHOT_TAKE_H
 #define SALVOR_SNAPSHOT_TAKE_H
@@ -43,9 +43,10 @@ struct take {
     const char *sort_directory;
 
     struct pg_conn holder; /* holds the locks and the exported snapshot that all others import */
+    int holder_pid;        /* its server process */
     char snapshot[64];
-    bool slot_timed_out;   /* transactions are open for longer than a slot may take: it is not tried again */
-    char *application;     /* application_name of pg_dump's sessions: unique */
+    bool slot_timed_out; /* transactions are open for longer than a slot may take: it is not tried again */
+    char *application;   /* application_name of pg_dump's sessions: unique */
 
     struct pg_table *tables;
     size_t tables_count;
@@ -75,7 +76,10 @@ struct take {
 
 /* Makes everybody stop; the first failure is the one that is told. */
 void take_fail(struct take *t, const struct error *err);
-static inline bool take_stopped(struct take *t) { return atomic_load_explicit(&t->stop, memory_order_relaxed); }
+static inline bool take_stopped(struct take *t)
+{
+    return atomic_load_explicit(&t->stop, memory_order_relaxed);
+}
 /* "schema.name" for messages. */
 #define TAKE_NAME_BYTES 300
 const char *take_name(const struct relation *r, char text[static TAKE_NAME_BYTES]);

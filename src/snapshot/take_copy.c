@@ -1,9 +1,9 @@
 /*
  * snapshot/take_copy.c - the workers: rows out of the source, through the sort, into the vaults.
  *
- * Each worker has a session in the snapshot and takes part after part from one list, the biggest first. Before it merges
- * and stores a big table, or when there is no part left, it ends its session, so that the source is not held up any longer than
- * reading its rows takes. Whoever ends the last part of a table ends the table.
+ * Each worker has a session in the snapshot and takes part after part from one list, the biggest first. Before it
+ * merges and stores a big table, or when there is no part left, it ends its session, so that the source is not held up
+ * any longer than reading its rows takes. Whoever ends the last part of a table ends the table.
  *
  * A table that cannot be copied as text (a value above 1 GB in text form) does not fail the snapshot: it goes into the
  * manifest as inexact. The failed COPY has ended the session's transaction, so another one is begun.
@@ -15,9 +15,9 @@
 #include "base/text.h"
 #include "engine/postgres/pg_copy.h"
 
-#define COUNT_ROWS 4096             /* rows between two updates of the shared counters */
+#define COUNT_ROWS      4096                 /* rows between two updates of the shared counters */
 #define RANGE_BYTES_MIN ((uint64_t)64 << 20) /* smaller tables are not split, and quickly stored */
-#define LOCK_MARGIN_MS 1000
+#define LOCK_MARGIN_MS  1000
 
 /* ---- the list of parts */
 
@@ -48,7 +48,8 @@ static int blocks_of(struct take *t, uint32_t id, uint64_t *ret, struct error *e
     char sql[160];
 
     (void)snprintf(sql, sizeof sql,
-                   "SELECT coalesce(pg_relation_size(%u::oid::regclass) / current_setting('block_size')::bigint, 0)", id);
+                   "SELECT coalesce(pg_relation_size(%u::oid::regclass) / current_setting('block_size')::bigint, 0)",
+                   id);
     TRY(pg_query_value(&t->holder, sql, PG_QUERY_TIMEOUT_MS, &text, err));
     return text_parse_u64(slice_str(text), 0, UINT32_MAX - 1, ret, err);
 }
@@ -200,7 +201,8 @@ static int sort_to_manifest(struct take *t, struct take_table *table, struct err
     if (rowsort_finish(table->sort, &(struct rowsort_output){.put = put_chunk, .user = t}, &r, err) < 0)
         return error_prefix(err, "sorting %s", take_name(&out->relation, name));
     if (r.duplicate_key) {
-        set_inexact(t, table, "two of its rows have the same key: its unique index must be damaged (REINDEX names them)");
+        set_inexact(t, table,
+                    "two of its rows have the same key: its unique index must be damaged (REINDEX names them)");
         return 0;
     }
     out->rows = r.rows;
@@ -276,7 +278,8 @@ static void too_large(struct session *s, struct take_table *table, const struct 
 {
     char reason[600];
 
-    (void)snprintf(reason, sizeof reason, "a row's text is larger than PostgreSQL can send (1 GB): %.400s", why->message);
+    (void)snprintf(reason, sizeof reason, "a row's text is larger than PostgreSQL can send (1 GB): %.400s",
+                   why->message);
     set_inexact(s->take, table, reason);
     session_end(s);
 }

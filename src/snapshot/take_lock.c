@@ -2,12 +2,12 @@
  * snapshot/take_lock.c - ACCESS SHARE on every table, and the proof that they still are what the snapshot saw.
  *
  * A TRUNCATE or a rewrite that committed after the snapshot was taken and before we had the lock makes the snapshot
- * read nothing, without an error: the rows that it should see lie in a file that is gone. So the lock comes first, then each table's
- * file in the snapshot's pg_class is compared with its file now.
+ * read nothing, without an error: the rows that it should see lie in a file that is gone. So the lock comes first, then
+ * each table's file in the snapshot's pg_class is compared with its file now.
  *
  * While we hold locks and wait for another one, somebody may wait for ours: a deadlock. The server's deadlock detector
- * must never choose an application for that, so no wait of ours is as long as deadlock_timeout: whoever waits for us since, has not
- * looked yet when we let go of everything.
+ * must never choose an application for that, so no wait of ours is as long as deadlock_timeout: whoever waits for us
+ * since, has not looked yet when we let go of everything.
  */
 #include "snapshot/take.h"
 
@@ -15,9 +15,9 @@
 #include "base/mem.h"
 #include "base/text.h"
 
-#define BATCH_TABLES 200
+#define BATCH_TABLES        200
 #define STATEMENT_BYTES_MAX ((size_t)16 << 20)
-#define LOCK_WAIT_MAX_MS 500
+#define LOCK_WAIT_MAX_MS    500
 
 const char *take_name(const struct relation *r, char text[static TAKE_NAME_BYTES])
 {
@@ -56,8 +56,8 @@ static int set_lock_wait(struct take *t, struct error *err)
     CLEANUP(mem_free_ptr) char *text = NULL;
     uint64_t ms;
 
-    TRY(pg_query_value(&t->holder, "SELECT setting FROM pg_settings WHERE name = 'deadlock_timeout'", PG_QUERY_TIMEOUT_MS,
-                       &text, err));
+    TRY(pg_query_value(&t->holder, "SELECT setting FROM pg_settings WHERE name = 'deadlock_timeout'",
+                       PG_QUERY_TIMEOUT_MS, &text, err));
     TRY(text_parse_u64(slice_str(text), 1, INT32_MAX, &ms, err));
     int wait_ms = ms / 2 < LOCK_WAIT_MAX_MS ? (int)(ms / 2) : LOCK_WAIT_MAX_MS;
     return pg_execf(&t->holder, PG_QUERY_TIMEOUT_MS, err, "SET LOCAL lock_timeout = %d", wait_ms < 1 ? 1 : wait_ms);
@@ -103,12 +103,13 @@ static int name_locker(struct take *t, size_t from, size_t to, struct error *err
     put_ids(&ids, t, from, to);
     const char *params[] = {buf_cstr(&ids)};
     if (pg_exec(&t->holder, "ROLLBACK", PG_QUERY_TIMEOUT_MS, NULL) < 0 ||
-        pg_query(&t->holder,
-                 "SELECT l.relation::regclass::text, l.pid, coalesce(a.usename, '?') FROM pg_locks l LEFT JOIN "
-                 "pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND "
-                 "l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND "
-                 "l.relation = ANY ($1::oid[]) ORDER BY l.granted DESC LIMIT 1",
-                 params, 1, PG_QUERY_TIMEOUT_MS, &r, NULL) < 0 ||
+        pg_query(
+            &t->holder,
+            "SELECT l.relation::regclass::text, l.pid, coalesce(a.usename, '?') FROM pg_locks l LEFT JOIN "
+            "pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND "
+            "l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND "
+            "l.relation = ANY ($1::oid[]) ORDER BY l.granted DESC LIMIT 1",
+            params, 1, PG_QUERY_TIMEOUT_MS, &r, NULL) < 0 ||
         PQntuples(r) == 0) {
         return error_set(err, ERROR_BUSY, "a table is locked by somebody else, the snapshot is taken again: %.400s",
                          was.message);
@@ -138,8 +139,8 @@ int take_lock(struct take *t, struct error *err)
 
 static int rewritten(const char *name, struct error *err)
 {
-    return error_set(err, ERROR_BUSY, "table %s was rewritten, truncated or renamed meanwhile, the snapshot is taken again",
-                     name);
+    return error_set(err, ERROR_BUSY,
+                     "table %s was rewritten, truncated or renamed meanwhile, the snapshot is taken again", name);
 }
 
 int take_check_files(struct take *t, struct error *err)
@@ -152,11 +153,12 @@ int take_check_files(struct take *t, struct error *err)
     put_ids(&ids, t, 0, t->tables_count);
     const char *params[] = {buf_cstr(&ids)};
     /* pg_class is read by the snapshot; the two functions look at what is there now. */
-    TRY(pg_query(&t->holder,
-                 "SELECT n.nspname || '.' || c.relname, c.relfilenode IS NOT DISTINCT FROM pg_relation_filenode(c.oid) AND "
-                 "to_regclass(quote_ident(n.nspname) || '.' || quote_ident(c.relname)) IS NOT DISTINCT FROM c.oid::regclass "
-                 "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY ($1::oid[])",
-                 params, 1, PG_QUERY_TIMEOUT_MS, &r, err));
+    TRY(pg_query(
+        &t->holder,
+        "SELECT n.nspname || '.' || c.relname, c.relfilenode IS NOT DISTINCT FROM pg_relation_filenode(c.oid) AND "
+        "to_regclass(quote_ident(n.nspname) || '.' || quote_ident(c.relname)) IS NOT DISTINCT FROM c.oid::regclass "
+        "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY ($1::oid[])",
+        params, 1, PG_QUERY_TIMEOUT_MS, &r, err));
     if ((size_t)PQntuples(r) != t->tables_count)
         return error_set(err, ERROR_BUSY, "the tables changed while they were listed, the snapshot is taken again");
     for (int i = 0; i < PQntuples(r); i++) {

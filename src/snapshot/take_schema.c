@@ -2,8 +2,9 @@
  * snapshot/take_schema.c - everything but the rows: the schema, the database's properties, globals, sequences, and what
  * the snapshot does not hold.
  *
- * pg_dump runs in a thread while the rows are copied, under the same snapshot; its sessions have a name of their own, by which the watcher
- * knows them as ours. Sequences know no snapshot: they are read last, so that their values are not behind any row.
+ * pg_dump runs in a thread while the rows are copied, under the same snapshot; its sessions have a name of their own,
+ * by which the watcher knows them as ours. Sequences know no snapshot: they are read last, so that their values are not
+ * behind any row.
  */
 #include "snapshot/take.h"
 
@@ -45,10 +46,11 @@ static int check_large_objects(struct take *t, struct error *err)
     TRY(pg_query_value(&t->holder, "SELECT count(*) FROM pg_largeobject_metadata", PG_QUERY_TIMEOUT_MS, &text, err));
     if (strcmp(text, "0") == 0)
         return 0;
-    return error_set(err, ERROR_REFUSED,
-                     "the database has %s large objects, which cannot be protected: move them into bytea columns, or set "
-                     "large_objects = ignore for the source",
-                     text);
+    return error_set(
+        err, ERROR_REFUSED,
+        "the database has %s large objects, which cannot be protected: move them into bytea columns, or set "
+        "large_objects = ignore for the source",
+        text);
 }
 
 int take_database(struct take *t, struct error *err)
@@ -67,8 +69,8 @@ static int sequences_in_snapshot(struct take *t, uint32_t **ret, size_t *ret_cou
 {
     CLEANUP(pg_result_free) PGresult *r = NULL;
 
-    TRY(pg_query(&t->holder, "SELECT oid FROM pg_class WHERE relkind = 'S' ORDER BY oid", NULL, 0, PG_QUERY_TIMEOUT_MS, &r,
-                 err));
+    TRY(pg_query(&t->holder, "SELECT oid FROM pg_class WHERE relkind = 'S' ORDER BY oid", NULL, 0, PG_QUERY_TIMEOUT_MS,
+                 &r, err));
     size_t n = (size_t)PQntuples(r);
     CLEANUP(mem_free_ptr) uint32_t *ids = mem_zalloc(n, sizeof *ids);
     for (size_t i = 0; i < n; i++) {

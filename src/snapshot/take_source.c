@@ -1,14 +1,14 @@
 /*
  * snapshot/take_source.c - one consistent snapshot of the source, and its position.
  *
- * First choice: the snapshot of a temporary slot, whose consistent point is a position in commit order. Making it waits for
- * older transactions and can fail for minutes on a busy server, so it has a deadline; then the holder exports an ordinary
- * snapshot, whose set of visible transactions goes into the manifest, and whose position is the server's insert position
- * read afterwards: every commit that is visible was written before it.
+ * First choice: the snapshot of a temporary slot, whose consistent point is a position in commit order. Making it waits
+ * for older transactions and can fail for minutes on a busy server, so it has a deadline; then the holder exports an
+ * ordinary snapshot, whose set of visible transactions goes into the manifest, and whose position is the server's
+ * insert position read afterwards: every commit that is visible was written before it.
  *
  * The holder imports the slot's snapshot and exports it again under its own name; so the slot, which holds back the
- * server's log, goes away at once. All others import from the holder, whose transaction lives until the last row is read.
- * A crash leaves nothing: a temporary slot and an exported snapshot end with their sessions.
+ * server's log, goes away at once. All others import from the holder, whose transaction lives until the last row is
+ * read. A crash leaves nothing: a temporary slot and an exported snapshot end with their sessions.
  */
 #include "snapshot/take.h"
 
@@ -18,7 +18,7 @@
 #include "engine/postgres/pg_stream.h"
 
 #define SLOT_PAUSE_MS 200
-#define XIP_MAX 1000000
+#define XIP_MAX       1000000
 
 static int begin(struct pg_conn *c, struct error *err)
 {
@@ -154,8 +154,8 @@ static int source_clock(struct take *t, struct error *err)
     CLEANUP(mem_free_ptr) char *text = NULL;
     uint64_t us;
 
-    TRY(pg_query_value(&t->holder, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint", PG_QUERY_TIMEOUT_MS,
-                       &text, err));
+    TRY(pg_query_value(&t->holder, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
+                       PG_QUERY_TIMEOUT_MS, &text, err));
     TRY(text_parse_u64(slice_str(text), 0, INT64_MAX, &us, err));
     t->manifest->position_wall_us = (int64_t)us;
     return 0;
@@ -175,6 +175,7 @@ int take_source(struct take *t, struct error *err)
     struct error why = ERROR_INIT;
 
     TRY(pg_connect(t->config->protect.conninfo, PG_SESSION_SQL, "snapshot", PG_CONNECT_TIMEOUT_MS, &t->holder, err));
+    t->holder_pid = PQbackendPID(t->holder.pq);
     t->manifest->server_version = (uint32_t)t->holder.server_version;
     if (t->config->slot_timeout_us <= 0 || by_slot(t, &why) < 0) {
         if (pg_exec(&t->holder, "ROLLBACK", PG_QUERY_TIMEOUT_MS, err) < 0)
@@ -204,10 +205,11 @@ static int check_row_security(struct take *t, struct error *err)
 {
     CLEANUP(pg_result_free) PGresult *r = NULL;
 
-    TRY(pg_query(&t->holder,
-                 "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND relrowsecurity AND row_security_active(oid) "
-                 "AND relpersistence = 'p' LIMIT 1",
-                 NULL, 0, PG_QUERY_TIMEOUT_MS, &r, err));
+    TRY(pg_query(
+        &t->holder,
+        "SELECT oid::regclass::text FROM pg_class WHERE relkind = 'r' AND relrowsecurity AND row_security_active(oid) "
+        "AND relpersistence = 'p' LIMIT 1",
+        NULL, 0, PG_QUERY_TIMEOUT_MS, &r, err));
     if (PQntuples(r) == 0)
         return 0;
     return error_set(err, ERROR_REFUSED,

@@ -1,12 +1,12 @@
 /*
  * snapshot/take_watch.c - who waits behind our locks.
  *
- * ACCESS SHARE stands only in the way of ACCESS EXCLUSIVE (ALTER, DROP, TRUNCATE, VACUUM FULL), but behind one of these that
- * waits for us, everybody else queues. So at least once a second a session of its own asks the server; when somebody has
- * waited for longer than lock_patience, the snapshot lets go of everything and says why. When this cannot be asked any
- * more, the snapshot does not go on either.
+ * ACCESS SHARE stands only in the way of ACCESS EXCLUSIVE (ALTER, DROP, TRUNCATE, VACUUM FULL), but behind one of these
+ * that waits for us, everybody else queues. So at least once a second a session of its own asks the server; when
+ * somebody has waited for longer than lock_patience, the snapshot lets go of everything and says why. When this cannot
+ * be asked any more, the snapshot does not go on either.
  *
- * When the snapshot fails for any reason, the same session cancels what the workers still wait for.
+ * When the snapshot fails for any reason, the same session ends those of the workers, whatever they wait for.
  */
 #include "snapshot/take.h"
 
@@ -14,11 +14,11 @@
 #include "base/mem.h"
 #include "base/text.h"
 
-#define WATCH_MS 500
-#define CANCEL_MS 200
+#define WATCH_MS               500
+#define END_MS                 200
 #define WATCH_QUERY_TIMEOUT_MS 5000
-#define PIDS_BYTES_MAX 65536
-#define WAITERS_MAX 64
+#define PIDS_BYTES_MAX         65536
+#define WAITERS_MAX            64
 
 struct waiter {
     int pid;
@@ -31,22 +31,23 @@ struct watcher {
     size_t count;
 };
 
-/* The server processes of our sessions: an array's text. Those of pg_dump are found by their name. */
-static void put_pids(struct take *t, struct buf *out)
+/* The server processes of the workers and `also`: an array's text. Those of pg_dump are found by their name. */
+static void put_pids(struct take *t, int also, struct buf *out)
 {
-    buf_printf(out, "{%d", PQbackendPID(t->watch.pq));
+    buf_printf(out, "{%d", also);
     (void)pthread_mutex_lock(&t->mutex);
     for (uint32_t i = 0; i < t->pids_count; i++) {
         if (t->pids[i] != 0)
             buf_printf(out, ",%d", t->pids[i]);
     }
     (void)pthread_mutex_unlock(&t->mutex);
-    buf_printf(out, ",%d}", PQbackendPID(t->holder.pq));
+    buf_put_u8(out, '}');
 }
 
 static const char waiters_sql[] =
     "WITH ours AS (SELECT $1::int[] || array(SELECT pid FROM pg_stat_activity WHERE application_name = $2) AS pids) "
-    "SELECT w.pid, w.relation::regclass::text, coalesce(a.usename, '?') FROM ours, pg_locks w LEFT JOIN pg_stat_activity a ON "
+    "SELECT w.pid, w.relation::regclass::text, coalesce(a.usename, '?') FROM ours, pg_locks w LEFT JOIN "
+    "pg_stat_activity a ON "
     "a.pid = w.pid WHERE NOT w.granted AND w.locktype = 'relation' AND "
     "w.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND w.pid <> ALL (ours.pids) AND "
     "pg_blocking_pids(w.pid) && ours.pids";
@@ -69,11 +70,11 @@ static int let_go(const PGresult *r, int row, int64_t waited, struct error *err)
 {
     char text[CLOCK_TEXT_BYTES];
 
-    return error_set(err, ERROR_BUSY,
-                     "the snapshot lets go of its locks: %s (server process %s) has been waiting for table %s for %s; it is "
-                     "taken again later",
-                     PQgetvalue(r, row, 2), PQgetvalue(r, row, 0), PQgetvalue(r, row, 1),
-                     clock_format_duration(waited, text));
+    return error_set(
+        err, ERROR_BUSY,
+        "the snapshot lets go of its locks: %s (server process %s) has been waiting for table %s for %s; it is "
+        "taken again later",
+        PQgetvalue(r, row, 2), PQgetvalue(r, row, 0), PQgetvalue(r, row, 1), clock_format_duration(waited, text));
 }
 
 /* Without the holder's session there are no locks: nothing that is read from now on could be trusted. */
@@ -82,7 +83,7 @@ static int check_holder(struct take *t, struct error *err)
     CLEANUP(mem_free_ptr) char *there = NULL;
     char sql[80];
 
-    (void)snprintf(sql, sizeof sql, "SELECT count(*) FROM pg_stat_activity WHERE pid = %d", PQbackendPID(t->holder.pq));
+    (void)snprintf(sql, sizeof sql, "SELECT count(*) FROM pg_stat_activity WHERE pid = %d", t->holder_pid);
     TRY(pg_query_value(&t->watch, sql, WATCH_QUERY_TIMEOUT_MS, &there, err));
     if (strcmp(there, "0") != 0)
         return 0;
@@ -96,7 +97,7 @@ static int look(struct watcher *w, struct error *err)
     CLEANUP(pg_result_free) PGresult *r = NULL;
     struct watcher now = {.take = t};
 
-    put_pids(t, &pids);
+    put_pids(t, t->holder_pid, &pids);
     const char *params[] = {buf_cstr(&pids), t->application};
     if (check_holder(t, err) < 0 || pg_query(&t->watch, waiters_sql, params, 2, WATCH_QUERY_TIMEOUT_MS, &r, err) < 0)
         return error_prefix(err, "watching the snapshot's locks");
@@ -112,19 +113,19 @@ static int look(struct watcher *w, struct error *err)
     return 0;
 }
 
-/* Best effort: a session that cannot be asked any more has no worse friends than a broken server. */
-static void cancel_workers(struct take *t)
+/* Ended, not only cancelled: a server process that waits to send rows looks up for nothing less. Best effort. */
+static void end_workers(struct take *t)
 {
     CLEANUP(buf_release) struct buf pids = BUF_INIT(PIDS_BYTES_MAX);
     CLEANUP(pg_result_free) PGresult *r = NULL;
 
     if (!t->watch.pq)
         return;
-    put_pids(t, &pids);
+    put_pids(t, 0, &pids);
     const char *params[] = {buf_cstr(&pids), t->application};
     (void)!pg_query(&t->watch,
-                    "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND state = 'active' AND "
-                    "usename = current_user AND (pid = ANY ($1::int[]) OR application_name = $2)",
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = current_user AND (pid = "
+                    "ANY ($1::int[]) OR application_name = $2)",
                     params, 2, WATCH_QUERY_TIMEOUT_MS, &r, NULL);
 }
 
@@ -153,10 +154,10 @@ void *take_watch_main(void *take)
     int64_t ms = t->config->lock_patience_us / 4 / CLOCK_US_PER_MS;
 
     ms = ms < 10 ? 10 : ms > WATCH_MS ? WATCH_MS : ms;
-    while (pause(t, take_stopped(t) ? CANCEL_MS : ms)) {
+    while (pause(t, take_stopped(t) ? END_MS : ms)) {
         struct error err = ERROR_INIT;
         if (take_stopped(t))
-            cancel_workers(t);
+            end_workers(t);
         else if (look(&w, &err) < 0)
             take_fail(t, &err);
     }

@@ -2,9 +2,9 @@
  * rowsort_speed - what sorting a table into chunks costs, without a server and without a vault.
  *
  *   rowsort_speed [ROWS] [ORDER] [MEMORY_MIB] [LEVEL] [DIRECTORY]
- * ORDER: sorted (as pgbench -i leaves pgbench_accounts), updated (3 % of the rows moved to the end, in random order), random,
- * uuid (random uuid keys, rows of 150 bytes). Prints wall and processor time a row, and the same for BLAKE2b and for
- * zstd of the same bytes alone: the least that chunks cost.
+ * ORDER: sorted (as pgbench -i leaves pgbench_accounts), updated (3 % of the rows moved to the end, in random order),
+ * random, uuid (random uuid keys, rows of 150 bytes). Prints wall and processor time a row, and the same for BLAKE2b
+ * and for zstd of the same bytes alone: the least that chunks cost.
  */
 #include <inttypes.h>
 #include <sys/resource.h>
@@ -53,11 +53,13 @@ static size_t uuid_row(char row[static ROW_BYTES], uint64_t id)
 
     b ^= b >> 32;
     a = b * UINT64_C(0x94D049BB133111EB);
-    int n = snprintf(row, ROW_BYTES, "%08x-%04x-4%03x-a%03x-%012" PRIx64 "\t2026-03-%02u 11:%02u:%02u.%06u+00\tcustomer %"
-                     PRIu64 "\t{\"state\": \"%s\", \"total\": %u, \"note\": \"%x\"}",
-                     (unsigned)(b >> 32), (unsigned)(b >> 16) & 0xffff, (unsigned)b & 0xfff, (unsigned)(a >> 52),
-                     a & 0xffffffffffff, (unsigned)(id % 28 + 1), (unsigned)(a % 60), (unsigned)(b % 60),
-                     (unsigned)(a % 1000000), id % 50000, a & 1 ? "open" : "shipped", (unsigned)(b % 100000), (unsigned)a);
+    int n =
+        snprintf(row, ROW_BYTES,
+                 "%08x-%04x-4%03x-a%03x-%012" PRIx64 "\t2026-03-%02u 11:%02u:%02u.%06u+00\tcustomer %" PRIu64
+                 "\t{\"state\": \"%s\", \"total\": %u, \"note\": \"%x\"}",
+                 (unsigned)(b >> 32), (unsigned)(b >> 16) & 0xffff, (unsigned)b & 0xfff, (unsigned)(a >> 52),
+                 a & 0xffffffffffff, (unsigned)(id % 28 + 1), (unsigned)(a % 60), (unsigned)(b % 60),
+                 (unsigned)(a % 1000000), id % 50000, a & 1 ? "open" : "shipped", (unsigned)(b % 100000), (unsigned)a);
     return (size_t)n;
 }
 
@@ -98,8 +100,8 @@ static void report(const struct measure *m, const char *what, uint64_t rows, uin
 {
     double wall = (double)(clock_mono_us() - m->wall_us) / 1e6, cpu = cpu_s() - m->cpu;
 
-    printf("%-28s %7.2f s %7.2f s cpu %6.0f ns/row %7.0f ns cpu/row %7.0f MB/s\n", what, wall, cpu, wall * 1e9 / (double)rows,
-           cpu * 1e9 / (double)rows, (double)bytes / wall / 1e6);
+    printf("%-28s %7.2f s %7.2f s cpu %6.0f ns/row %7.0f ns cpu/row %7.0f MB/s\n", what, wall, cpu,
+           wall * 1e9 / (double)rows, cpu * 1e9 / (double)rows, (double)bytes / wall / 1e6);
 }
 
 static atomic_ullong stored_bytes;
@@ -173,10 +175,18 @@ int main(int argc, char **argv)
         {.name = mem_strdup("d"), .type_id = 25},
     };
     columns[0].order = key_order_of_type(columns[0].type_id);
-    struct relation relation = {.id = 1, .schema = mem_strdup("public"), .name = mem_strdup("t"),
-                                .identity = IDENTITY_KEY, .columns_count = 4, .columns = columns};
-    struct rowsort_config config = {.directory = directory, .name = "t", .relation = &relation, .memory_bytes_max = memory,
-                                    .chunk_bytes_target = CHUNK_BYTES_TARGET, .zstd_level = level};
+    struct relation relation = {.id = 1,
+                                .schema = mem_strdup("public"),
+                                .name = mem_strdup("t"),
+                                .identity = IDENTITY_KEY,
+                                .columns_count = 4,
+                                .columns = columns};
+    struct rowsort_config config = {.directory = directory,
+                                    .name = "t",
+                                    .relation = &relation,
+                                    .memory_bytes_max = memory,
+                                    .chunk_bytes_target = CHUNK_BYTES_TARGET,
+                                    .zstd_level = level};
     struct rowsort_result result;
     struct error err = ERROR_INIT;
     struct measure m;
@@ -190,10 +200,11 @@ int main(int argc, char **argv)
     report(&m, order, rows, result.plain_bytes);
     struct rusage u;
     (void)getrusage(RUSAGE_SELF, &u);
-    printf("%u chunks, %u passed on, %u rewritten, %u runs, %u merges; %.0f MB -> %.0f MB; %ld MiB resident at most%s\n",
-           result.chunks_count, result.chunks_passed, result.chunks_rewritten, result.runs, result.merges,
-           (double)result.plain_bytes / 1e6, (double)stored_bytes / 1e6, u.ru_maxrss / 1024,
-           result.duplicate_key ? "; equal keys" : "");
+    printf(
+        "%u chunks, %u passed on, %u rewritten, %u runs, %u merges; %.0f MB -> %.0f MB; %ld MiB resident at most%s\n",
+        result.chunks_count, result.chunks_passed, result.chunks_rewritten, result.runs, result.merges,
+        (double)result.plain_bytes / 1e6, (double)stored_bytes / 1e6, u.ru_maxrss / 1024,
+        result.duplicate_key ? "; equal keys" : "");
     rowsort_result_release(&result);
     if (argc <= 5)
         (void)!dir_remove_all(directory, &err);

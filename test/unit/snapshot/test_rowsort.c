@@ -15,7 +15,7 @@
 #include "os/file.h"
 #include "snapshot/rowsort.h"
 
-#define TARGET ((size_t)16 << 10)
+#define TARGET   ((size_t)16 << 10)
 #define OID_INT8 20u
 #define OID_TEXT 25u
 
@@ -50,14 +50,18 @@ static uint64_t rnd(void)
 
 static void shape(struct relation *r, struct relation_column *columns, uint32_t count, enum identity identity)
 {
-    *r = (struct relation){.id = 1, .schema = (char *)(uintptr_t) "public", .name = (char *)(uintptr_t) "t",
-                           .identity = identity, .columns_count = count, .columns = columns};
+    *r = (struct relation){.id = 1,
+                           .schema = (char *)(uintptr_t) "public",
+                           .name = (char *)(uintptr_t) "t",
+                           .identity = identity,
+                           .columns_count = count,
+                           .columns = columns};
 }
 
-static struct relation_column int_key = {.name = (char *)(uintptr_t) "id", .type_id = OID_INT8, .key = true,
-                                         .order = KEY_ORDER_INTEGER};
-static struct relation_column text_key = {.name = (char *)(uintptr_t) "k", .type_id = OID_TEXT, .key = true,
-                                          .order = KEY_ORDER_BYTES};
+static struct relation_column int_key = {
+    .name = (char *)(uintptr_t) "id", .type_id = OID_INT8, .key = true, .order = KEY_ORDER_INTEGER};
+static struct relation_column text_key = {
+    .name = (char *)(uintptr_t) "k", .type_id = OID_TEXT, .key = true, .order = KEY_ORDER_BYTES};
 static struct relation_column plain = {.name = (char *)(uintptr_t) "v", .type_id = OID_TEXT};
 
 /* ---- what comes out */
@@ -228,8 +232,11 @@ static int drop_folder(void **state)
 
 static struct rowsort *new_sort(const struct setup *setup)
 {
-    struct rowsort_config config = {.directory = folder, .name = "16384", .relation = setup->relation,
-                                    .memory_bytes_max = setup->memory, .zstd_level = 1,
+    struct rowsort_config config = {.directory = folder,
+                                    .name = "16384",
+                                    .relation = setup->relation,
+                                    .memory_bytes_max = setup->memory,
+                                    .zstd_level = 1,
                                     .chunk_bytes_target = setup->target ? setup->target : TARGET};
 
     return rowsort_new(&config);
@@ -421,7 +428,8 @@ static void test_mixtures(void **state)
                 add_unused(&rows, used, step ? at + step * i : (int64_t)(rnd() % MIXED_IDS));
         }
         free(used);
-        (void)run(&(struct setup){.relation = &r, .target = 1024u << (rnd() % 5), .inputs = 1 + (int)(rnd() % 3)}, &rows);
+        (void)run(&(struct setup){.relation = &r, .target = 1024u << (rnd() % 5), .inputs = 1 + (int)(rnd() % 3)},
+                  &rows);
         rows_free(&rows);
     }
 }
@@ -814,8 +822,12 @@ static void test_cancel(void **state)
     atomic_bool cancel = false;
     struct error err;
     keyed_by_int(&r, columns);
-    struct rowsort_config config = {.directory = folder, .name = "1", .relation = &r, .zstd_level = 1,
-                                    .chunk_bytes_target = TARGET, .cancel = &cancel};
+    struct rowsort_config config = {.directory = folder,
+                                    .name = "1",
+                                    .relation = &r,
+                                    .zstd_level = 1,
+                                    .chunk_bytes_target = TARGET,
+                                    .cancel = &cancel};
     struct rowsort *s = rowsort_new(&config);
     assert_ok(feed(s, 20000, NULL, &err), err);
     atomic_store(&cancel, true);
