@@ -39,18 +39,25 @@ void chain_free(struct chain *c)
 
 /* --- the list ---------------------------------------------------------------------------------------------------- */
 
+int chain_hole(const struct chain *c, size_t item, struct error *err)
+{
+    uint64_t before = item > 0 ? c->items[item - 1].id.sequence : 0, here = c->items[item].id.sequence;
+
+    if (item == 0)
+        return error_set(err, ERROR_GAP, "source %s, incarnation %s: %s %llu is the first that is there; what was before it is missing",
+                         c->source, c->incarnation, c->items[item].in_spool ? "spool file" : "segment", (unsigned long long)here);
+    return error_set(err, ERROR_GAP,
+                     "source %s, incarnation %s: segment %llu is missing between %llu and %llu%s; what lies past the "
+                     "hole cannot be reached from before it",
+                     c->source, c->incarnation, (unsigned long long)before + 1, (unsigned long long)before,
+                     (unsigned long long)here, c->items[item].in_spool ? " (in the spool)" : "");
+}
+
 static int check_dense(const struct chain *c, struct error *err)
 {
-    for (size_t i = 1; i < c->count; i++) {
-        uint64_t before = c->items[i - 1].id.sequence, here = c->items[i].id.sequence;
-
-        if (here != before + 1)
-            return error_set(err, ERROR_GAP,
-                             "source %s, incarnation %s: segment %llu is missing between %llu and %llu%s; what lies past the "
-                             "hole cannot be reached from before it",
-                             c->source, c->incarnation, (unsigned long long)before + 1, (unsigned long long)before,
-                             (unsigned long long)here, c->items[i].in_spool ? " (in the spool)" : "");
-    }
+    for (size_t i = 1; i < c->count && !c->holes; i++)
+        if (!chain_is_dense(c, i))
+            return chain_hole(c, i, err);
     return 0;
 }
 
@@ -100,6 +107,7 @@ int chain_open(const struct chain_config *config, struct chain **ret, struct err
     c->spool_directory = mem_strdup(config->spool_directory);
     c->source = mem_strdup(config->source);
     c->incarnation = mem_strdup(config->incarnation);
+    c->holes = config->holes;
     c->plain = BUF_INIT(BUF_BYTES_MAX);
     int rc = list_items(c, err);
     if (rc < 0) {
@@ -243,6 +251,8 @@ static int next_item(struct chain *c, struct error *err)
 
     if (next >= c->count)
         return 0;
+    if (!chain_is_dense(c, next))
+        return chain_hole(c, next, err);
     if (c->reader && !spool_reader_sealed(c->reader))
         return error_set(err, ERROR_CORRUPT, "spool file %llu of source %s, incarnation %s is damaged: it is not good to its end",
                          (unsigned long long)c->items[c->item].id.sequence, c->source, c->incarnation);

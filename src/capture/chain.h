@@ -16,10 +16,13 @@ struct chain_config {
     const char *spool_directory; /* NULL: the vault alone */
     const char *source;
     const char *incarnation;
+    /* Numbers may be missing: chain_seek fails (GAP) where what there is does not reach back to its position without a hole, and
+     * reading fails where it would cross one. */
+    bool holes;
 };
 
 struct chain;
-/* Lists what there is. Errors: GAP a sequence number is missing between two that are there; CORRUPT. */
+/* Lists what there is. Errors: GAP a sequence number is missing between two that are there (not with `holes`); CORRUPT. */
 MUST_CHECK int chain_open(const struct chain_config *config, struct chain **ret, struct error *err);
 void chain_free(struct chain *c);
 
@@ -35,6 +38,8 @@ MUST_CHECK int chain_range(struct chain *c, struct chain_range *ret, struct erro
 
 /* All notes of the chain in order: an array of objects. From footers; spool files are scanned. Owner: caller. */
 MUST_CHECK int chain_notes(struct chain *c, json_t **ret, struct error *err);
+/* Those that stand where chain_seek would go, or in the segment or spool file before that, or later. */
+MUST_CHECK int chain_notes_from(struct chain *c, struct position after, json_t **ret, struct error *err);
 
 /*
  * Go to the first frame from which every transaction with a commit position past `after` is complete (the oldest open

@@ -24,6 +24,7 @@ struct chain {
     char *spool_directory;
     char *source;
     char *incarnation;
+    bool holes;
     struct chain_item *items;
     size_t count;
 
@@ -42,6 +43,13 @@ struct chain {
 MUST_CHECK int chain_enter(struct chain *c, size_t item, struct error *err);
 /* Checks that the current item follows the one before it: positions and, between segments, the digest. */
 MUST_CHECK int chain_check_link(struct chain *c, size_t item, struct error *err);
+/* Whether the item before this one is there; item > 0. */
+static inline bool chain_is_dense(const struct chain *c, size_t item)
+{
+    return c->items[item].id.sequence == c->items[item - 1].id.sequence + 1;
+}
+/* GAP, naming what is missing before the item. */
+MUST_CHECK int chain_hole(const struct chain *c, size_t item, struct error *err);
 /* Lists the vault again and replaces the spool items that it has meanwhile. */
 MUST_CHECK int chain_refresh(struct chain *c, struct error *err);
 

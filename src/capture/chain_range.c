@@ -136,12 +136,14 @@ static int begins_inside(struct chain *c, size_t item, bool *ret, struct error *
     return rc;
 }
 
-/* Numbers are dense. */
+/* The first item at or past a number. */
 static size_t item_of_sequence(const struct chain *c, uint64_t sequence)
 {
-    uint64_t first = c->items[0].id.sequence;
+    size_t item = 0;
 
-    return sequence > first ? (size_t)(sequence - first) : 0;
+    while (item + 1 < c->count && c->items[item].id.sequence < sequence)
+        item++;
+    return item;
 }
 
 /* The item in which the oldest transaction began that is open where `item` begins. */
@@ -150,7 +152,7 @@ static int oldest_open(struct chain *c, size_t item, size_t *ret, struct error *
     CLEANUP(segment_free_ptr) struct segment *s = NULL;
 
     *ret = item;
-    while (item > 0 && c->items[item].in_spool) {
+    while (item > 0 && c->items[item].in_spool && chain_is_dense(c, item)) {
         bool inside;
 
         TRY(begins_inside(c, item, &inside, err));
@@ -160,7 +162,7 @@ static int oldest_open(struct chain *c, size_t item, size_t *ret, struct error *
             break;
         *ret = --item;
     }
-    if (item == 0)
+    if (item == 0 || !chain_is_dense(c, item))
         return 0;
     TRY(chain_open_segment(c, item - 1, &s, err));
     if (segment_footer(s)->open_count > 0)
@@ -180,7 +182,14 @@ static int begin_at(struct chain *c, size_t item, struct error *err)
 static int end_from_successor(struct chain *c, size_t item, struct position *ret, struct error *err)
 {
     CLEANUP(spool_reader_free_ptr) struct spool_reader *r = NULL;
+    struct spool_summary s;
+    bool shipped;
 
+    if (!chain_is_dense(c, item + 1)) {
+        TRY(summarize(c, item, NULL, &s, &shipped, err));
+        *ret = shipped ? c->items[item].id.last : s.commits_count > 0 ? s.last : s.header.after;
+        return 0;
+    }
     TRY(chain_open_spool(c, item + 1, &r, err));
     if (r) {
         *ret = spool_reader_header(r)->after;
@@ -191,7 +200,8 @@ static int end_from_successor(struct chain *c, size_t item, struct position *ret
     return 0;
 }
 
-int chain_seek(struct chain *c, struct position after, struct error *err)
+/* The first item with a commit past `after`, or the last one. */
+static int find_item(struct chain *c, struct position after, size_t *ret, struct error *err)
 {
     size_t item = 0;
 
@@ -204,7 +214,44 @@ int chain_seek(struct chain *c, struct position after, struct error *err)
             break;
         item++;
     }
-    return c->count ? begin_at(c, item, err) : 0;
+    *ret = item;
+    return 0;
+}
+
+/* Nothing is missing between `after` and the item: where it does not go on from the one before, it must itself say so. */
+static int check_reach(struct chain *c, size_t item, struct position after, struct error *err)
+{
+    bool begins = item == 0 ? c->items[0].id.sequence > 1 : !chain_is_dense(c, item);
+
+    if (!c->holes || !begins || position_is_zero(after))
+        return 0;
+    TRY(chain_enter(c, item, err));
+    struct position from = c->reader ? spool_reader_header(c->reader)->after : segment_footer(c->segment)->after;
+    return position_compare(from, after) > 0 ? chain_hole(c, item, err) : 0;
+}
+
+int chain_seek(struct chain *c, struct position after, struct error *err)
+{
+    size_t item;
+
+    if (c->count == 0)
+        return 0;
+    TRY(find_item(c, after, &item, err));
+    TRY(check_reach(c, item, after, err));
+    return begin_at(c, item, err);
+}
+
+int chain_notes_from(struct chain *c, struct position after, json_t **ret, struct error *err)
+{
+    JSON_AUTO notes = json_array();
+    size_t item = 0;
+
+    if (c->count > 0)
+        TRY(find_item(c, after, &item, err));
+    for (item -= item > 0; item < c->count; item++)
+        TRY(notes_of(c, item, notes, err));
+    *ret = json_incref(notes);
+    return 0;
 }
 
 int chain_seek_xid(struct chain *c, uint32_t xmin, struct error *err)

@@ -74,3 +74,40 @@ int spool_summarize(const char *path, const char *source, const char *incarnatio
     *ret = s;
     return rc;
 }
+
+/* 1: the block has a part, and *ret says whether it is a transaction's first. */
+static int first_part(struct slice frames, bool *ret, struct error *err)
+{
+    struct cursor c = cursor_of(frames);
+
+    while (!cursor_done(&c)) {
+        struct frame f;
+
+        TRY(frame_decode(&c, &f, err));
+        if (f.type != FRAME_PART)
+            continue;
+        *ret = (f.part.flags & FRAME_PART_FIRST) != 0;
+        return 1;
+    }
+    return 0;
+}
+
+int spool_begins_inside(const char *path, const char *source, const char *incarnation, struct spool_header *ret_header,
+                        bool *ret, struct error *err)
+{
+    CLEANUP(spool_reader_free_ptr) struct spool_reader *r = NULL;
+    struct slice frames;
+    bool first = true;
+    int rc;
+
+    TRY(spool_reader_open(path, source, incarnation, &r, err));
+    *ret_header = *spool_reader_header(r);
+    while ((rc = spool_reader_next(r, &frames, err)) > 0) {
+        rc = first_part(frames, &first, err);
+        if (rc != 0)
+            break;
+    }
+    TRY(rc);
+    *ret = !first;
+    return 0;
+}

@@ -1,0 +1,461 @@
+/*
+ * capture/line.c - an incarnation on this host: found, opened, begun.
+ *
+ * The vault's list of segments is the truth about what was shipped, the spool about what was not. At opening the two are
+ * brought together: a spool file that a vault has as a segment is not appended to; spool files that do not go on where
+ * the newest segment ends (another host wrote meanwhile, or this directory is an old copy) are set aside, and the source, which was
+ * never told "flushed" for them, sends their content again. A vault that cannot be read is passed over: what this host has is
+ * enough to go on.
+ *
+ * A new incarnation is made in the vaults first, then in the state directory, then current.json points to it. A crash in between
+ * leaves an incarnation without segments, and the next start begins another one.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "capture/chain.h"
+#include "capture/role.h"
+
+/* The newest segment over all vaults that can be read. */
+struct newest {
+    bool all_reached;
+    struct vault *vault; /* NULL: no segment at all */
+    struct segment_id id;
+};
+
+static bool is_id(const char *name) { return strlen(name) == 4 && strspn(name, "0123456789") == 4; }
+
+void line_close(struct line *l)
+{
+    spool_free(l->spool);
+    free(l->directory);
+    free(l->spool_directory);
+    *l = (struct line){0};
+}
+
+static int newest_segment(struct capture *c, const char *incarnation, struct newest *ret, struct error *err)
+{
+    *ret = (struct newest){.all_reached = true};
+    for (size_t i = 0; i < c->config->vaults_count; i++) {
+        CLEANUP(mem_free_ptr) struct segment_ref *refs = NULL;
+        struct vault *v = c->config->vaults[i];
+        struct error why = ERROR_INIT;
+        size_t count;
+
+        int rc = segment_list(v, c->config->protect.source, incarnation, &refs, &count, &why);
+        if (rc == -ERROR_CORRUPT) {
+            *err = why;
+            return rc;
+        }
+        if (rc < 0) {
+            log_warn("vault %s cannot be read now: %s", v->name, why.message);
+            ret->all_reached = false;
+            continue;
+        }
+        if (count > 0 && (!ret->vault || refs[count - 1].id.sequence > ret->id.sequence)) {
+            ret->vault = v;
+            ret->id = refs[count - 1].id;
+        }
+    }
+    return 0;
+}
+
+/* --- spool and vault brought together ---------------------------------------------------------------------------- */
+
+static int set_aside(const char *directory, uint64_t sequence, const char *why, struct error *err)
+{
+    char path[SPOOL_PATH_BYTES];
+
+    TRY(spool_path(path, directory, sequence, err));
+    CLEANUP(mem_free_ptr) char *bad = mem_printf("%s.bad", path);
+    log_error("spool file %s is set aside: %s; its content is fetched from the source again", path, why);
+    if (rename(path, bad) < 0)
+        return error_errno(err, errno, "cannot rename %s", path);
+    return dir_sync(directory, err);
+}
+
+static int header_of(const struct line *l, uint64_t sequence, const char *source, struct spool_header *ret,
+                     bool *ret_sealed, struct error *err)
+{
+    struct spool_summary s;
+    char path[SPOOL_PATH_BYTES];
+
+    TRY(spool_path(path, l->spool_directory, sequence, err));
+    TRY(spool_summarize(path, source, l->incarnation.id, NULL, &s, err));
+    *ret = s.header;
+    *ret_sealed = s.sealed;
+    return 0;
+}
+
+/* Why a file cannot stay beside the newest segment; NULL: it can. Damage is the spool's own to judge. */
+static const char *why_not(const struct line *l, uint64_t sequence, const char *source, const struct segment_id *newest)
+{
+    struct error ignored = ERROR_INIT;
+    struct spool_header h;
+    bool sealed;
+
+    if (sequence > newest->sequence + 1 || header_of(l, sequence, source, &h, &sealed, &ignored) < 0)
+        return NULL;
+    if (sequence <= newest->sequence)
+        return sealed ? NULL : "the vault has a complete segment of that number";
+    return position_compare(h.after, newest->last) == 0 ? NULL : "it does not go on where the vault's newest segment ends";
+}
+
+static int reconcile(struct capture *c, struct line *l, const struct newest *newest, struct error *err)
+{
+    CLEANUP(mem_free_ptr) uint64_t *files = NULL;
+    const char *why = NULL;
+    size_t count;
+
+    if (!newest->vault)
+        return 0;
+    TRY(spool_list(l->spool_directory, &files, &count, err));
+    for (size_t i = 0; i < count; i++) {
+        if (!why)
+            why = why_not(l, files[i], c->config->protect.source, &newest->id);
+        if (why)
+            TRY(set_aside(l->spool_directory, files[i], why, err));
+        else if (newest->all_reached && c->config->vaults_count == 1 && files[i] < newest->id.sequence)
+            TRY(spool_remove(l->spool_directory, files[i], err));
+    }
+    return 0;
+}
+
+/* --- what is durable --------------------------------------------------------------------------------------------- */
+
+static void take_summary(struct line *l, const struct spool_summary *s)
+{
+    if (s->session > l->session)
+        l->session = s->session;
+    if (s->commits_count == 0 || position_compare(s->last, l->last) <= 0)
+        return;
+    l->last = s->last;
+    l->last_start = s->last_start;
+    l->last_wall_us = s->last_wall_us;
+}
+
+/* Newest file first, until one has a commit. */
+static int end_in_spool(struct capture *c, struct line *l, struct error *err)
+{
+    CLEANUP(mem_free_ptr) uint64_t *files = NULL;
+    size_t count;
+
+    TRY(spool_list(l->spool_directory, &files, &count, err));
+    for (size_t i = count; i-- > 0 && position_is_zero(l->last);) {
+        struct spool_summary s;
+        char path[SPOOL_PATH_BYTES];
+
+        TRY(spool_path(path, l->spool_directory, files[i], err));
+        TRY(spool_summarize(path, c->config->protect.source, l->incarnation.id, NULL, &s, err));
+        take_summary(l, &s);
+    }
+    return 0;
+}
+
+static int end_in_vault(struct capture *c, struct line *l, const struct newest *newest, struct error *err)
+{
+    struct segment *s = NULL;
+
+    if (!newest->vault || position_compare(newest->id.last, l->last) <= 0)
+        return 0;
+    l->last = newest->id.last;
+    l->last_start = POSITION_ZERO;
+    TRY(segment_open(newest->vault, c->config->protect.source, l->incarnation.id, &newest->id, &s, err));
+    l->last_wall_us = segment_footer(s)->last_wall_us;
+    segment_free(s);
+    return 0;
+}
+
+static int open_spool(struct capture *c, struct line *l, struct error *err)
+{
+    struct newest newest;
+
+    TRY(newest_segment(c, l->incarnation.id, &newest, err));
+    TRY(reconcile(c, l, &newest, err));
+    l->shipped = newest.vault != NULL;
+    TRY(spool_open(l->spool_directory, c->config->protect.source, l->incarnation.id, &l->spool, &l->damaged, err));
+    if (l->damaged)
+        log_error("the spool in %s is damaged: what follows the damage was set aside (*.bad) and is fetched from the source again",
+                  l->spool_directory);
+    if (!spool_is_begun(l->spool))
+        spool_skip_to(l->spool, newest.id.sequence);
+    TRY(end_in_spool(c, l, err));
+    return end_in_vault(c, l, &newest, err);
+}
+
+static void name_directories(struct capture *c, struct line *l)
+{
+    l->directory = mem_printf("%s/%s", c->config->state_directory, l->incarnation.id);
+    l->spool_directory = mem_printf("%s/spool", l->directory);
+}
+
+/* --- finding ----------------------------------------------------------------------------------------------------- */
+
+static int load_incarnation(struct capture *c, struct line *l, const char *id, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *directory = mem_printf("%s/%s", c->config->state_directory, id);
+
+    int rc = state_load_incarnation(directory, &l->incarnation, err);
+    if (rc >= 0 && strcmp(l->incarnation.id, id) == 0)
+        return 0;
+    for (size_t i = 0; i < c->config->vaults_count; i++) {
+        rc = incarnation_load(c->config->vaults[i], c->config->protect.source, id, &l->incarnation, err);
+        if (rc < 0)
+            continue;
+        TRY(dir_make_all(directory, 0700, err));
+        return state_store_incarnation(directory, &l->incarnation, err);
+    }
+    return error_prefix(err, "incarnation %s", id);
+}
+
+/* The state directory is gone: the newest incarnation of any vault. All must be reachable, or a newer one may be overlooked. */
+static int newest_in_vaults(struct capture *c, char ret_id[static VAULT_INCARNATION_BYTES], struct error *err)
+{
+    ret_id[0] = '\0';
+    for (size_t i = 0; i < c->config->vaults_count; i++) {
+        CLEANUP(mem_free_ptr) struct incarnation *list = NULL;
+        size_t count;
+
+        int rc = incarnation_list(c->config->vaults[i], c->config->protect.source, &list, &count, err);
+        if (rc < 0)
+            return error_prefix(err, "nothing is known on this host of what was captured, and a vault cannot be read");
+        if (count > 0 && strcmp(list[count - 1].id, ret_id) > 0)
+            memcpy(ret_id, list[count - 1].id, VAULT_INCARNATION_BYTES);
+    }
+    return ret_id[0] != '\0';
+}
+
+static int find_current(struct capture *c, struct current *ret, struct error *err)
+{
+    *ret = (struct current){.epoch = 1};
+    int rc = state_load_current(c->config->state_directory, ret, err);
+    if (rc >= 0)
+        return 1;
+    if (rc != -ERROR_NOT_FOUND)
+        log_error("%s; taken as lost, the vault is asked", err->message);
+    rc = newest_in_vaults(c, ret->incarnation, err);
+    if (rc <= 0)
+        return rc;
+    log_warn("this host has no state of %s: incarnation %s of the vault is continued if the source agrees", c->config->protect.source,
+             ret->incarnation);
+    TRY(state_store_current(c->config->state_directory, ret, err));
+    return 1;
+}
+
+int line_find(struct capture *c, struct line *ret, struct error *err)
+{
+    struct current current;
+    struct line l = {0};
+
+    int rc = find_current(c, &current, err);
+    if (rc <= 0)
+        return rc;
+    rc = load_incarnation(c, &l, current.incarnation, err);
+    if (rc < 0)
+        return rc;
+    name_directories(c, &l);
+    c->epoch = current.epoch;
+    l.session = current.session;
+    rc = open_spool(c, &l, err);
+    if (rc < 0) {
+        line_close(&l);
+        return rc;
+    }
+    /* Numbers of a lost state directory are not known: seconds are greater than any count of sessions. */
+    if (l.session == 0 && !position_is_zero(l.last))
+        l.session = (uint32_t)(clock_wall_us() / CLOCK_US_PER_S);
+    *ret = l;
+    return 1;
+}
+
+/* --- beginning --------------------------------------------------------------------------------------------------- */
+
+/* Numbers that are taken in any vault or on this host are passed over, so that all vaults can have the same. */
+static unsigned next_number(struct capture *c)
+{
+    unsigned highest = 0;
+    CLEANUP(dir_names_free) struct dir_names names = {0};
+
+    for (size_t i = 0; i < c->config->vaults_count; i++) {
+        CLEANUP(mem_free_ptr) struct incarnation *list = NULL;
+        struct error ignored = ERROR_INIT;
+        size_t count;
+
+        if (incarnation_list(c->config->vaults[i], c->config->protect.source, &list, &count, &ignored) < 0 || count == 0)
+            continue;
+        unsigned n = (unsigned)strtoul(list[count - 1].id, NULL, 10);
+        highest = n > highest ? n : highest;
+    }
+    struct error ignored = ERROR_INIT;
+    if (dir_list(c->config->state_directory, &names, &ignored) < 0)
+        return highest + 1;
+    for (size_t i = 0; i < names.count; i++)
+        if (is_id(names.names[i])) {
+            unsigned n = (unsigned)strtoul(names.names[i], NULL, 10);
+            highest = n > highest ? n : highest;
+        }
+    return highest + 1;
+}
+
+/* In every vault that answers; at least one must. The others get it from their shippers. */
+static int store_in_vaults(struct capture *c, struct incarnation *i, struct error *err)
+{
+    size_t stored = 0;
+    int rc = 0;
+
+    for (size_t k = 0; k < c->config->vaults_count; k++) {
+        struct error why = ERROR_INIT;
+
+        rc = incarnation_store(c->config->vaults[k], c->config->protect.source, i, &why);
+        if (rc >= 0) {
+            stored++;
+            continue;
+        }
+        *err = why;
+        if (rc == -ERROR_EXISTS)
+            return rc;
+        log_warn("vault %s: %s", c->config->vaults[k]->name, why.message);
+    }
+    return stored > 0 ? 0 : rc;
+}
+
+static int claim(struct capture *c, struct incarnation *i, struct error *err)
+{
+    for (unsigned n = next_number(c); n <= 9999; n++) {
+        (void)snprintf(i->id, sizeof i->id, "%04u", n);
+        int rc = store_in_vaults(c, i, err);
+        if (rc != -ERROR_EXISTS)
+            return rc;
+    }
+    return error_set(err, ERROR_LIMIT, "source %s has used up its incarnation numbers", c->config->protect.source);
+}
+
+int line_begin(struct capture *c, const struct pg_identity *server, uint64_t start_lsn, const char *reason,
+               struct line *ret, struct error *err)
+{
+    struct line l = {0};
+    struct incarnation *i = &l.incarnation;
+
+    (void)snprintf(i->system_id, sizeof i->system_id, "%s", server->system_id);
+    (void)snprintf(i->database, sizeof i->database, "%s", server->database);
+    (void)snprintf(i->slot, sizeof i->slot, "%s", c->names.slot);
+    (void)snprintf(i->reason, sizeof i->reason, "%s", reason);
+    i->timeline = server->timeline;
+    i->database_oid = server->database_oid;
+    i->server_version = (uint32_t)server->server_version;
+    i->start = position_of_lsn(start_lsn);
+    i->begun_wall_us = clock_wall_us();
+    TRY(claim(c, i, err));
+    name_directories(c, &l);
+    struct current current = {.epoch = c->epoch};
+    memcpy(current.incarnation, i->id, VAULT_INCARNATION_BYTES);
+    int rc = dir_make_all(l.directory, 0700, err);
+    if (rc >= 0)
+        rc = state_store_incarnation(l.directory, i, err);
+    if (rc >= 0)
+        rc = open_spool(c, &l, err);
+    if (rc >= 0)
+        rc = state_store_current(c->config->state_directory, &current, err);
+    if (rc < 0) {
+        line_close(&l);
+        return rc;
+    }
+    *ret = l;
+    return 0;
+}
+
+/* --- those before ------------------------------------------------------------------------------------------------ */
+
+static int seal_old(struct capture *c, const char *id, bool *ret_any, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *directory = mem_printf("%s/%s/spool", c->config->state_directory, id);
+    CLEANUP(mem_free_ptr) uint64_t *files = NULL;
+    struct spool *spool = NULL;
+    bool damaged;
+    size_t count;
+    int rc = 0;
+
+    *ret_any = false;
+    TRY(spool_list(directory, &files, &count, err));
+    if (count == 0)
+        return 0;
+    TRY(spool_open(directory, c->config->protect.source, id, &spool, &damaged, err));
+    if (damaged)
+        log_error("the spool in %s is damaged: what follows the damage is lost", directory);
+    if (spool_is_begun(spool))
+        rc = spool_seal(spool, err);
+    *ret_any = spool_sequence(spool) > 0;
+    spool_free(spool);
+    return rc;
+}
+
+int line_settle_old(struct capture *c, struct error *err)
+{
+    CLEANUP(dir_names_free) struct dir_names names = {0};
+    size_t cap = 0;
+
+    free(c->old);
+    c->old = NULL;
+    c->old_count = 0;
+    TRY(dir_list(c->config->state_directory, &names, err));
+    for (size_t i = 0; i < names.count; i++) {
+        bool any;
+
+        if (!is_id(names.names[i]) || strcmp(names.names[i], c->line->incarnation.id) == 0)
+            continue;
+        TRY(seal_old(c, names.names[i], &any, err));
+        if (!any)
+            continue;
+        MEM_GROW(c->old, cap, c->old_count);
+        c->old[c->old_count] = (struct old_line){0};
+        memcpy(c->old[c->old_count++].id, names.names[i], sizeof "0000");
+    }
+    return 0;
+}
+
+/* --- relations --------------------------------------------------------------------------------------------------- */
+
+/* What stands behind the last commit was framed by a transaction that will be sent again. */
+static int know_up_to_commit(struct chain *chain, struct position last, struct framer *f, struct error *err)
+{
+    struct frame frame;
+    int rc;
+
+    while ((rc = chain_next(chain, &frame, err)) > 0) {
+        struct relation r;
+
+        if (frame.type == FRAME_PART && (frame.part.flags & FRAME_PART_COMMIT) &&
+            position_compare(frame.part.position, last) >= 0)
+            return 0;
+        if (frame.type != FRAME_RELATION)
+            continue;
+        TRY(relation_decode(frame.body, &r, err));
+        framer_know(f, &r);
+        relation_release(&r);
+    }
+    return rc;
+}
+
+int line_relations(struct capture *c, struct line *l, struct framer *f, struct error *err)
+{
+    struct chain_config config = {
+        .spool_directory = l->spool_directory, .source = c->config->protect.source, .incarnation = l->incarnation.id};
+    struct chain *chain;
+    bool found;
+
+    int rc = state_load_relations(l->directory, f, &found, err);
+    if (rc == -ERROR_CORRUPT)
+        log_error("%s; shapes of tables are learned anew", err->message);
+    else
+        TRY(rc);
+    /* Versions that were counted before are not known: numbers that are greater than any of them. */
+    if (!found && l->shipped)
+        framer_set_version_floor(f, l->session);
+    TRY(chain_open(&config, &chain, err));
+    rc = position_is_zero(l->last) ? 0 : know_up_to_commit(chain, l->last, f, err);
+    chain_free(chain);
+    return rc;
+}

@@ -1,0 +1,213 @@
+/*
+ * capture/notes.c - notes on their way into the stream, and those that forbid recoveries until a snapshot covers them.
+ *
+ * The notes in the stream are the truth. What is kept here (open.json of the incarnation, gaps.json of the source) is for
+ * `salvor status`, so that it need not read the chain; at a start it is completed from the spool's own notes.
+ */
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "capture/chain.h"
+#include "capture/role.h"
+
+#define OPEN "open.json"
+#define GAPS "gaps.json"
+
+void capture_put_note(struct capture *c, json_t *note)
+{
+    capture_remember_note(c, note);
+    capture_lock(c);
+    json_array_append_new(c->pending_notes, note);
+    capture_unlock(c);
+    capture_wake(c);
+}
+
+static struct position position_in(const json_t *note, const char *key)
+{
+    struct position p = POSITION_ZERO;
+    const char *text = json_string_value(json_object_get(note, key));
+
+    if (text && position_parse(slice_str(text), &p, NULL) < 0)
+        return POSITION_ZERO;
+    return p;
+}
+
+static json_t *entry_of(const json_t *note)
+{
+    static const char *const members[] = {"table", "id", "from", "to", "reason", "how"};
+    json_t *entry = json_object();
+
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++)
+        if (json_object_get(note, members[i]))
+            json_object_set(entry, members[i], json_object_get(note, members[i]));
+    return entry;
+}
+
+static json_t *entry_of_table(json_t *list, const json_t *id)
+{
+    json_t *entry;
+    size_t i;
+
+    json_array_foreach(list, i, entry)
+        if (json_equal(json_object_get(entry, "id"), id))
+            return entry;
+    return NULL;
+}
+
+/* A table that goes on changing has one entry, which grows. True: it was not there. */
+static bool add_inexact(json_t *list, const json_t *note)
+{
+    json_t *entry = entry_of_table(list, json_object_get(note, "id"));
+
+    if (!entry) {
+        json_array_append_new(list, entry_of(note));
+        return true;
+    }
+    if (position_compare(position_in(note, "from"), position_in(entry, "from")) < 0)
+        json_object_set(entry, "from", json_object_get(note, "from"));
+    if (position_compare(position_in(note, "to"), position_in(entry, "to")) > 0)
+        json_object_set(entry, "to", json_object_get(note, "to"));
+    return false;
+}
+
+static bool add_schema_changed(json_t *list, const json_t *note)
+{
+    JSON_AUTO entry = entry_of(note);
+    json_t *other;
+    size_t i;
+
+    json_array_foreach(list, i, other)
+        if (json_equal(entry, other))
+            return false;
+    json_array_append(list, entry);
+    return true;
+}
+
+/* With the mutex held. True: it is new, and a snapshot is wanted. */
+static bool remember(struct capture *c, const json_t *note)
+{
+    const char *kind = json_string_value(json_object_get(note, "kind"));
+    bool inexact = kind && strcmp(kind, NOTE_INEXACT) == 0;
+
+    if (!inexact && (!kind || strcmp(kind, NOTE_SCHEMA_CHANGED) != 0))
+        return false;
+    c->open_notes_changed = true;
+    return inexact ? add_inexact(c->inexact, note) : add_schema_changed(c->schema_changed, note);
+}
+
+void capture_remember_note(struct capture *c, const json_t *note)
+{
+    capture_lock(c);
+    bool wanted = remember(c, note);
+    if (wanted) {
+        const char *reason = json_string_value(json_object_get(note, "reason"));
+
+        (void)snprintf(c->want_reason, sizeof c->want_reason, "%s", reason ? reason : "a note without a reason");
+    }
+    capture_unlock(c);
+    if (!wanted)
+        return;
+    CLEANUP(buf_release) struct buf text = BUF_INIT((size_t)64 << 10);
+    json_dump(note, &text);
+    log_warn("%s", buf_cstr(&text));
+}
+
+/* --- pruning ----------------------------------------------------------------------------------------------------- */
+
+static bool prune_list(json_t *list, struct position snapshot)
+{
+    bool pruned = false;
+
+    for (size_t i = json_array_size(list); i-- > 0;)
+        if (position_compare(position_in(json_array_get(list, i), "to"), snapshot) <= 0) {
+            json_array_remove(list, i);
+            pruned = true;
+        }
+    return pruned;
+}
+
+void notes_prune(struct capture *c)
+{
+    bool schema = prune_list(c->schema_changed, c->snapshot_position);
+    bool inexact = prune_list(c->inexact, c->snapshot_position);
+
+    c->open_notes_changed |= schema || inexact;
+}
+
+/* --- keeping ----------------------------------------------------------------------------------------------------- */
+
+static void remember_all(struct capture *c, const json_t *notes)
+{
+    json_t *note;
+    size_t i;
+
+    capture_lock(c);
+    json_array_foreach(notes, i, note)
+        (void)remember(c, note);
+    notes_prune(c);
+    capture_unlock(c);
+}
+
+static int load_chain(struct capture *c, struct vault *v, struct error *err)
+{
+    const struct chain_config config = {.vault = v,
+                                        .spool_directory = c->line->spool_directory,
+                                        .source = c->config->protect.source,
+                                        .incarnation = c->line->incarnation.id};
+    struct chain *chain;
+    JSON_AUTO notes = NULL;
+
+    TRY(chain_open(&config, &chain, err));
+    int rc = chain_notes(chain, &notes, err);
+    chain_free(chain);
+    TRY(rc);
+    remember_all(c, notes);
+    return 0;
+}
+
+int notes_load_from_vault(struct capture *c, struct vault *v, struct error *err) { return load_chain(c, v, err); }
+
+int notes_load(struct capture *c, struct error *err)
+{
+    JSON_AUTO open = NULL;
+    struct error why = ERROR_INIT;
+    json_t *gaps = NULL;
+
+    json_decref(c->schema_changed);
+    json_decref(c->inexact);
+    json_decref(c->gaps);
+    c->schema_changed = json_array();
+    c->inexact = json_array();
+    if (state_load_json(c->config->state_directory, GAPS, &gaps, &why) < 0)
+        gaps = json_array();
+    c->gaps = gaps;
+    if (state_load_json(c->line->directory, OPEN, &open, &why) >= 0) {
+        json_array_extend(c->schema_changed, json_object_get(open, "schema_changed"));
+        json_array_extend(c->inexact, json_object_get(open, "inexact"));
+    }
+    return load_chain(c, NULL, err);
+}
+
+int notes_store(struct capture *c, struct error *err)
+{
+    JSON_AUTO open = json_object();
+
+    capture_lock(c);
+    bool changed = c->open_notes_changed;
+    c->open_notes_changed = false;
+    json_object_set_new(open, "schema_changed", json_deep_copy(c->schema_changed));
+    json_object_set_new(open, "inexact", json_deep_copy(c->inexact));
+    capture_unlock(c);
+    return changed ? state_store_json(c->line->directory, OPEN, open, err) : 0;
+}
+
+int notes_add_gap(struct capture *c, json_t *gap, struct error *err)
+{
+    JSON_AUTO copy = NULL;
+
+    capture_lock(c);
+    json_array_append_new(c->gaps, gap);
+    copy = json_deep_copy(c->gaps);
+    capture_unlock(c);
+    return state_store_json(c->config->state_directory, GAPS, copy, err);
+}

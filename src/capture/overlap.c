@@ -1,0 +1,271 @@
+/*
+ * capture/overlap.c - the transactions of the chain from the slot's confirmed_flush to the last durable one.
+ *
+ * A thread reads them and puts what identifies each into a bounded queue. The spool alone serves where it reaches back far enough;
+ * else a vault is read as well. With no vault at hand only what the spool has is compared, as long as the last durable
+ * transaction is in it: an outage of the vault does not stop capture.
+ */
+#include "capture/overlap.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "capture/spool_scan.h"
+#include "os/queue.h"
+
+#define QUEUE_ITEMS 4096
+
+struct expected {
+    bool end;          /* nothing more: all was read, or result < 0 */
+    uint32_t xid;
+    uint64_t start_lsn, end_lsn;
+    int64_t wall_us;
+    uint64_t events_count;
+    struct hash128 hash;
+    int result;
+    struct error err;  /* large: of the end alone */
+};
+
+struct overlap {
+    struct overlap_config config;
+    char *spool_directory, *source, *incarnation;
+    struct queue *queue;
+    struct thread *thread;
+    struct expected *next; /* taken from the queue, not compared yet */
+    atomic_uint_fast64_t readable_lsn; /* older transactions cannot be read now */
+
+    /* Of the thread: the transaction being hashed. */
+    struct hash128 hash;
+    struct buf scratch;
+};
+
+/* --- reading ----------------------------------------------------------------------------------------------------- */
+
+static int hash_event(void *user, const struct chain_transaction *t, const struct relation *r, const struct event *e,
+                      struct error *err)
+{
+    struct overlap *o = user;
+
+    (void)t;
+    (void)r;
+    (void)err;
+    framer_hash_event(&o->hash, &o->scratch, e);
+    return 0;
+}
+
+static int begin(void *user, const struct chain_transaction *t, struct error *err)
+{
+    struct overlap *o = user;
+
+    (void)t;
+    (void)err;
+    o->hash = (struct hash128){0};
+    return 1;
+}
+
+static int put(struct overlap *o, const struct expected *x, struct error *err)
+{
+    struct expected *copy = mem_alloc(sizeof *copy);
+
+    *copy = *x;
+    if (queue_put(o->queue, copy))
+        return 0;
+    free(copy);
+    return error_set(err, ERROR_CANCELLED, "the session ended");
+}
+
+static int commit(void *user, const struct chain_transaction *t, struct error *err)
+{
+    struct overlap *o = user;
+    const struct expected x = {.xid = t->xid,
+                               .start_lsn = t->commit_start.offset,
+                               .end_lsn = t->position.offset,
+                               .wall_us = t->commit_time_wall_us,
+                               .events_count = t->events_count,
+                               .hash = o->hash};
+
+    return put(o, &x, err);
+}
+
+/* From where on the spool alone has every transaction whole; UINT64_MAX: nowhere. */
+static int spool_reaches(const struct overlap *o, uint64_t *ret_begin_lsn, struct error *err)
+{
+    CLEANUP(mem_free_ptr) uint64_t *files = NULL;
+    char path[SPOOL_PATH_BYTES];
+    struct spool_header header;
+    bool inside = true;
+    size_t count;
+
+    *ret_begin_lsn = UINT64_MAX;
+    TRY(spool_list(o->spool_directory, &files, &count, err));
+    if (count == 0)
+        return 0;
+    TRY(spool_path(path, o->spool_directory, files[0], err));
+    TRY(spool_begins_inside(path, o->source, o->incarnation, &header, &inside, err));
+    if (!inside)
+        *ret_begin_lsn = header.after.offset;
+    return 0;
+}
+
+static int open_chain(const struct overlap *o, struct vault *vault, struct chain **ret, struct error *err)
+{
+    const struct chain_config config = {.vault = vault,
+                                        .spool_directory = o->spool_directory,
+                                        .source = o->source,
+                                        .incarnation = o->incarnation};
+
+    return chain_open(&config, ret, err);
+}
+
+static int visit(struct overlap *o, struct chain *chain, struct error *err)
+{
+    const struct chain_visitor visitor = {.begin = begin, .event = hash_event, .commit = commit, .user = o};
+    struct position after = position_of_lsn(o->config.from_lsn);
+
+    TRY(chain_seek(chain, after, err));
+    return chain_visit(chain, after, position_of_lsn(o->config.durable_lsn), &visitor, err);
+}
+
+static int choose_chain(struct overlap *o, struct chain **ret, struct error *err)
+{
+    uint64_t begin_lsn;
+
+    TRY(spool_reaches(o, &begin_lsn, err));
+    if (begin_lsn <= o->config.from_lsn)
+        return open_chain(o, NULL, ret, err);
+    int rc = error_set(err, ERROR_GAP, "no vault is configured");
+    for (size_t i = 0; i < o->config.vaults_count; i++) {
+        rc = open_chain(o, o->config.vaults[i], ret, err);
+        if (rc >= 0)
+            return rc;
+    }
+    if (begin_lsn >= o->config.durable_lsn)
+        return error_prefix(err, "what the server sends again cannot be compared without the vault");
+    atomic_store(&o->readable_lsn, begin_lsn);
+    return open_chain(o, NULL, ret, err);
+}
+
+static void *read_chain(void *arg)
+{
+    struct overlap *o = arg;
+    struct expected end = {.end = true, .err = ERROR_INIT};
+    struct chain *chain = NULL;
+
+    end.result = choose_chain(o, &chain, &end.err);
+    if (end.result >= 0)
+        end.result = visit(o, chain, &end.err);
+    chain_free(chain);
+    (void)put(o, &end, NULL);
+    return NULL;
+}
+
+struct overlap *overlap_start(const struct overlap_config *config)
+{
+    struct overlap *o = mem_zalloc(1, sizeof *o);
+
+    o->config = *config;
+    o->spool_directory = mem_strdup(config->spool_directory);
+    o->source = mem_strdup(config->source);
+    o->incarnation = mem_strdup(config->incarnation);
+    o->queue = queue_new(QUEUE_ITEMS);
+    o->scratch = BUF_INIT(FRAME_BODY_BYTES_MAX);
+    o->thread = thread_start("overlap", read_chain, o);
+    return o;
+}
+
+void overlap_free(struct overlap *o)
+{
+    void *left;
+
+    if (!o)
+        return;
+    queue_close(o->queue);
+    (void)thread_join(o->thread);
+    while ((left = queue_take_now(o->queue)) != NULL)
+        free(left);
+    free(o->next);
+    queue_free(o->queue);
+    buf_release(&o->scratch);
+    free(o->spool_directory);
+    free(o->source);
+    free(o->incarnation);
+    free(o);
+}
+
+/* --- comparing --------------------------------------------------------------------------------------------------- */
+
+static bool fetch(struct overlap *o)
+{
+    if (!o->next)
+        o->next = queue_take_now(o->queue);
+    return o->next != NULL;
+}
+
+#define LSN_FORMAT "%X/%X"
+#define LSN_PARTS(lsn_) (unsigned)((lsn_) >> 32), (unsigned)((lsn_) & UINT32_MAX)
+
+static int differs(char reason[static 256], const struct framed *t, const char *what)
+{
+    (void)snprintf(reason, 256,
+                   "the transaction that the server sends again at " LSN_FORMAT " (xid %u) is not the one that was captured: %s",
+                   LSN_PARTS(t->end_lsn), t->xid, what);
+    return OVERLAP_DIFFERS;
+}
+
+static int judge(const struct expected *x, const struct framed *t, bool binary, char reason[static 256])
+{
+    if (x->end_lsn != t->end_lsn || x->start_lsn != t->start_lsn)
+        return differs(reason, t, "it lies at another position");
+    if (x->xid != t->xid)
+        return differs(reason, t, "it has another transaction id");
+    if (x->wall_us != t->wall_us)
+        return differs(reason, t, "it has another commit time");
+    /* Values in binary form cannot be compared with text. */
+    if (!binary && (x->events_count != t->events_count || !hash128_equal(x->hash, t->hash)))
+        return differs(reason, t, "it has other changes");
+    return OVERLAP_SAME;
+}
+
+/* The thread has come to its end: by an error, or it has nothing more. */
+static int at_end(struct overlap *o, struct error *err)
+{
+    if (o->next->result >= 0)
+        return 0;
+    if (err)
+        *err = o->next->err;
+    return o->next->result;
+}
+
+int overlap_compare(struct overlap *o, const struct framed *t, bool binary, char ret_reason[static 256],
+                    struct error *err)
+{
+    if (!fetch(o))
+        return OVERLAP_WAIT;
+    if (o->next->end)
+        TRY(at_end(o, err));
+    /* The spool alone was read and begins later: what comes before cannot be judged. */
+    if (t->end_lsn <= atomic_load(&o->readable_lsn))
+        return OVERLAP_SKIPPED;
+    if (o->next->end)
+        return differs(ret_reason, t, "there is none so late");
+    int rc = judge(o->next, t, binary, ret_reason);
+    free(o->next);
+    o->next = NULL;
+    return rc;
+}
+
+int overlap_end(struct overlap *o, char ret_reason[static 256], struct error *err)
+{
+    if (!fetch(o))
+        return OVERLAP_WAIT;
+    if (!o->next->end) {
+        (void)snprintf(ret_reason, 256,
+                       "the server did not send again the transaction that was captured at " LSN_FORMAT " (xid %u)",
+                       LSN_PARTS(o->next->end_lsn), o->next->xid);
+        return OVERLAP_DIFFERS;
+    }
+    TRY(at_end(o, err));
+    return OVERLAP_SAME;
+}

@@ -1,0 +1,64 @@
+/* capture/receive.h - the receiving thread's own state. For src/capture/receive*.c alone. */
+#ifndef SALVOR_CAPTURE_RECEIVE_H
+#define SALVOR_CAPTURE_RECEIVE_H
+
+#include "capture/overlap.h"
+#include "capture/role.h"
+#include "engine/postgres/pg_stream.h"
+
+#define CLOCK_UNKNOWN_US (INT64_MIN / 2)
+
+/* The spool file that turns go into. */
+struct file_state {
+    uint64_t number;       /* for the framer: differs from file to file */
+    bool used, content;    /* there is something in it; more than heartbeats and polls */
+    uint64_t bytes;
+    int64_t began_mono_us;
+};
+
+struct receiver {
+    struct capture *capture;
+    struct framer *framer;
+    struct turn *turn; /* being filled */
+    struct file_state file;
+    int64_t content_age_us, idle_age_us; /* of a file, before it is sealed */
+
+    /* The session. */
+    struct pg_stream stream;
+    bool binary;
+    uint64_t confirmed_lsn; /* where the slot stood */
+    int64_t feedback_interval_us;
+    struct overlap *overlap;  /* NULL: everything was compared */
+    struct framed pending;    /* has_pending: waits for the chain to be read */
+    bool has_pending;
+    bool unproved;            /* a new transaction begins, and it is not known yet whether one before it is missing */
+    bool more;                /* there are messages that were not taken */
+    bool reply_wanted;
+    uint64_t last_lsn;        /* end of the last commit that was received, or where the session began */
+    uint64_t keepalive_lsn;
+    uint64_t told_written_lsn, told_flushed_lsn;
+    int64_t told_mono_us, heard_mono_us;
+    int64_t received_wall_us;
+
+    /* The source's clock against ours. */
+    int64_t clock_now_us, clock_before_us, clock_began_us;
+
+    /* A transaction that is too large for text. */
+    bool binary_wanted;       /* the next session is to be binary */
+    uint64_t stuck_after_lsn; /* the stream ended behind the commit that ends here */
+    unsigned stuck_count;
+    uint64_t release_lsn;     /* it was received: when it is durable the server may forget it; 0: none */
+
+    int64_t backoff_us;
+};
+
+/* Connects, judges continuity, starts the stream (receive_connect.c). A break is no error: the line is then ending. */
+MUST_CHECK int receive_connect(struct receiver *r, struct error *err);
+MUST_CHECK int receive_stream(struct receiver *r, struct error *err);
+/* Asks the server what continuity is judged by. */
+MUST_CHECK int receive_ask(struct capture *c, struct pg_conn *replication, struct pg_identity *ret_server,
+                           struct continuity_theirs *ret_theirs, struct error *err);
+/* All that was received whole is durable; false: the disk did not take it in time. */
+bool receive_drain(struct receiver *r);
+
+#endif

@@ -1,0 +1,226 @@
+/*
+ * capture/role.h - what the threads of the capture role share. For src/capture/ alone.
+ *
+ * One mutex guards struct capture's shared part; nobody holds it over a system call that can wait. The receiving thread takes it
+ * once a turn. Who may write what stands beside the members.
+ */
+#ifndef SALVOR_CAPTURE_ROLE_H
+#define SALVOR_CAPTURE_ROLE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/json.h"
+#include "base/log.h"
+#include "capture/capture.h"
+#include "capture/continuity.h"
+#include "capture/framer.h"
+#include "capture/spool_scan.h"
+#include "os/queue.h"
+
+#define VAULTS_MAX 8
+
+/* --- an incarnation on this host (line.c) ------------------------------------------------------------------------ */
+
+struct line {
+    struct incarnation incarnation;
+    char *directory;       /* STATE/<source>/<incarnation> */
+    char *spool_directory;
+    struct spool *spool;   /* the writer thread's, while there is one */
+    bool damaged;          /* something durable was damaged and set aside */
+    /* What was durable when it was opened. */
+    struct position last, last_start; /* the last commit; zero: none, or (start) unknown */
+    int64_t last_wall_us;
+    uint32_t session;      /* of the last streaming session */
+    bool shipped;          /* a vault had segments of it */
+};
+
+/* --- what goes to the writer (writer.c) -------------------------------------------------------------------------- */
+
+#define TURN_BYTES_MAX ((size_t)8 << 20)  /* more is not read before the writer has taken it */
+#define TURN_BYTES_EAGER ((size_t)1 << 20) /* this much goes even without a commit */
+
+struct turn {
+    struct buf frames;
+    struct buf relations; /* with seal: what is known of relations, to be kept; empty: unchanged */
+    bool seal;            /* the file ends behind it */
+    uint64_t commits_count, events_count;
+    struct position position, start; /* of the last commit in it */
+    int64_t wall_us;
+};
+
+/* --- one vault (ship.c) ------------------------------------------------------------------------------------------ */
+
+struct vault_state {
+    struct vault *vault;
+    bool reached;              /* its segments of the current incarnation were listed */
+    uint64_t sequence;         /* of the newest segment; 0: none */
+    struct position position;  /* of the newest commit in it */
+    uint64_t start_lsn;        /* start of that commit's record; 0: unknown */
+    int64_t wall_us;
+    char error[ERROR_MESSAGE_BYTES]; /* "": none */
+    int64_t failing_since_mono_us; /* 0: it works */
+};
+
+/* An incarnation whose capture has ended; what of it is in the spool still goes to the vaults. */
+struct old_line {
+    char id[VAULT_INCARNATION_BYTES];
+    bool shipped[VAULTS_MAX];
+};
+
+enum capture_state {
+    STATE_CONNECTING,
+    STATE_STREAMING,
+    STATE_WAITING,         /* somebody else streams from the slot */
+    STATE_NEW_INCARNATION, /* continuity is broken: a new one is being begun */
+    STATE_FAILED,
+};
+
+struct capture {
+    const struct capture_config *config;
+    struct pg_names names;
+    const volatile bool *stop;
+    int wake_fd; /* eventfd: wakes the receiving thread */
+
+    pthread_mutex_t files_mutex; /* for state files that several threads replace */
+    pthread_mutex_t mutex;
+    pthread_cond_t changed; /* broadcast: a file was sealed, the line ends */
+    pthread_cond_t given;   /* a turn for the writer, the line ends */
+
+    struct line *line; /* set while no other thread runs */
+    struct old_line *old; /* incarnations before it that are not in all vaults yet */
+    size_t old_count;
+
+    /* --- shared part, under the mutex --- */
+    bool ending;       /* the threads of this line are to end */
+    int64_t ship_until_mono_us; /* ending: what is sealed may still be shipped until then */
+    enum capture_state state;
+    char error[ERROR_MESSAGE_BYTES];
+    char warning[ERROR_MESSAGE_BYTES];
+    /* Any thread: the line cannot go on. */
+    bool broken;       /* continuity: a new incarnation must begin */
+    struct continuity why;
+    bool failed;
+    struct error failure;
+
+    /* Receiving thread. */
+    uint32_t session;      /* 0: not streaming */
+    uint64_t received_lsn; /* the server has sent everything before it */
+    int64_t received_wall_us;
+    int64_t clock_offset_us;
+    uint64_t confirmed_lsn; /* what the slot stood at when the session began */
+    uint64_t told_written_lsn, told_flushed_lsn;
+    uint64_t trigger_lsn;  /* end of the last commit with an event trigger's record */
+    uint64_t transactions, events, bytes;
+
+    /* Writer. */
+    struct position durable, durable_start;
+    int64_t durable_wall_us;
+    uint64_t sealed_sequence; /* newest sealed file */
+    bool spool_full;
+    char spool_error[ERROR_MESSAGE_BYTES];
+    struct turn turns[2];
+    struct turn *handed; /* to the writer; NULL: it is idle */
+
+    /* Shippers. */
+    struct vault_state vaults[VAULTS_MAX];
+    struct position snapshot_position; /* of the newest snapshot in the first vault */
+    uint32_t epoch;
+
+    /* Watcher. */
+    struct pg_slot slot;
+    bool slot_known, guard;
+    double retained_rate; /* bytes a second; 0: unknown */
+    struct position schema_seen;
+    json_t *pending_notes; /* array: to be put into the stream */
+
+    /* Kept for status: not yet covered by a snapshot. */
+    json_t *schema_changed, *inexact, *gaps;
+    bool open_notes_changed;
+    char want_reason[256]; /* "": nothing */
+
+    /* Reporter. */
+    uint64_t spool_bytes, spool_files;
+};
+
+static inline void capture_lock(struct capture *c) { ASSERT(pthread_mutex_lock(&c->mutex) == 0); }
+static inline void capture_unlock(struct capture *c) { ASSERT(pthread_mutex_unlock(&c->mutex) == 0); }
+static inline void capture_changed(struct capture *c) { ASSERT(pthread_cond_broadcast(&c->changed) == 0); }
+static inline void capture_given(struct capture *c) { ASSERT(pthread_cond_signal(&c->given) == 0); }
+/* With the mutex held: waits for one of the two, at most so long. */
+void capture_wait(struct capture *c, pthread_cond_t *cond, int64_t timeout_us);
+void capture_wake(struct capture *c); /* the receiving thread */
+/* Are the threads of this line to end? With the mutex held. */
+static inline bool capture_is_ending(const struct capture *c) { return c->ending || c->failed || c->broken; }
+
+/* The line cannot go on: the first reason counts. */
+void capture_fail(struct capture *c, const struct error *err);
+void capture_break(struct capture *c, const struct continuity *why);
+
+/* --- notes that forbid recoveries (notes.c) ---------------------------------------------------------------------- */
+
+/* A note of the watcher goes into the stream at the next place where one may stand. Takes the note over. */
+void capture_put_note(struct capture *c, json_t *note);
+/* A note that forbids recoveries until a snapshot: it is remembered for status and a snapshot is asked for. */
+void capture_remember_note(struct capture *c, const json_t *note);
+/* What is not covered by a snapshot yet, from the state directory and the spool; where that is lost, from the vault. */
+MUST_CHECK int notes_load(struct capture *c, struct error *err);
+/* From the vault's segments: for a state directory that was lost. */
+MUST_CHECK int notes_load_from_vault(struct capture *c, struct vault *v, struct error *err);
+MUST_CHECK int notes_store(struct capture *c, struct error *err); /* where something changed */
+/* Forgets what the newest snapshot covers. With the mutex held. */
+void notes_prune(struct capture *c);
+/* A gap of the source's history, for status: kept in gaps.json for good. */
+MUST_CHECK int notes_add_gap(struct capture *c, json_t *gap, struct error *err);
+
+/* --- lines (line.c) ---------------------------------------------------------------------------------------------- */
+
+/* The incarnation that this host goes on with. 1: opened; 0: nothing was ever captured. */
+MUST_CHECK int line_find(struct capture *c, struct line *ret, struct error *err);
+/* Begins a new one at start_lsn: in the vaults, in the state directory, and as current. */
+MUST_CHECK int line_begin(struct capture *c, const struct pg_identity *server, uint64_t start_lsn, const char *reason,
+                          struct line *ret, struct error *err);
+void line_close(struct line *l);
+/* Older incarnations with files in their spool: repaired and sealed, so that they can be shipped. */
+MUST_CHECK int line_settle_old(struct capture *c, struct error *err);
+/* Relations that were framed in it, into the framer. */
+MUST_CHECK int line_relations(struct capture *c, struct line *l, struct framer *f, struct error *err);
+
+/* --- files of the state directory (state.c) ---------------------------------------------------------------------- */
+
+struct current {
+    char incarnation[VAULT_INCARNATION_BYTES];
+    uint32_t epoch, session;
+};
+MUST_CHECK int state_load_current(const char *state_directory, struct current *ret, struct error *err); /* NOT_FOUND */
+MUST_CHECK int state_store_current(const char *state_directory, const struct current *current, struct error *err);
+/* <incarnation>/incarnation.json: the vault's object, for when no vault is at hand. */
+MUST_CHECK int state_load_incarnation(const char *directory, struct incarnation *ret, struct error *err);
+MUST_CHECK int state_store_incarnation(const char *directory, const struct incarnation *i, struct error *err);
+/* <incarnation>/relations: RELATION frames. Loading nothing: *ret_found false. */
+MUST_CHECK int state_store_relations(const char *directory, struct slice frames, struct error *err);
+MUST_CHECK int state_load_relations(const char *directory, struct framer *f, bool *ret_found, struct error *err);
+/* A JSON file of the incarnation or the source. NOT_FOUND. */
+MUST_CHECK int state_load_json(const char *directory, const char *name, json_t **ret, struct error *err);
+MUST_CHECK int state_store_json(const char *directory, const char *name, const json_t *j, struct error *err);
+
+/* --- threads ----------------------------------------------------------------------------------------------------- */
+
+void *writer_thread(void *capture);
+void *reporter_thread(void *capture);
+void *watcher_thread(void *capture);
+struct shipper {
+    struct capture *capture;
+    size_t vault; /* index */
+};
+void *shipper_thread(void *shipper);
+/* The start of the last commit that is in all vaults; 0: not known. With the mutex held. */
+uint64_t shipped_lsn(const struct capture *c);
+
+/* For the time when no reporter runs: also writes status.json. */
+void report_state(struct capture *c, enum capture_state state, const char *error);
+
+/* The receiving thread's work until stop, a break or a failure. */
+void receive(struct capture *c);
+
+#endif

@@ -1,0 +1,571 @@
+/*
+ * capture/watch.c - the thread with an ordinary session: heartbeats, and what the stream does not tell.
+ *
+ * A heartbeat is a logical message in a transaction of its own: while nobody writes it shows that the stream lives, and
+ * lets the server free its log. Every few seconds a poll looks at the catalogue's fingerprint, the lists of tables, the server's counts of
+ * changes that are not captured, the sequences and the slot. What it finds goes into the stream as notes.
+ *
+ * In trigger mode a schema change stands in the stream already, as a record in its own transaction. A fingerprint that
+ * differs without such a record, once the stream has passed the poll, is noted like one that no trigger saw.
+ *
+ * watch.json keeps what the next poll is compared with. Where it is lost nobody can say whether the schema changed meanwhile:
+ * that is noted as a change.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "capture/watch.h"
+
+#define WATCH "watch.json"
+#define RECONNECT_FIRST_US (500 * CLOCK_US_PER_MS)
+#define RECONNECT_MAX_US (10 * CLOCK_US_PER_S)
+#define SEEN_NOTE_EVERY_US (30 * CLOCK_US_PER_S)
+#define STORE_EVERY_US (60 * CLOCK_US_PER_S)
+#define COUNTS_LATE_US (70 * CLOCK_US_PER_S)
+#define RATE_WEIGHT 0.2 /* of the newest poll in the observed rate */
+
+enum step { STEP_CONNECT, STEP_HEARTBEAT, STEP_SCHEMA, STEP_LISTS, STEP_COUNTS, STEP_SEQUENCES, STEP_SLOT, STEPS_COUNT_ };
+
+struct watcher {
+    struct capture *capture;
+    struct pg_conn sql; /* pq NULL: not connected */
+    int64_t retry_mono_us, backoff_us;
+    int64_t heartbeat_mono_us, poll_mono_us; /* when due */
+    char said[STEPS_COUNT_][256]; /* the last error of each step; "": none */
+
+    struct schema_watch schema;
+    bool fresh;              /* nothing of this incarnation was captured before: nothing to compare with is as it should be */
+    uint64_t noted_seen_lsn; /* of the last schema_seen note */
+    int64_t noted_seen_mono_us;
+    /* Trigger mode: a fingerprint that differs, to be explained by a record in the stream. */
+    bool unexplained;
+    uint64_t unexplained_from_lsn, unexplained_to_lsn;
+
+    struct change_counts counts;
+    struct poll_ring ring;
+    uint64_t clean_lsn; /* of the last poll that found the lists right */
+    json_t *sequences;  /* values as noted last; NULL: never */
+    bool dirty;         /* to be stored */
+    int64_t stored_mono_us;
+    int64_t slot_mono_us;
+    uint64_t slot_retained;
+};
+
+static struct position start_of(const struct watcher *w) { return w->capture->line->incarnation.start; }
+
+static uint64_t not_before_start(const struct watcher *w, uint64_t lsn)
+{
+    return lsn > start_of(w).offset ? lsn : start_of(w).offset;
+}
+
+/* --- what is kept ------------------------------------------------------------------------------------------------ */
+
+static void load(struct watcher *w)
+{
+    JSON_AUTO j = NULL;
+    json_t *counts, *pair;
+    struct error why = ERROR_INIT;
+    const char *fingerprint;
+    uint64_t seen;
+    size_t i;
+
+    if (state_load_json(w->capture->line->directory, WATCH, &j, &why) < 0 ||
+        json_get_str(j, "fingerprint", WATCH, &fingerprint, &why) < 0 || json_get_u64(j, "seen", WATCH, &seen, &why) < 0 ||
+        json_get_u64(j, "clean", WATCH, &w->clean_lsn, &why) < 0 || json_get_array(j, "counts", WATCH, &counts, &why) < 0)
+        return;
+    w->schema.fingerprint = mem_strdup(fingerprint);
+    w->schema.seen_lsn = seen;
+    w->counts.items = mem_zalloc(json_array_size(counts) + 1, sizeof *w->counts.items);
+    w->counts.known = true;
+    json_array_foreach(counts, i, pair)
+        w->counts.items[w->counts.count++] =
+            (struct pg_change_count){.relation_id = (uint32_t)json_integer_value(json_array_get(pair, 0)),
+                                     .changes = (uint64_t)json_integer_value(json_array_get(pair, 1))};
+}
+
+static void store(struct watcher *w)
+{
+    JSON_AUTO j = json_object();
+    json_t *counts = json_array();
+    struct error err = ERROR_INIT;
+
+    if (!w->schema.fingerprint || (!w->dirty && clock_mono_us() - w->stored_mono_us < STORE_EVERY_US))
+        return;
+    for (size_t i = 0; i < w->counts.count; i++)
+        json_array_append_new(counts, json_pack("[I,I]", (json_int_t)w->counts.items[i].relation_id,
+                                                (json_int_t)w->counts.items[i].changes));
+    json_set_str(j, "fingerprint", w->schema.fingerprint);
+    json_set_u64(j, "seen", w->schema.seen_lsn);
+    json_set_u64(j, "clean", w->clean_lsn);
+    json_object_set_new(j, "counts", counts);
+    if (state_store_json(w->capture->line->directory, WATCH, j, &err) < 0)
+        log_warn("%s", err.message);
+    w->dirty = false;
+    w->stored_mono_us = clock_mono_us();
+}
+
+/* --- questions --------------------------------------------------------------------------------------------------- */
+
+static int ask_lsn(struct watcher *w, const char *function, uint64_t *ret, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *sql = mem_printf("SELECT %s()", function);
+    CLEANUP(mem_free_ptr) char *text = NULL;
+
+    TRY(pg_query_value(&w->sql, sql, PG_QUERY_TIMEOUT_MS, &text, err));
+    return pg_parse_lsn(text, ret, err);
+}
+
+static int ask_written_lsn(struct watcher *w, uint64_t *ret, struct error *err)
+{
+    return ask_lsn(w, "pg_current_wal_lsn", ret, err);
+}
+
+/* Past the commit of everything that is visible, also of what was committed without waiting for the log. */
+static int ask_inserted_lsn(struct watcher *w, uint64_t *ret, struct error *err)
+{
+    return ask_lsn(w, "pg_current_wal_insert_lsn", ret, err);
+}
+
+static int ask_snapshot(struct watcher *w, uint64_t *ret_xmin, uint64_t *ret_xmax, struct error *err)
+{
+    CLEANUP(pg_result_free) PGresult *r = NULL;
+
+    TRY(pg_query(&w->sql, "SELECT pg_snapshot_xmin(s), pg_snapshot_xmax(s) FROM pg_current_snapshot() s", NULL, 0,
+                 PG_QUERY_TIMEOUT_MS, &r, err));
+    TRY(text_parse_u64(slice_str(PQgetvalue(r, 0, 0)), 0, UINT64_MAX, ret_xmin, err));
+    return text_parse_u64(slice_str(PQgetvalue(r, 0, 1)), 0, UINT64_MAX, ret_xmax, err);
+}
+
+static int ask_trigger_mode(struct watcher *w, bool *ret, struct error *err)
+{
+    const char *params[] = {w->capture->names.trigger_ddl, w->capture->names.trigger_drop};
+    CLEANUP(pg_result_free) PGresult *r = NULL;
+
+    TRY(pg_query(&w->sql, "SELECT count(*) = 2 FROM pg_event_trigger WHERE evtname IN ($1, $2) AND evtenabled = 'A'", params,
+                 2, PG_QUERY_TIMEOUT_MS, &r, err));
+    *ret = PQgetvalue(r, 0, 0)[0] == 't';
+    return 0;
+}
+
+/* --- heartbeat --------------------------------------------------------------------------------------------------- */
+
+static int heartbeat(struct watcher *w, struct error *err)
+{
+    return pg_exec(&w->sql, "SELECT pg_logical_emit_message(true, '" FRAMER_HEARTBEAT_PREFIX "', '')", PG_QUERY_TIMEOUT_MS,
+                   err);
+}
+
+/* --- the schema -------------------------------------------------------------------------------------------------- */
+
+static void note_schema_changed(struct watcher *w, uint64_t from_lsn, uint64_t to_lsn, const char *reason)
+{
+    capture_put_note(w->capture, note_range(NOTE_SCHEMA_CHANGED, "poll", position_of_lsn(not_before_start(w, from_lsn)),
+                                            position_of_lsn(to_lsn), reason));
+}
+
+static void note_seen(struct watcher *w)
+{
+    int64_t now = clock_mono_us();
+    char at[POSITION_TEXT_BYTES];
+
+    capture_lock(w->capture);
+    w->capture->schema_seen = position_of_lsn(w->schema.seen_lsn);
+    capture_unlock(w->capture);
+    if (w->noted_seen_lsn && now - w->noted_seen_mono_us < SEEN_NOTE_EVERY_US)
+        return;
+    json_t *note = json_object();
+    json_set_str(note, "kind", NOTE_SCHEMA_SEEN);
+    json_set_str(note, "at", position_format(position_of_lsn(w->schema.seen_lsn), at));
+    json_set_str(note, "fingerprint", w->schema.fingerprint);
+    capture_put_note(w->capture, note);
+    w->noted_seen_lsn = w->schema.seen_lsn;
+    w->noted_seen_mono_us = now;
+}
+
+/* Has the stream shown a record that explains what the fingerprint showed? Only when it has passed the poll is the answer no. */
+static void explain(struct watcher *w)
+{
+    struct capture *c = w->capture;
+
+    if (!w->unexplained)
+        return;
+    capture_lock(c);
+    bool explained = c->trigger_lsn > w->unexplained_from_lsn;
+    bool passed = c->received_lsn >= w->unexplained_to_lsn;
+    capture_unlock(c);
+    if (!explained && !passed)
+        return;
+    w->unexplained = false;
+    if (!explained)
+        note_schema_changed(w, w->unexplained_from_lsn, w->unexplained_to_lsn,
+                            "the catalogue differs from the poll before, and no event trigger saw a change");
+}
+
+static void see_change(struct watcher *w, uint64_t from_lsn, uint64_t to_lsn, bool triggers)
+{
+    w->noted_seen_lsn = 0;
+    w->dirty = true;
+    if (!triggers) {
+        note_schema_changed(w, from_lsn, to_lsn, "the catalogue differs from the poll before");
+        return;
+    }
+    if (!w->unexplained)
+        w->unexplained_from_lsn = from_lsn;
+    w->unexplained = true;
+    w->unexplained_to_lsn = to_lsn;
+}
+
+static int poll_schema(struct watcher *w, uint64_t *ret_lsn, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *fingerprint = NULL;
+    struct schema_poll p = {0};
+    uint64_t from_lsn;
+    bool triggers;
+
+    TRY(ask_written_lsn(w, &p.lsn, err));
+    TRY(ask_snapshot(w, &p.xmin, &p.xmax, err));
+    TRY(pg_schema_fingerprint(&w->sql, w->capture->names.schema, &fingerprint, err));
+    TRY(ask_inserted_lsn(w, &p.end_lsn, err));
+    TRY(ask_trigger_mode(w, &triggers, err));
+    p.fingerprint = fingerprint;
+    *ret_lsn = p.lsn;
+    switch (schema_watch_poll(&w->schema, &p, &from_lsn)) {
+    case SCHEMA_SAME:
+        break;
+    case SCHEMA_SEEN:
+        note_seen(w);
+        break;
+    case SCHEMA_FIRST:
+        w->dirty = true;
+        if (!w->fresh)
+            note_schema_changed(w, 0, p.end_lsn, "what was known of the schema is lost, and with it whether it changed");
+        break;
+    case SCHEMA_CHANGED:
+        see_change(w, from_lsn, p.end_lsn, triggers);
+        break;
+    }
+    explain(w);
+    return 0;
+}
+
+/* --- lists and counts -------------------------------------------------------------------------------------------- */
+
+static int poll_lists(struct watcher *w, uint64_t lsn, struct error *err)
+{
+    struct pg_poll_change *changes = NULL;
+    size_t count = 0;
+    uint64_t end_lsn;
+
+    TRY(pg_keep_lists(&w->sql, &w->capture->config->protect, &changes, &count, err));
+    int rc = ask_inserted_lsn(w, &end_lsn, err);
+    for (size_t i = 0; i < count; i++) {
+        if (rc >= 0)
+            capture_put_note(w->capture,
+                             note_inexact(changes[i].table, changes[i].relation_id,
+                                          position_of_lsn(not_before_start(w, w->clean_lsn)), position_of_lsn(end_lsn),
+                                          changes[i].reason));
+        free(changes[i].table);
+        free(changes[i].reason);
+    }
+    free(changes);
+    TRY(rc);
+    w->clean_lsn = lsn;
+    return 0;
+}
+
+struct growth {
+    struct watcher *watcher;
+    uint64_t from_lsn, to_lsn;
+};
+
+static void see_growth(void *user, const struct pg_change_count *now)
+{
+    struct growth *g = user;
+
+    g->watcher->dirty = true;
+    capture_put_note(g->watcher->capture,
+                     note_inexact(now->table, now->relation_id, position_of_lsn(g->from_lsn), position_of_lsn(g->to_lsn),
+                                  "rows of it were updated or deleted, and it has nothing to identify them by"));
+}
+
+static int poll_counts(struct watcher *w, uint64_t lsn, struct error *err)
+{
+    struct pg_change_count *items = NULL;
+    struct growth g = {.watcher = w};
+    size_t count = 0;
+
+    TRY(pg_uncaptured_counts(&w->sql, &w->capture->config->protect, &items, &count, err));
+    int rc = ask_inserted_lsn(w, &g.to_lsn, err);
+    if (rc < 0) {
+        struct change_counts unused = {.items = items, .count = count};
+        change_counts_release(&unused);
+        return rc;
+    }
+    w->dirty |= count != w->counts.count;
+    g.from_lsn = not_before_start(w, poll_ring_before(&w->ring, clock_mono_us() - COUNTS_LATE_US, 0));
+    change_counts_poll(&w->counts, items, count, see_growth, &g);
+    poll_ring_add(&w->ring, clock_mono_us(), lsn);
+    return 0;
+}
+
+/* --- sequences --------------------------------------------------------------------------------------------------- */
+
+static json_t *sequences_json(const struct pg_sequence *s, size_t count)
+{
+    json_t *values = json_array();
+
+    for (size_t i = 0; i < count; i++) {
+        json_t *o = json_object();
+        CLEANUP(mem_free_ptr) char *schema = note_text(slice_str(s[i].schema));
+        CLEANUP(mem_free_ptr) char *name = note_text(slice_str(s[i].name));
+
+        json_set_u64(o, "oid", s[i].id);
+        json_set_str(o, "schema", schema);
+        json_set_str(o, "name", name);
+        json_set_i64(o, "last_value", s[i].last_value);
+        json_set_bool(o, "is_called", s[i].is_called);
+        json_set_i64(o, "increment", s[i].increment);
+        json_array_append_new(values, o);
+    }
+    return values;
+}
+
+static int poll_sequences(struct watcher *w, struct error *err)
+{
+    struct pg_sequence *s = NULL;
+    char at[POSITION_TEXT_BYTES];
+    size_t count = 0;
+    uint64_t lsn;
+
+    TRY(ask_written_lsn(w, &lsn, err));
+    TRY(pg_sequences(&w->sql, w->capture->names.schema, &s, &count, err));
+    json_t *values = sequences_json(s, count);
+    pg_sequences_free(s, count);
+    if (w->sequences && json_equal(values, w->sequences)) {
+        json_decref(values);
+        return 0;
+    }
+    json_decref(w->sequences);
+    w->sequences = values;
+    json_t *note = json_object();
+    json_set_str(note, "kind", NOTE_SEQUENCES);
+    json_set_i64(note, "wall_us", clock_wall_us());
+    json_set_str(note, "at", position_format(position_of_lsn(lsn), at));
+    json_object_set_new(note, "values", json_deep_copy(values));
+    capture_put_note(w->capture, note);
+    return 0;
+}
+
+/* --- the slot ---------------------------------------------------------------------------------------------------- */
+
+static void see_rate(struct watcher *w, const struct pg_slot *slot)
+{
+    struct capture *c = w->capture;
+    int64_t now = clock_mono_us();
+    double seconds = (double)(now - w->slot_mono_us) / (double)CLOCK_US_PER_S;
+
+    if (w->slot_mono_us && slot->retained_bytes > w->slot_retained && seconds > 0) {
+        double rate = (double)(slot->retained_bytes - w->slot_retained) / seconds;
+        c->retained_rate = c->retained_rate > 0 ? c->retained_rate * (1 - RATE_WEIGHT) + rate * RATE_WEIGHT : rate;
+    } else if (w->slot_mono_us) {
+        c->retained_rate *= 1 - RATE_WEIGHT;
+    }
+    w->slot_mono_us = now;
+    w->slot_retained = slot->retained_bytes;
+}
+
+/* The server is told to forget what is durable here before it throws away what it must not. With the mutex held. */
+static void guard(struct capture *c)
+{
+    bool half = c->slot.limit_bytes != UINT64_MAX && c->slot.retained_bytes > c->slot.limit_bytes / 2;
+
+    if (half && !c->guard)
+        log_error("the slot holds back %llu bytes of the %llu that the server allows: it is told to forget what is durable on "
+                  "this host, though no vault has it yet",
+                  (unsigned long long)c->slot.retained_bytes, (unsigned long long)c->slot.limit_bytes);
+    if (!half && c->guard && shipped_lsn(c) >= c->told_flushed_lsn) {
+        log_info("the vault has caught up: the server keeps again what is not in it");
+        c->guard = false;
+    }
+    c->guard |= half;
+}
+
+/* Somebody else streamed from the slot or moved it while we thought that it was ours. With the mutex held. */
+static bool was_moved(const struct capture *c, uint32_t session, uint64_t confirmed_lsn)
+{
+    return session != 0 && c->session == session && confirmed_lsn > c->confirmed_lsn && confirmed_lsn > c->told_flushed_lsn;
+}
+
+static int poll_slot(struct watcher *w, struct error *err)
+{
+    struct capture *c = w->capture;
+    struct continuity why = {.verdict = CONTINUITY_BROKEN, .rule = "slot moved", .gap = true};
+    struct pg_slot slot;
+
+    capture_lock(c);
+    uint32_t session = c->session;
+    capture_unlock(c);
+    TRY(pg_slot_get(&w->sql, c->names.slot, &slot, err));
+    capture_lock(c);
+    bool moved = was_moved(c, session, slot.confirmed_flush_lsn);
+    c->slot = slot;
+    c->slot_known = slot.exists;
+    if (slot.exists) {
+        see_rate(w, &slot);
+        guard(c);
+    }
+    capture_unlock(c);
+    if (moved) {
+        (void)snprintf(why.reason, sizeof why.reason, "the slot was moved to %X/%X by somebody else while it was streamed from",
+                       (unsigned)(slot.confirmed_flush_lsn >> 32), (unsigned)slot.confirmed_flush_lsn);
+        capture_break(c, &why);
+    }
+    return 0;
+}
+
+/* --- the thread -------------------------------------------------------------------------------------------------- */
+
+static void set_warning(struct watcher *w)
+{
+    struct capture *c = w->capture;
+
+    capture_lock(c);
+    c->warning[0] = '\0';
+    for (size_t i = STEPS_COUNT_; i-- > 0;)
+        if (w->said[i][0])
+            (void)snprintf(c->warning, sizeof c->warning, "watching the source: %s", w->said[i]);
+    capture_unlock(c);
+}
+
+static void say(struct watcher *w, enum step step, const char *message)
+{
+    char said[sizeof w->said[0]];
+
+    (void)snprintf(said, sizeof said, "%s", message);
+    if (strcmp(w->said[step], said) == 0)
+        return;
+    if (message[0])
+        log_warn("watching the source: %s", message);
+    memcpy(w->said[step], said, sizeof said);
+    set_warning(w);
+}
+
+/* One step of a turn. An error ends the session only where it is broken: the other steps go on. */
+static void attempt(struct watcher *w, enum step step, int rc, struct error *err)
+{
+    say(w, step, rc < 0 ? err->message : "");
+    if (rc < 0 && w->sql.pq && (rc == -ERROR_CONNECT || rc == -ERROR_TIMEOUT || PQstatus(w->sql.pq) != CONNECTION_OK))
+        pg_close(&w->sql);
+    *err = ERROR_INIT;
+}
+
+static void poll_all(struct watcher *w)
+{
+    struct error err = ERROR_INIT;
+    uint64_t lsn = 0;
+
+    attempt(w, STEP_SCHEMA, poll_schema(w, &lsn, &err), &err);
+    if (w->sql.pq && lsn)
+        attempt(w, STEP_LISTS, poll_lists(w, lsn, &err), &err);
+    if (w->sql.pq && lsn)
+        attempt(w, STEP_COUNTS, poll_counts(w, lsn, &err), &err);
+    if (w->sql.pq)
+        attempt(w, STEP_SEQUENCES, poll_sequences(w, &err), &err);
+    if (w->sql.pq)
+        attempt(w, STEP_SLOT, poll_slot(w, &err), &err);
+    store(w);
+}
+
+/* The same database as the stream's: a conninfo with several hosts, or a name that moved, may lead elsewhere. */
+static int check_identity(struct watcher *w, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *oid = NULL;
+    CLEANUP(mem_free_ptr) char *cluster = NULL;
+    const struct incarnation *i = &w->capture->line->incarnation;
+    char wanted[16];
+
+    TRY(pg_query_value(&w->sql, "SELECT oid FROM pg_database WHERE datname = current_database()", PG_QUERY_TIMEOUT_MS, &oid, err));
+    TRY(pg_query_value(&w->sql, "SELECT system_identifier FROM pg_control_system()", PG_QUERY_TIMEOUT_MS, &cluster, err));
+    (void)snprintf(wanted, sizeof wanted, "%u", i->database_oid);
+    if (strcmp(oid, wanted) == 0 && strcmp(cluster, i->system_id) == 0)
+        return 0;
+    return error_set(err, ERROR_CONNECT, "this is not the database that is being captured");
+}
+
+static int connect_session(struct watcher *w, struct error *err)
+{
+    TRY(pg_connect(w->capture->config->protect.conninfo, PG_SESSION_SQL, "watch", PG_CONNECT_TIMEOUT_MS, &w->sql, err));
+    /* A heartbeat waits for no standby, and need not. */
+    TRY(pg_exec(&w->sql, "SET synchronous_commit = local", PG_QUERY_TIMEOUT_MS, err));
+    return check_identity(w, err);
+}
+
+static void try_to_connect(struct watcher *w)
+{
+    struct error err = ERROR_INIT;
+
+    if (clock_mono_us() < w->retry_mono_us)
+        return;
+    if (connect_session(w, &err) >= 0) {
+        w->backoff_us = RECONNECT_FIRST_US;
+        say(w, STEP_CONNECT, "");
+        return;
+    }
+    say(w, STEP_CONNECT, err.message);
+    pg_close(&w->sql);
+    w->retry_mono_us = clock_mono_us() + w->backoff_us;
+    w->backoff_us = w->backoff_us * 2 < RECONNECT_MAX_US ? w->backoff_us * 2 : RECONNECT_MAX_US;
+}
+
+static void turn(struct watcher *w)
+{
+    const struct capture_config *k = w->capture->config;
+    struct error err = ERROR_INIT;
+
+    if (!w->sql.pq)
+        try_to_connect(w);
+    if (w->sql.pq && clock_mono_us() >= w->heartbeat_mono_us) {
+        attempt(w, STEP_HEARTBEAT, heartbeat(w, &err), &err);
+        w->heartbeat_mono_us = clock_mono_us() + k->heartbeat_us;
+    }
+    if (w->sql.pq && clock_mono_us() >= w->poll_mono_us) {
+        poll_all(w);
+        w->poll_mono_us = clock_mono_us() + k->poll_us;
+    }
+}
+
+static bool rest(struct watcher *w)
+{
+    struct capture *c = w->capture;
+    int64_t next_us = w->heartbeat_mono_us < w->poll_mono_us ? w->heartbeat_mono_us : w->poll_mono_us;
+
+    if (!w->sql.pq)
+        next_us = w->retry_mono_us;
+    capture_lock(c);
+    while (!capture_is_ending(c) && clock_mono_us() < next_us)
+        capture_wait(c, &c->changed, next_us - clock_mono_us());
+    bool ending = capture_is_ending(c);
+    capture_unlock(c);
+    return !ending;
+}
+
+void *watcher_thread(void *arg)
+{
+    struct watcher w = {.capture = arg, .backoff_us = RECONNECT_FIRST_US};
+    const struct line *l = w.capture->line;
+
+    w.fresh = position_is_zero(l->last) && !l->shipped;
+    load(&w);
+    do
+        turn(&w);
+    while (rest(&w));
+    store(&w);
+    pg_close(&w.sql);
+    schema_watch_release(&w.schema);
+    change_counts_release(&w.counts);
+    json_decref(w.sequences);
+    return NULL;
+}

@@ -1,0 +1,66 @@
+/* capture/watch.h - the watcher's own state, and its judgement of polls as pure functions. For src/capture/ alone. */
+#ifndef SALVOR_CAPTURE_WATCH_H
+#define SALVOR_CAPTURE_WATCH_H
+
+#include "capture/role.h"
+
+/* --- the schema (watch_schema.c) --------------------------------------------------------------------------------- */
+
+/* One look at the catalogue: the position was asked for first, then the snapshot, then the fingerprint, then the end. */
+struct schema_poll {
+    uint64_t lsn;          /* the log's written end, before */
+    uint64_t xmin, xmax;   /* of a snapshot taken after that */
+    const char *fingerprint;
+    uint64_t end_lsn;      /* the log's inserted end, after */
+};
+
+/*
+ * Up to which position the schema is known. A transaction whose commit lies at or before `lsn` had its id before the
+ * snapshot, and may still not be visible in it. So a poll counts only when a later one with the same fingerprint shows that all
+ * ids before the first one's xmax have ended.
+ */
+struct schema_watch {
+    char *fingerprint;     /* of the last poll; NULL: never seen */
+    uint64_t seen_lsn;     /* it held for every transaction up to here */
+    bool has_candidate;
+    uint64_t candidate_lsn, candidate_xmax;
+};
+
+enum schema_verdict {
+    SCHEMA_SAME,
+    SCHEMA_SEEN,    /* seen_lsn moved on */
+    SCHEMA_FIRST,   /* there was nothing to compare with */
+    SCHEMA_CHANGED, /* between *ret_from_lsn and the poll's end */
+};
+enum schema_verdict schema_watch_poll(struct schema_watch *w, const struct schema_poll *p, uint64_t *ret_from_lsn);
+void schema_watch_release(struct schema_watch *w);
+
+/* --- changes that nobody captured (watch_counts.c) --------------------------------------------------------------- */
+
+struct change_counts {
+    struct pg_change_count *items; /* owned with their tables */
+    size_t count;
+    bool known; /* there was a poll */
+};
+void change_counts_release(struct change_counts *c);
+/*
+ * Calls grown for each table whose count is greater than it was. A count that went down was reset by the server: what it
+ * shows now came after that. The new counts (items taken over) replace the old ones.
+ */
+void change_counts_poll(struct change_counts *c, struct pg_change_count *items, size_t count,
+                        void (*grown)(void *user, const struct pg_change_count *now), void *user);
+
+/* The server's counts are late by up to a minute: positions of earlier polls, to know from where a change may be. */
+#define POLL_RING 32
+struct poll_ring {
+    struct {
+        int64_t mono_us;
+        uint64_t lsn;
+    } at[POLL_RING];
+    size_t next;
+};
+void poll_ring_add(struct poll_ring *r, int64_t mono_us, uint64_t lsn);
+/* The position of the newest poll that is at least so old, else of the oldest one; `otherwise` where there is none. */
+uint64_t poll_ring_before(const struct poll_ring *r, int64_t mono_us, uint64_t otherwise);
+
+#endif
