@@ -83,6 +83,7 @@ static void take_release(struct take *t)
     pg_tables_free(t->tables, t->tables_count);
     mem_free_ptr(&t->pids);
     mem_free_ptr(&t->application);
+    mem_free_ptr(&t->fingerprint);
     buf_release(&t->dump);
     buf_release(&t->sql);
     json_free_ptr(&t->globals);

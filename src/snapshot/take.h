@@ -48,6 +48,8 @@ struct take {
     bool slot_timed_out; /* transactions are open for longer than a slot may take: it is not tried again */
     char *application;   /* application_name of pg_dump's sessions: unique */
 
+    char *fingerprint; /* of the schema, in the snapshot */
+
     struct pg_table *tables;
     size_t tables_count;
     struct take_table *states;

@@ -11,6 +11,22 @@
 #include "base/mem.h"
 #include "base/text.h"
 
+/*
+ * pg_dump reads the catalogue by the snapshot, but the server's functions that write out a view or a function look at
+ * what is there now. Only if nothing was changed until it had ended, the schema is the snapshot's.
+ */
+static int check_unchanged(struct take *t, const char *conninfo, struct error *err)
+{
+    CLEANUP(pg_close) struct pg_conn now = {0};
+    CLEANUP(mem_free_ptr) char *fingerprint = NULL;
+
+    TRY(pg_connect(conninfo, PG_SESSION_SQL, "snapshot", PG_CONNECT_TIMEOUT_MS, &now, err));
+    TRY(pg_schema_fingerprint(&now, t->names.schema, &fingerprint, err));
+    if (strcmp(fingerprint, t->fingerprint) == 0)
+        return 0;
+    return error_set(err, ERROR_BUSY, "the schema was changed while it was read, the snapshot is taken again");
+}
+
 static int dump(struct take *t, struct error *err)
 {
     CLEANUP(mem_free_ptr) char *bin = NULL;
@@ -20,6 +36,7 @@ static int dump(struct take *t, struct error *err)
     TRY(pg_tools_find(t->config->pg_bin, (int)t->manifest->server_version, &bin, err));
     TRY(pg_conninfo_with(t->config->protect.conninfo, keywords, values, &conninfo, err));
     TRY(pg_dump_schema(bin, conninfo, t->snapshot, &t->names, &t->dump, &t->sql, err));
+    TRY(check_unchanged(t, conninfo, err));
     return pg_dump_globals(bin, conninfo, &t->globals, err);
 }
 
@@ -58,6 +75,7 @@ int take_database(struct take *t, struct error *err)
     struct manifest *m = t->manifest;
 
     TRY(check_large_objects(t, err));
+    TRY(pg_schema_fingerprint(&t->holder, t->names.schema, &t->fingerprint, err));
     json_free_ptr(&m->unprotected);
     TRY(pg_unprotected(&t->holder, &m->unprotected, err));
     json_free_ptr(&m->database);

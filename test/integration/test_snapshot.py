@@ -11,7 +11,7 @@ import pytest
 import mounts
 from proxy import Proxy
 from pgserver import PgServer
-from snapshottool import taking
+from snapshottool import taking, unpack
 
 EVERYTHING = (pathlib.Path(__file__).parent / "everything.sql").read_text(encoding="utf-8")
 PINNED = ("-c DateStyle=ISO,MDY -c IntervalStyle=postgres -c TimeZone=UTC -c extra_float_digits=3 -c bytea_output=hex "
@@ -246,6 +246,23 @@ def test_a_table_changes_between_snapshot_and_lock(shop, taker, change):
     got = taker.finish(p).json
     assert_equals_source(shop, taker, got["id"])
     assert len(taker.snapshots()) == 1
+
+
+def test_the_schema_changes_while_it_is_read(shop):
+    """pg_dump shows views and functions as they are now, not as the snapshot sees them."""
+    sql(shop, "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)")
+    with Proxy(shop.port) as proxy, taking(shop, port=proxy.port) as taker:
+        proxy.bytes_per_s = 200000
+        p = taker.start()
+        deadline = time.monotonic() + 20
+        while not shop.value("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'salvor snapshot schema%'"):
+            assert time.monotonic() < deadline
+        sql(shop, "CREATE VIEW v AS SELECT id + 1 FROM t")
+        proxy.bytes_per_s = None
+        got = taker.finish(p).json
+        assert len(taker.snapshots("intent")) == 2 and taker.snapshots() == [got["id"]]
+        (schema,) = taker.vault.glob("sources/shop/0001/schemas/*.sql.zst")
+        assert b"CREATE VIEW public.v AS" in unpack(schema)
 
 
 def test_a_table_that_others_have_locked(shop, taker):
