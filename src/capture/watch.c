@@ -88,12 +88,12 @@ static void load(struct watcher *w)
 
 static void store(struct watcher *w)
 {
-    JSON_AUTO j = json_object();
-    json_t *counts = json_array();
     struct error err = ERROR_INIT;
 
     if (!w->schema.fingerprint || (!w->dirty && clock_mono_us() - w->stored_mono_us < STORE_EVERY_US))
         return;
+    JSON_AUTO j = json_object();
+    json_t *counts = json_array();
     for (size_t i = 0; i < w->counts.count; i++)
         json_array_append_new(counts, json_pack("[I,I]", (json_int_t)w->counts.items[i].relation_id,
                                                 (json_int_t)w->counts.items[i].changes));
