@@ -72,7 +72,6 @@ static int store_outcome(struct vault *vault, const char *state_directory, const
     CLEANUP(mem_free_ptr) char *path = mem_printf("%s/comparison.json", state_directory);
     CLEANUP(buf_release) struct buf text = BUF_INIT(OUTCOME_BYTES_MAX);
     JSON_AUTO j = json_object();
-    char key[VAULT_KEY_BYTES];
 
     json_set_str(j, "snapshot", after->id);
     json_set_str(j, "before", before->id);
@@ -81,10 +80,7 @@ static int store_outcome(struct vault *vault, const char *state_directory, const
     json_set_i64(j, "wall_us", clock_wall_us());
     json_dump(j, &text);
     TRY(file_replace_volatile(path, buf_slice(&text), 0600, err));
-    struct slice part = buf_slice(&text);
-    vault_key(key, after->source, after->incarnation, "snapshots/%s/comparison.json", after->id);
-    int result = vault->driver->ops->put_if_absent(vault->driver, key, &part, 1, err);
-    return result == -ERROR_EXISTS ? 0 : result;
+    return comparison_put(vault, after, j, err);
 }
 
 static int compare(const struct recover_config *config, struct vault *vault, const struct manifest *before,
