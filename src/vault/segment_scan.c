@@ -181,11 +181,11 @@ static void add_key(struct segment_scan *s, const struct relation *r, const stru
         filter_builder_add(s->filter, hash64(buf_slice(&s->key)));
 }
 
-/* A value that was not sent because it did not change is the one of the old tuple, where that has it. */
+/* A value that was not sent because it did not change is the one of the old tuple, where that has one. */
 static void fill_unchanged(const struct event *e)
 {
     for (uint32_t i = 0; i < e->row_count; i++) {
-        if (e->row[i].state == VALUE_UNCHANGED && e->old[i].state != VALUE_ABSENT)
+        if (e->row[i].state == VALUE_UNCHANGED)
             e->row[i] = e->old[i];
     }
 }

@@ -208,6 +208,7 @@ static void test_filter(void **state)
     assert_true(may_have(x, s, LOG_ID, "large", "old"));
     assert_true(may_have(x, s, LOG_ID, "large", "new"));
     assert_true(may_have(x, s, LOG_ID, "gone", "x"));
+    assert_false(may_have(x, s, LOG_ID, "never", "seen"));
     unsigned yes = 0;
     for (int i = 100; i < 1100; i++) {
         char text[16];

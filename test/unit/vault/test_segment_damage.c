@@ -293,6 +293,24 @@ static void test_forged_block(void **state)
     buf_release(&stored);
 }
 
+/* A header that is right by itself and is not the one that was written. */
+static void test_other_header(void **state)
+{
+    struct fixture *x = *state;
+    struct buf frames = BUF_INIT(1 << 20);
+    struct segment_id id = store_small(x, &frames);
+    struct buf object = fixture_read(x, key_of(&id));
+
+    object.p[100] = 1; /* reserved */
+    uint64_t h = hash64(slice_of(object.p, SEGMENT_HEADER_BYTES - 8));
+    memcpy(object.p + SEGMENT_HEADER_BYTES - 8, &h, 8);
+    fixture_write(x, key_of(&id), object.p, object.n);
+    assert_damaged(x, &id);
+    assert_contains(x->err.message, "header and trailer");
+    buf_release(&object);
+    buf_release(&frames);
+}
+
 /* A newer version is not damage. */
 static void test_newer_version(void **state)
 {
@@ -349,9 +367,9 @@ int main(void)
 {
 #define ROW(name) cmocka_unit_test_setup_teardown(name, fixture_new, fixture_free)
     const struct CMUnitTest tests[] = {
-        ROW(test_every_bit),    ROW(test_every_length),   ROW(test_missing),
-        ROW(test_misplaced),    ROW(test_forged_footers), ROW(test_forged_sizes),
-        ROW(test_forged_block), ROW(test_newer_version),  ROW(test_large_footer),
+        ROW(test_every_bit),      ROW(test_every_length), ROW(test_missing),      ROW(test_misplaced),
+        ROW(test_forged_footers), ROW(test_forged_sizes), ROW(test_forged_block), ROW(test_other_header),
+        ROW(test_newer_version),  ROW(test_large_footer),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
