@@ -44,8 +44,8 @@ struct vault_driver_ops {
                 int (*fn)(void *user, const char *key, uint64_t bytes, struct error *err), void *user,
                 struct error *err);
     /*
-     * The same for the distinct names directly under prefix, in byte order: an object's as it is, a folder's with a '/' at its
-     * end (there may be nothing in it). Cost: of the names, not of all that lies below them.
+     * The same for the distinct names directly under prefix, in byte order: an object's as it is, a folder's with a
+     * '/' at its end (there may be nothing in it). Cost: of the names, not of all that lies below them.
      */
     int (*list_names)(struct vault_driver *d, const char *prefix,
                       int (*fn)(void *user, const char *name, struct error *err), void *user, struct error *err);
@@ -66,8 +66,8 @@ MUST_CHECK int driver_race(struct vault_driver *d, const char *prefix, struct va
                            struct error *err);
 
 /*
- * The posix driver: a directory. make: create the directory; else it must exist (NOT_FOUND). A read-only directory is good for
- * reading. Left-over temporary files of more than a day are removed here. Crash: docs/formats/vault.md.
+ * The posix driver: a directory. make: create the directory; else it must exist (NOT_FOUND). A read-only directory is
+ * good for reading. Left-over temporary files of more than a day are removed here. Crash: docs/formats/vault.md.
  */
 MUST_CHECK int posix_driver_open(const char *path, bool make, struct vault_driver **ret, struct error *err);
 

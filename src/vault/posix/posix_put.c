@@ -169,6 +169,11 @@ static int make_and_link(struct temporary *t, const char *key, int *ret_errnum, 
     return 0;
 }
 
+static int exists(const struct posix_driver *p, const char *key, struct error *err)
+{
+    return error_set(err, ERROR_EXISTS, "%s/%s exists already", p->root, key);
+}
+
 /* Gives the synced temporary file its final name. */
 static int publish(struct temporary *t, const char *key, struct error *err)
 {
@@ -185,9 +190,16 @@ static int publish(struct temporary *t, const char *key, struct error *err)
         return link_error(p, err, errnum, key);
     /* Also where it exists: who put it may not have come to its sync, and EXISTS means that it is durable. */
     TRY(folder_sync(p, key, folder_length(key), err));
-    if (errnum == EEXIST)
-        return error_set(err, ERROR_EXISTS, "%s/%s exists already", p->root, key);
-    return 0;
+    return errnum == EEXIST ? exists(p, key, err) : 0;
+}
+
+/* Nothing has to be written to find that a name is taken. That it is not is decided by link(), not here. */
+static int check_absent(const struct posix_driver *p, const char *key, struct error *err)
+{
+    if (faccessat(p->root_fd, key, F_OK, 0) < 0)
+        return 0;
+    TRY(folder_sync(p, key, folder_length(key), err));
+    return exists(p, key, err);
 }
 
 static int write_all(const struct temporary *t, struct slice s, const char *key, struct error *err)
@@ -216,6 +228,7 @@ int posix_put_if_absent(struct vault_driver *d, const char *key, const struct sl
 {
     CLEANUP(temporary_end) struct temporary t = {.p = posix_of(d), .fd = -1};
 
+    TRY(check_absent(t.p, key, err));
     TRY(temporary_begin(&t, err));
     for (size_t i = 0; i < parts_count; i++)
         TRY(write_all(&t, parts[i], key, err));
@@ -272,6 +285,7 @@ int posix_put_file_if_absent(struct vault_driver *d, const char *key, const char
 
     if (from < 0 || fstat(from, &st) < 0)
         return error_errno(err, errno, "cannot open %s", path);
+    TRY(check_absent(t.p, key, err));
     TRY(temporary_begin(&t, err));
     TRY(copy_all(&t, from, (uint64_t)st.st_size, key, path, err));
     return sync_and_publish(&t, key, err);
