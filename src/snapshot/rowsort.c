@@ -184,7 +184,7 @@ int rowsort_open(struct rowsort *s, struct rowsort_input **ret, struct error *er
     in->file = file;
     in->keys[0] = in->keys[1] = BUF_INIT(CHUNK_PLAIN_BYTES_MAX);
     collect_init(&in->collect, s);
-    in->sealer = sealer_new(s, keep_sealed, in);
+    in->sealer = sealer_new(s, 1, keep_sealed, in);
     (void)pthread_mutex_lock(&s->mutex);
     s->inputs_open++;
     (void)pthread_mutex_unlock(&s->mutex);

@@ -28,7 +28,7 @@ struct rowsort_config {
 };
 
 /* The least memory that a sort can do with, in chunks. A row larger than all of it needs about four times its size. */
-#define ROWSORT_CHUNKS_MIN 10
+#define ROWSORT_CHUNKS_MIN 11
 
 struct rowsort;
 struct rowsort_input;
@@ -47,7 +47,7 @@ void rowsort_abandon(struct rowsort_input *in); /* after a failure; NULL-safe */
 struct rowsort_output {
     /*
      * One chunk's stored bytes; its ref is complete. May take the bytes (swap the buffer for an empty one). Called by
-     * one or two threads at a time, not in key order.
+     * up to three threads at a time, not in key order.
      */
     int (*put)(void *user, const struct chunk_ref *ref, struct buf *stored, struct error *err);
     void *user;

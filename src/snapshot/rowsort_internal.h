@@ -143,7 +143,7 @@ MUST_CHECK int draft_read_block(struct draft *d, const struct draft_block *b, st
                                 struct buf *out, struct error *err);
 MUST_CHECK int sealed_read(const struct sealed *c, struct buf *stored, struct error *err);
 
-/* ---- rowsort_seal.c: the second thread */
+/* ---- rowsort_seal.c: the threads behind */
 
 enum seal_kind { SEAL_CHUNK, SEAL_DRAFT };
 
@@ -157,10 +157,12 @@ struct seal_job {
 };
 
 struct sealer;
-/* What becomes of a sealed chunk; on the sealer's thread. May take ref's keys, range and stored. */
+/* What becomes of a sealed chunk; on a thread of the sealer. May take ref's keys, range and stored. */
 typedef int seal_done_fn(void *user, struct seal_job *job, struct chunk_ref *ref, struct buf *stored,
                          struct error *err);
-struct sealer *sealer_new(struct rowsort *s, seal_done_fn *done, void *user);
+/* threads: more than one only for SEAL_CHUNK, whose order does not matter. */
+#define SEALER_THREADS_MAX 2
+struct sealer *sealer_new(struct rowsort *s, unsigned threads, seal_done_fn *done, void *user);
 /* An empty job; waits for one. Errors: what the thread has failed with. */
 MUST_CHECK int sealer_take(struct sealer *z, struct seal_job **ret, struct error *err);
 /* Hands a job over; it is no longer the caller's, whatever happens. */
@@ -204,6 +206,12 @@ struct slice collect_row(const struct collect *c, size_t i); /* with its newline
 /* Rows i, i+1, ... whose text together is at least `bytes`, or all that are left: how many; *ret_bytes their text. */
 size_t collect_stretch(const struct collect *c, size_t i, size_t bytes, size_t *ret_bytes);
 void collect_gather(const struct collect *c, size_t i, size_t count, struct buf *out);
+
+/* ---- rowsort_search.c */
+
+/* The end of the rows of p..end that come before limit; the first one does (it is not looked at). */
+MUST_CHECK int rowsort_search(const struct rowsort *sort, const uint8_t *p, const uint8_t *end, struct slice limit,
+                              struct buf *room, const uint8_t **ret, struct error *err);
 
 /* ---- rowsort_merge.c */
 

@@ -14,9 +14,11 @@
 
 #include "base/mem.h"
 
-/* In chunks: three jobs, compressed bytes both ways, an opened sealed chunk, and what grew past its size. */
-#define MERGE_CHUNKS 8
+/* In chunks: four jobs, compressed bytes both ways, an opened sealed chunk, and what grew past its size. */
+#define MERGE_CHUNKS 9
 #define RUNS_MIN     2
+/* So many rows in a row from one source, and the next ones are looked for by bisection. */
+#define STRETCH_ROWS 8
 
 struct source {
     struct draft *draft;      /* NULL: the sealed chunks */
@@ -42,8 +44,10 @@ struct merger {
     struct buf room;      /* stored bytes */
     struct seal_job *job; /* the text being made */
     size_t last_row_at;
-    struct buf last_key; /* keyed: of the last row that was put */
-    struct draft *to;    /* NULL: final chunks */
+    size_t last_source, rows_of_it; /* who gave the last rows, and how many without a break */
+    struct buf probe;               /* keys of rows that are looked at */
+    struct buf last_key;            /* keyed: of the last row that was put */
+    struct draft *to;               /* NULL: final chunks */
     const struct rowsort_output *out;
     struct rowsort_result *result; /* final; chunks are guarded by the sort's mutex */
     size_t chunks_cap;
@@ -245,6 +249,14 @@ static int check_order(struct merger *m, struct slice key, struct error *err)
     return 0;
 }
 
+static void keep_last_key(struct merger *m, struct slice key)
+{
+    if (!m->sort->keyed)
+        return;
+    buf_clear(&m->last_key);
+    buf_put_slice(&m->last_key, key);
+}
+
 static int put_row(struct merger *m, const struct source *s, struct error *err)
 {
     if (!m->job)
@@ -255,10 +267,57 @@ static int put_row(struct merger *m, const struct source *s, struct error *err)
     m->last_row_at = m->job->text.n;
     buf_put_slice(&m->job->text, s->row);
     m->job->rows++;
-    if (m->sort->keyed) {
-        buf_clear(&m->last_key);
-        buf_put_slice(&m->last_key, s->key);
+    keep_last_key(m, s->key);
+    return 0;
+}
+
+/* The least of all other sources' rows; NULL: there is none. It is among those that lost against the winner. */
+static const struct source *runner_up(const struct merger *m)
+{
+    size_t winner = m->tree[0], best = SIZE_MAX;
+
+    for (size_t node = (winner + m->count) / 2; node > 0; node /= 2) {
+        if (best == SIZE_MAX || source_less(m, m->tree[node], best))
+            best = m->tree[node];
     }
+    return best == SIZE_MAX || m->sources[best].done ? NULL : &m->sources[best];
+}
+
+/* No further than to where the text is to be cut. */
+static const uint8_t *stretch_end(const struct merger *m, const struct source *s)
+{
+    size_t room = m->job->text.n < m->sort->target ? m->sort->target - m->job->text.n : 1;
+
+    if ((size_t)(s->end - s->row.p) <= room)
+        return s->end;
+    const uint8_t *newline = memchr(s->row.p + room - 1, '\n', (size_t)(s->end - s->row.p) - room + 1);
+    return newline ? newline + 1 : s->end;
+}
+
+/*
+ * The row of s that was put last has others behind it that come before all other sources: they are put at once. s then
+ * stands on the last one. Inside one sorted block nothing has to be checked again.
+ */
+static int put_stretch(struct merger *m, struct source *s, struct error *err)
+{
+    const struct source *other = runner_up(m);
+    const uint8_t *p = s->row.p + s->row.n, *end = stretch_end(m, s);
+
+    if (p >= end)
+        return 0;
+    if (other)
+        TRY(rowsort_search(m->sort, s->row.p, end, other->key, &m->probe, &end, err));
+    if (p == end)
+        return 0;
+    size_t before = m->job->text.n;
+    buf_put(&m->job->text, p, (size_t)(end - p));
+    for (const uint8_t *at = p; at < end; m->job->rows++)
+        at += text_row(at, end).n;
+    const uint8_t *newline = end - p > 1 ? memrchr(p, '\n', (size_t)(end - p) - 1) : NULL;
+    const uint8_t *last = newline ? newline + 1 : p;
+    m->last_row_at = before + (size_t)(last - p);
+    TRY(set_row(m, s, last, err));
+    keep_last_key(m, s->key);
     return 0;
 }
 
@@ -327,6 +386,10 @@ static int step(struct merger *m, struct source *s, struct error *err)
         return load(m, s, err);
     }
     TRY(put_row(m, s, err));
+    m->rows_of_it = m->tree[0] == m->last_source ? m->rows_of_it + 1 : 1;
+    m->last_source = m->tree[0];
+    if (m->rows_of_it >= STRETCH_ROWS)
+        TRY(put_stretch(m, s, err));
     if (m->job->text.n >= m->sort->target)
         cut(m);
     return advance(m, s, err);
@@ -362,6 +425,7 @@ static void merger_release(struct merger *m)
     zst_free(m->z);
     buf_release(&m->room);
     buf_release(&m->last_key);
+    buf_release(&m->probe);
 }
 
 /* drafts[0..count) and, for final chunks, everything that is sealed. */
@@ -379,8 +443,9 @@ static void merger_init(struct merger *m, struct rowsort *s, struct draft **draf
     }
     m->room = BUF_INIT(BUF_BYTES_MAX);
     m->last_key = BUF_INIT(CHUNK_PLAIN_BYTES_MAX);
+    m->probe = BUF_INIT(CHUNK_PLAIN_BYTES_MAX);
     m->z = zst_new(1);
-    m->sealer = sealer_new(s, put_final, m);
+    m->sealer = sealer_new(s, to ? 1 : SEALER_THREADS_MAX, put_final, m);
 }
 
 /* The smallest `count` runs become one. */

@@ -1,31 +1,40 @@
 /*
- * snapshot/rowsort_seal.c - the second thread of a sort: hashes, digests, compresses and writes what the first one has
+ * snapshot/rowsort_seal.c - the threads behind a sort: they hash, digest, compress and write what the first one has
  * cut.
  *
- * A fixed number of jobs goes round between the two threads; when all are on their way the first one waits, which
- * bounds the memory. After a failure the thread only gives jobs back, so that nobody waits for ever, and the next call
- * of the first thread gets the error.
+ * A fixed number of jobs goes round; when all are on their way the first thread waits, which bounds the memory. After a
+ * failure jobs are only given back, so that nobody waits for ever, and the next call of the first thread gets the
+ * error. The blocks of a draft run have an order, so drafts have one thread; for the final chunks of a merge, when the
+ * source has nothing to do any more, there are two.
  */
 #include "snapshot/rowsort_internal.h"
 
 #include "base/mem.h"
 #include "event/row.h"
 
-#define JOBS 3
+#define JOBS 3 /* with one thread; one more with two */
 /* A row larger than a chunk leaves a large buffer behind: let go of it. */
 #define KEEP_CHUNKS 3
+
+/* One thread and what it works with. */
+struct hand {
+    struct sealer *sealer;
+    struct thread *thread;
+    struct zst *chunks, *drafts; /* contexts of the two levels */
+    struct buf stored;
+};
 
 struct sealer {
     struct rowsort *sort;
     seal_done_fn *done;
     void *user;
-    struct thread *thread;
     struct queue *jobs, *free_jobs;
-    struct seal_job all[JOBS];
-    struct zst *chunks, *drafts; /* contexts of the two levels */
-    struct buf stored;
+    struct seal_job all[JOBS + SEALER_THREADS_MAX - 1];
+    unsigned jobs_count;
+    struct hand hands[SEALER_THREADS_MAX];
+    unsigned hands_count;
     atomic_bool failed;
-    struct error error; /* written once, before failed is set */
+    struct error error; /* written once, under the sort's mutex, before failed is set */
 };
 
 static void buf_trim(struct buf *b, size_t keep)
@@ -71,28 +80,27 @@ static int hash_rows(const struct seal_job *job, struct chunk_ref *ref, struct e
     return ref->rows == job->rows ? 0 : row_count_wrong(job, ref->rows, err);
 }
 
-static int seal_chunk(struct sealer *z, struct seal_job *job, struct error *err)
+static int seal_chunk(struct hand *h, struct seal_job *job, struct error *err)
 {
     CLEANUP(chunk_ref_release) struct chunk_ref ref = {.plain_bytes = (uint32_t)job->text.n};
 
     TRY(hash_rows(job, &ref, err));
     ref.digest = digest_of(buf_slice(&job->text));
-    buf_trim(&z->stored, KEEP_CHUNKS * z->sort->target);
-    TRY(zst_compress(z->chunks, buf_slice(&job->text), &z->stored, err));
-    ref.stored_bytes = (uint32_t)z->stored.n;
-    ref.stored_checksum = hash64(buf_slice(&z->stored));
+    buf_trim(&h->stored, KEEP_CHUNKS * h->sealer->sort->target);
+    TRY(zst_compress(h->chunks, buf_slice(&job->text), &h->stored, err));
+    ref.stored_bytes = (uint32_t)h->stored.n;
+    ref.stored_checksum = hash64(buf_slice(&h->stored));
     ref.first_key = bound_text(&job->range.first, false);
     ref.last_key = bound_text(&job->range.last, true);
-    return z->done(z->user, job, &ref, &z->stored, err);
+    return h->sealer->done(h->sealer->user, job, &ref, &h->stored, err);
 }
 
 /*
  * Where the block that begins at p ends: at the first row past the target; but a row larger than that is a block of its
  * own, so that a merge never holds one of each run.
  */
-static const uint8_t *block_end(const struct sealer *z, const uint8_t *p, const uint8_t *end)
+static const uint8_t *block_end(size_t target, const uint8_t *p, const uint8_t *end)
 {
-    size_t target = z->sort->block_target;
 
     if ((size_t)(end - p) <= target)
         return end;
@@ -113,68 +121,87 @@ static uint32_t count_rows(const uint8_t *p, const uint8_t *end)
     return rows;
 }
 
-static int seal_draft(struct sealer *z, struct seal_job *job, struct error *err)
+static int seal_draft(struct hand *h, struct seal_job *job, struct error *err)
 {
     CLEANUP(buf_release) struct buf room = BUF_INIT(CHUNK_PLAIN_BYTES_MAX);
+    const struct rowsort *sort = h->sealer->sort;
     const uint8_t *p = job->text.p, *end = p + job->text.n;
     uint64_t rows = 0;
 
     while (p < end) {
-        const uint8_t *next = block_end(z, p, end);
+        const uint8_t *next = block_end(sort->block_target, p, end);
         uint32_t n = count_rows(p, next);
         struct slice key;
         buf_clear(&room);
-        TRY(rowsort_key(z->sort, slice_of(p, (size_t)(row_end(p, next) - p) - 1), &room, &key, err));
-        TRY(draft_append(job->draft, z->drafts, slice_of(p, (size_t)(next - p)), n, key, &z->stored, err));
+        TRY(rowsort_key(sort, slice_of(p, (size_t)(row_end(p, next) - p) - 1), &room, &key, err));
+        TRY(draft_append(job->draft, h->drafts, slice_of(p, (size_t)(next - p)), n, key, &h->stored, err));
         rows += n;
         p = next;
     }
-    buf_trim(&z->stored, KEEP_CHUNKS * z->sort->target);
+    buf_trim(&h->stored, KEEP_CHUNKS * sort->target);
     return rows == job->rows ? 0 : row_count_wrong(job, rows, err);
 }
 
-static int do_job(struct sealer *z, struct seal_job *job, struct error *err)
+static int do_job(struct hand *h, struct seal_job *job, struct error *err)
 {
-    TRY(rowsort_cancelled(z->sort, err));
+    TRY(rowsort_cancelled(h->sealer->sort, err));
     if (job->text.overflow)
         return error_set(err, ERROR_LIMIT, "a row is larger than a chunk can be");
-    return job->kind == SEAL_CHUNK ? seal_chunk(z, job, err) : seal_draft(z, job, err);
+    return job->kind == SEAL_CHUNK ? seal_chunk(h, job, err) : seal_draft(h, job, err);
 }
 
-static void *sealer_main(void *arg)
+static void fail(struct sealer *z, const struct error *err)
 {
-    struct sealer *z = arg;
+    (void)pthread_mutex_lock(&z->sort->mutex);
+    if (!z->failed)
+        z->error = *err;
+    z->failed = true;
+    (void)pthread_mutex_unlock(&z->sort->mutex);
+}
+
+static void *hand_main(void *arg)
+{
+    struct hand *h = arg;
+    struct sealer *z = h->sealer;
     struct seal_job *job;
 
     while ((job = queue_take(z->jobs)) != NULL) {
         struct error err = ERROR_INIT;
-        if (!z->failed && do_job(z, job, &err) < 0) {
-            z->error = err;
-            z->failed = true;
-        }
+        if (!z->failed && do_job(h, job, &err) < 0)
+            fail(z, &err);
         job_clear(z, job);
         (void)queue_put(z->free_jobs, job);
     }
     return NULL;
 }
 
-struct sealer *sealer_new(struct rowsort *s, seal_done_fn *done, void *user)
+static void hand_start(struct sealer *z, struct hand *h)
+{
+    h->sealer = z;
+    h->chunks = zst_new(z->sort->config.zstd_level);
+    h->drafts = zst_new(1);
+    h->stored = BUF_INIT(BUF_BYTES_MAX);
+    h->thread = thread_start("seal", hand_main, h);
+}
+
+struct sealer *sealer_new(struct rowsort *s, unsigned threads, seal_done_fn *done, void *user)
 {
     struct sealer *z = mem_zalloc(1, sizeof *z);
 
+    ASSERT(threads >= 1 && threads <= SEALER_THREADS_MAX);
     z->sort = s;
     z->done = done;
     z->user = user;
-    z->jobs = queue_new(JOBS);
-    z->free_jobs = queue_new(JOBS);
-    z->chunks = zst_new(s->config.zstd_level);
-    z->drafts = zst_new(1);
-    z->stored = BUF_INIT(BUF_BYTES_MAX);
-    for (size_t i = 0; i < JOBS; i++) {
+    z->jobs_count = JOBS + threads - 1;
+    z->jobs = queue_new(z->jobs_count);
+    z->free_jobs = queue_new(z->jobs_count);
+    for (unsigned i = 0; i < z->jobs_count; i++) {
         z->all[i].text = BUF_INIT(CHUNK_PLAIN_BYTES_MAX);
         (void)queue_put(z->free_jobs, &z->all[i]);
     }
-    z->thread = thread_start("seal", sealer_main, z);
+    z->hands_count = threads;
+    for (unsigned i = 0; i < threads; i++)
+        hand_start(z, &z->hands[i]);
     return z;
 }
 
@@ -210,11 +237,12 @@ void sealer_give_back(struct sealer *z, struct seal_job *job)
 
 static void sealer_join(struct sealer *z)
 {
-    if (!z->thread)
-        return;
     queue_close(z->jobs);
-    (void)thread_join(z->thread);
-    z->thread = NULL;
+    for (unsigned i = 0; i < z->hands_count; i++) {
+        if (z->hands[i].thread)
+            (void)thread_join(z->hands[i].thread);
+        z->hands[i].thread = NULL;
+    }
 }
 
 int sealer_end(struct sealer *z, struct error *err)
@@ -228,14 +256,16 @@ void sealer_free(struct sealer *z)
     if (!z)
         return;
     sealer_join(z);
-    for (size_t i = 0; i < JOBS; i++) {
+    for (unsigned i = 0; i < z->jobs_count; i++) {
         job_clear(z, &z->all[i]);
         buf_release(&z->all[i].text);
     }
+    for (unsigned i = 0; i < z->hands_count; i++) {
+        zst_free(z->hands[i].chunks);
+        zst_free(z->hands[i].drafts);
+        buf_release(&z->hands[i].stored);
+    }
     queue_free(z->jobs);
     queue_free(z->free_jobs);
-    zst_free(z->chunks);
-    zst_free(z->drafts);
-    buf_release(&z->stored);
     mem_free_ptr(&z);
 }

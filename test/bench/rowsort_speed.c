@@ -71,7 +71,7 @@ static size_t make_row(char row[static ROW_BYTES], const char *order, uint64_t i
         return account_row(row, scatter(i, rows));
     if (strcmp(order, "updated") == 0) {
         uint64_t moved = rows / 33, stay = rows - moved;
-        uint64_t id = i < stay ? i + (i + 1) / 32 : scatter(i - stay, moved) * 33 + 32;
+        uint64_t id = i < stay ? i + i / 32 : scatter(i - stay, moved) * 33 + 32;
         return account_row(row, id < rows ? id : rows - 1);
     }
     return account_row(row, i);
