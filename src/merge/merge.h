@@ -45,6 +45,13 @@ MUST_CHECK int merge_unit(struct changes *c, uint32_t table, struct slice from, 
                           struct error *err);
 
 /*
+ * The row of a key in one chunk's text, without its newline; it lies in the text. 1: found; 0: not there.
+ * Errors: CORRUPT.
+ */
+MUST_CHECK int merge_find_row(const struct relation *relation, struct slice text, struct slice key, struct slice *ret,
+                              struct error *err);
+
+/*
  * Units of a table: maximal runs of chunks whose key bounds overlap. Bounds are key bytes (see vault/snapshot.h: a first
  * key may be cut, a last key rounded up).
  *   bounds  count pairs (first, last); last.p == NULL: unknown, overlaps with the next

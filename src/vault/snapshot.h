@@ -92,6 +92,9 @@ MUST_CHECK int chunk_put_file(struct vault *v, const char *source, const struct 
 MUST_CHECK int chunk_get(struct vault *v, const char *source, const struct chunk_ref *ref, struct zst *z,
                          struct buf *out, struct error *err);
 
+/* Is every chunk of the manifest there with the size that it was stored with? By one listing. CORRUPT: names one that is not. */
+MUST_CHECK int snapshot_chunks_present(struct vault *v, const struct manifest *m, struct error *err);
+
 /* Writes the intent object before the first chunk: {id, host, pid, wall_us}. */
 MUST_CHECK int snapshot_intent(struct vault *v, const struct manifest *m, struct error *err);
 /* schemas/<position>-<digest>.dump.zst and .sql.zst; digest is of the sql text. EXISTS is success. */
@@ -104,6 +107,11 @@ MUST_CHECK int schema_get_sql(struct vault *v, const struct manifest *m, struct 
 MUST_CHECK int manifest_put(struct vault *v, const struct manifest *m, struct error *err);
 MUST_CHECK int manifest_get(struct vault *v, const char *source, const char *incarnation, const char *id,
                             struct manifest *ret, struct error *err); /* CORRUPT: the object is damaged or not this one */
+
+/* The outcome of comparing the snapshot with the one before it and the events between: written once; EXISTS is success. */
+MUST_CHECK int comparison_put(struct vault *v, const struct manifest *m, const json_t *outcome, struct error *err);
+MUST_CHECK int comparison_get(struct vault *v, const char *source, const char *incarnation, const char *id, json_t **ret,
+                              struct error *err);
 
 /* Ids of committed snapshots of an incarnation in position order; array of count, each freed and the array freed. */
 MUST_CHECK int snapshot_list(struct vault *v, const char *source, const char *incarnation, char ***ret_ids,

@@ -65,6 +65,8 @@ MUST_CHECK int epoch_claim(struct vault *v, const char *source, const char *inca
 /* A proof object of a snapshot: proofs/<source>/<incarnation>/<snapshot>/<n>.json, n dense from 1. */
 MUST_CHECK int proof_store(struct vault *v, const char *source, const char *incarnation, const char *snapshot,
                            const json_t *proof, struct error *err);
+/* Up to count_max of a source's proofs, those of the newest snapshots first: an array. Damaged ones are left out. */
+MUST_CHECK int proof_list(struct vault *v, const char *source, size_t count_max, json_t **ret, struct error *err);
 /* 0 where there is none. */
 MUST_CHECK int proof_count(struct vault *v, const char *source, const char *incarnation, const char *snapshot,
                            uint32_t *ret_count, struct error *err);

@@ -210,7 +210,8 @@ static enum key_kind kind_in_history(const struct parts *k)
         return is_schema(k->part[4]) ? KEY_SNAPSHOT : KEY_UNKNOWN;
     if (k->count != 6 || strcmp(k->part[3], "snapshots") != 0 || !is_snapshot(k->part[4]))
         return KEY_UNKNOWN;
-    if (strcmp(k->part[5], "intent") == 0 || strcmp(k->part[5], "committed") == 0)
+    if (strcmp(k->part[5], "intent") == 0 || strcmp(k->part[5], "committed") == 0 ||
+        strcmp(k->part[5], "comparison.json") == 0)
         return KEY_JSON;
     return strcmp(k->part[5], "manifest.json.zst") == 0 ? KEY_SNAPSHOT : KEY_UNKNOWN;
 }
