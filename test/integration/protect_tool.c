@@ -1,7 +1,7 @@
 /*
- * test/integration/protect_tool.c - calls what the command line does not show by itself: polls, counts, PostgreSQL's programs,
- * local servers. For the integration tests; not installed. Prints JSON; an error goes to stderr as "NAME: sentence", and the exit
- * status is the error's.
+ * test/integration/protect_tool.c - calls what the command line does not show by itself: polls, counts, PostgreSQL's
+ * programs, local servers. For the integration tests; not installed. Prints JSON; an error goes to stderr as "NAME:
+ * sentence", and the exit status is the error's.
  *
  *   protect_tool COMMAND key=value ...
  */
@@ -9,12 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "engine/postgres/pg_protect.h"
 #include "engine/postgres/pg_tools.h"
 #include "os/file.h"
 
 #define OUTPUT_BYTES_MAX ((size_t)256 << 20)
-#define TABLES_MAX 16
+#define TABLES_MAX       16
 
 struct arguments {
     int count;
@@ -100,8 +101,8 @@ static int run_check(const struct arguments *a, struct error *err)
     json_t *list = json_array();
     for (size_t i = 0; i < f.count; i++)
         json_array_append_new(list, json_pack("{s:i,s:s,s:s?,s:s,s:s?}", "severity", (int)f.items[i].severity, "code",
-                                              f.items[i].code, "object", f.items[i].object, "text", f.items[i].text, "mend",
-                                              f.items[i].mend));
+                                              f.items[i].code, "object", f.items[i].object, "text", f.items[i].text,
+                                              "mend", f.items[i].mend));
     pg_findings_release(&f);
     print(list);
     return 0;
@@ -118,8 +119,8 @@ static int run_setup(const struct arguments *a, struct error *err)
     if (printing)
         printf("%s", buf_cstr(&sql));
     else
-        print(json_pack("{s:s,s:b,s:I}", "mode", r.mode == PG_SETUP_TRIGGERS ? "triggers" : "list", "slot_made", r.slot_made,
-                        "consistent_point", (json_int_t)r.consistent_point));
+        print(json_pack("{s:s,s:b,s:I}", "mode", r.mode == PG_SETUP_TRIGGERS ? "triggers" : "list", "slot_made",
+                        r.slot_made, "consistent_point", (json_int_t)r.consistent_point));
     return 0;
 }
 
@@ -169,6 +170,103 @@ static int run_counts(const struct arguments *a, struct error *err)
     return 0;
 }
 
+/* --- PostgreSQL's programs --------------------------------------------------------------------------------------- */
+
+static int find(const struct arguments *a, char **ret, struct error *err)
+{
+    return pg_tools_find(get(a, "bin", NULL), get_int(a, "version", 150000), ret, err);
+}
+
+static int run_find(const struct arguments *a, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *bin = NULL;
+
+    TRY(find(a, &bin, err));
+    print(json_string(bin));
+    return 0;
+}
+
+/* Writes <out>.dump and <out>.sql. */
+static int run_dump(const struct arguments *a, struct error *err)
+{
+    CLEANUP(buf_release) struct buf dump = BUF_INIT(OUTPUT_BYTES_MAX);
+    CLEANUP(buf_release) struct buf sql = BUF_INIT(OUTPUT_BYTES_MAX);
+    CLEANUP(mem_free_ptr) char *bin = NULL;
+    CLEANUP(mem_free_ptr) char *dump_path = mem_printf("%s.dump", get(a, "out", ""));
+    CLEANUP(mem_free_ptr) char *sql_path = mem_printf("%s.sql", get(a, "out", ""));
+    struct pg_names names;
+
+    pg_names_of(get(a, "source", "shop"), &names);
+    TRY(find(a, &bin, err));
+    TRY(pg_dump_schema(bin, get(a, "conninfo", ""), get(a, "snapshot", NULL), &names, &dump, &sql, err));
+    TRY(file_replace(dump_path, buf_slice(&dump), 0644, err));
+    return file_replace(sql_path, buf_slice(&sql), 0644, err);
+}
+
+static int run_globals(const struct arguments *a, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *bin = NULL;
+    json_t *statements = NULL;
+
+    TRY(find(a, &bin, err));
+    TRY(pg_dump_globals(bin, get(a, "conninfo", ""), &statements, err));
+    print(statements);
+    return 0;
+}
+
+static int run_restore(const struct arguments *a, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *bin = NULL;
+    bool post = strcmp(get(a, "section", "pre"), "post") == 0;
+
+    TRY(find(a, &bin, err));
+    return pg_restore_section(bin, get(a, "conninfo", ""), get(a, "dump", ""),
+                              post ? PG_SECTION_POST_DATA : PG_SECTION_PRE_DATA, get_int(a, "jobs", 1),
+                              get_int(a, "no_owner", 0) != 0, err);
+}
+
+/* --- local servers ----------------------------------------------------------------------------------------------- */
+
+static int run_server_make(const struct arguments *a, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *bin = NULL;
+    CLEANUP(pg_server_release) struct pg_server s = {0};
+    JSON_AUTO database = NULL;
+
+    TRY(find(a, &bin, err));
+    if (get(a, "database", NULL))
+        TRY(json_parse(slice_str(get(a, "database", "")), "database", &database, err));
+    const struct pg_server_options options = {.bin = bin,
+                                              .directory = get(a, "directory", ""),
+                                              .system_user = get(a, "user", NULL),
+                                              .port = get_int(a, "port", 0),
+                                              .database = database,
+                                              .auth = get(a, "auth", NULL)};
+    TRY(pg_server_make(&options, &s, err));
+    CLEANUP(mem_free_ptr) char *local = pg_server_conninfo_local(&s, "postgres");
+    CLEANUP(mem_free_ptr) char *client = pg_server_conninfo_client(&s, "postgres");
+    print(json_pack("{s:s,s:s?,s:i,s:s,s:s}", "directory", s.directory, "user", s.system_user, "port", s.port, "local",
+                    local, "client", client));
+    return 0;
+}
+
+/* action: start, load, stop, sync, ready */
+static int run_server(const struct arguments *a, struct error *err)
+{
+    CLEANUP(pg_server_release)
+    struct pg_server s = {.directory = mem_strdup(get(a, "directory", "")),
+                          .system_user = mem_strdup(get(a, "user", NULL)),
+                          .port = get_int(a, "port", 0)};
+    const char *action = get(a, "action", "");
+
+    TRY(find(a, &s.bin, err));
+    if (strcmp(action, "start") == 0 || strcmp(action, "load") == 0)
+        return pg_server_start(&s, strcmp(action, "load") == 0, err);
+    if (strcmp(action, "stop") == 0)
+        return pg_server_stop(&s, err);
+    return strcmp(action, "sync") == 0 ? pg_server_sync(&s, err) : pg_server_ready(&s, err);
+}
+
 /* --- */
 
 struct command {
@@ -177,8 +275,12 @@ struct command {
 };
 
 static const struct command commands[] = {
-    {"check", run_check}, {"setup", run_setup},   {"teardown", run_teardown},
-    {"poll", run_poll},   {"counts", run_counts},
+    {"check", run_check},       {"setup", run_setup},
+    {"teardown", run_teardown}, {"poll", run_poll},
+    {"counts", run_counts},     {"find", run_find},
+    {"dump", run_dump},         {"globals", run_globals},
+    {"restore", run_restore},   {"server_make", run_server_make},
+    {"server", run_server},
 };
 
 int main(int argc, char **argv)

@@ -1,9 +1,9 @@
 /*
  * engine/postgres/pg_blocker.c - who stands in the way, and the slot whose making waits for them.
  *
- * Making a logical slot waits for every transaction that runs on the server, of any database. The server makes it ephemeral
- * until it is consistent: a session that is cancelled or lost leaves none behind; the one case in which it was ready at
- * the instant of the cancel is looked for.
+ * Making a logical slot waits for every transaction that runs on the server, of any database. The server makes it
+ * ephemeral until it is consistent: a session that is cancelled or lost leaves none behind; the one case in which it
+ * was ready at the instant of the cancel is looked for.
  */
 #include "engine/postgres/pg_protect_internal.h"
 
@@ -44,20 +44,21 @@ void blocker_describe(struct pg_conn *sql, const char *query, struct buf *out)
 
 /* The columns of a session `a` of pg_stat_activity. */
 #define SESSION_COLUMNS                                                                                                \
-    "a.pid, coalesce(a.usename, '?'), a.application_name, date_trunc('second', a.xact_start),"                          \
+    "a.pid, coalesce(a.usename, '?'), a.application_name, date_trunc('second', a.xact_start),"                         \
     " regexp_replace(left(a.query, 80), '\\s+', ' ', 'g'), NULL::text"
 
 void blocker_of_session(struct pg_conn *sql, int pid, struct buf *out)
 {
     CLEANUP(buf_release) struct buf query = BUF_INIT(QUERY_BYTES_MAX);
 
-    buf_printf(&query,
-               "SELECT * FROM (SELECT " SESSION_COLUMNS " FROM pg_stat_activity a WHERE a.pid = ANY (pg_blocking_pids(%d))"
-               " UNION ALL SELECT NULL, p.owner, NULL, date_trunc('second', p.prepared), NULL, p.gid FROM pg_prepared_xacts p"
-               " WHERE 0 = ANY (pg_blocking_pids(%d))"
-               " UNION ALL SELECT " SESSION_COLUMNS " FROM pg_stat_activity a WHERE a.backend_xid IS NOT NULL AND a.pid <> %d"
-               " AND cardinality(pg_blocking_pids(%d)) = 0) b ORDER BY 4 LIMIT 1",
-               pid, pid, pid, pid);
+    buf_printf(
+        &query,
+        "SELECT * FROM (SELECT " SESSION_COLUMNS " FROM pg_stat_activity a WHERE a.pid = ANY (pg_blocking_pids(%d))"
+        " UNION ALL SELECT NULL, p.owner, NULL, date_trunc('second', p.prepared), NULL, p.gid FROM pg_prepared_xacts p"
+        " WHERE 0 = ANY (pg_blocking_pids(%d))"
+        " UNION ALL SELECT " SESSION_COLUMNS " FROM pg_stat_activity a WHERE a.backend_xid IS NOT NULL AND a.pid <> %d"
+        " AND cardinality(pg_blocking_pids(%d)) = 0) b ORDER BY 4 LIMIT 1",
+        pid, pid, pid, pid);
     blocker_describe(sql, buf_cstr(&query), out);
 }
 
@@ -67,7 +68,8 @@ static void blocker_of_lock(struct pg_conn *sql, const char *lock, struct buf *o
     CLEANUP(buf_release) struct buf query = BUF_INIT(QUERY_BYTES_MAX);
 
     buf_printf(&query,
-               "SELECT " SESSION_COLUMNS " FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid WHERE %s AND l.granted"
+               "SELECT " SESSION_COLUMNS
+               " FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid WHERE %s AND l.granted"
                " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
                " AND l.pid <> pg_backend_pid()"
                " ORDER BY l.mode IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock'), 4 LIMIT 1",
@@ -107,14 +109,16 @@ static int slot_late(const struct pg_protect_config *config, const char *slot, s
     blocker_of_session(watcher, PQbackendPID(replication->pq), &who);
     pg_settle(replication, true);
     pg_close(replication);
-    if (pg_query(watcher,
-                 "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1 AND NOT active",
-                 params, 1, LOOK_TIMEOUT_MS, &r, err) < 0)
+    if (pg_query(
+            watcher,
+            "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1 AND NOT active",
+            params, 1, LOOK_TIMEOUT_MS, &r, err) < 0)
         return error_prefix(err, "making the slot %s took too long, and what was made of it", slot);
-    return error_set(err, ERROR_TIMEOUT,
-                     "the slot %s could not be made within %d ms: it has to wait for older transactions, and %s has not "
-                     "ended; end that transaction, or allow more time (slot_timeout)",
-                     slot, config->slot_timeout_ms, who.n ? buf_cstr(&who) : "one of them");
+    return error_set(
+        err, ERROR_TIMEOUT,
+        "the slot %s could not be made within %d ms: it has to wait for older transactions, and %s has not "
+        "ended; end that transaction, or allow more time (slot_timeout)",
+        slot, config->slot_timeout_ms, who.n ? buf_cstr(&who) : "one of them");
 }
 
 static int take_point(const PGresult *r, uint64_t *ret, struct error *err)

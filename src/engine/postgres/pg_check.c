@@ -1,9 +1,9 @@
 /*
  * engine/postgres/pg_check.c - preflight: can this source be protected, what would be missed, which statement mends it.
  *
- * The server is asked by a plain session and by one for replication; nothing is written. Each finding stands for itself: what
- * refuses is what would break a promise, what warns is what a person must know or choose. A list of tables that all lack the
- * same thing is cut after TABLES_SHOWN, with the number of the rest.
+ * The server is asked by a plain session and by one for replication; nothing is written. Each finding stands for
+ * itself: what refuses is what would break a promise, what warns is what a person must know or choose. A list of tables
+ * that all lack the same thing is cut after TABLES_SHOWN, with the number of the rest.
  */
 #include "engine/postgres/pg_protect_internal.h"
 
@@ -13,11 +13,11 @@
 #include "base/mem.h"
 #include "base/text.h"
 
-#define VERSION_MIN 150000
+#define VERSION_MIN        150000
 #define VERSION_TESTED_MAX 159999
-#define TABLES_SHOWN 50
-#define CLOCK_SKEW_US (5 * CLOCK_US_PER_S)
-#define QUERY_BYTES_MAX ((size_t)64 << 10)
+#define TABLES_SHOWN       50
+#define CLOCK_SKEW_US      (5 * CLOCK_US_PER_S)
+#define QUERY_BYTES_MAX    ((size_t)64 << 10)
 
 struct check {
     const struct pg_protect_config *config;
@@ -66,7 +66,8 @@ static const char server_query[] =
     " (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender'), current_setting('track_counts'),"
     " current_setting('server_encoding'), (extract(epoch FROM clock_timestamp()) * 1000000)::int8, pg_backend_pid(),"
     " current_setting('search_path') = 'pg_catalog' AND current_setting('row_security') = 'off',"
-    " (SELECT count(*) FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND xact_start < now() - interval '1 minute')"
+    " (SELECT count(*) FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND xact_start < now() - interval '1 "
+    "minute')"
     " + (SELECT count(*) FROM pg_prepared_xacts)";
 
 static int64_t number_at(const PGresult *r, int column)
@@ -84,8 +85,8 @@ static void check_version(struct check *c)
         ADD(c, REFUSE, "server_version", NULL, "upgrade the server to PostgreSQL 15",
             "the server is PostgreSQL %d.%d: publications that Salvor needs exist from 15 on", v / 10000, v % 10000);
     else if (v > VERSION_TESTED_MAX)
-        ADD(c, WARN, "server_version", NULL, NULL, "the server is PostgreSQL %d.%d: Salvor is tested with 15", v / 10000,
-            v % 10000);
+        ADD(c, WARN, "server_version", NULL, NULL, "the server is PostgreSQL %d.%d: Salvor is tested with 15",
+            v / 10000, v % 10000);
     else
         ADD(c, OK, "server_version", NULL, NULL, "PostgreSQL %d.%d", v / 10000, v % 10000);
 }
@@ -97,7 +98,7 @@ static void check_pooler(struct check *c, const PGresult *r)
     ADD(c, REFUSE, "pooler", "conninfo", "name host and port of the server itself",
         "a connection pooler stands between (%s): replication and settings of a session do not pass it",
         PQgetvalue(r, 0, SERVER_PINNED)[0] == 't' ? "the process that answers is not the one that was connected to"
-                                                 : "the settings of the session do not reach the server");
+                                                  : "the settings of the session do not reach the server");
 }
 
 static void check_wal_level(struct check *c, const PGresult *r)
@@ -114,10 +115,11 @@ static void check_wal_level(struct check *c, const PGresult *r)
 }
 
 /* One for capture; a second one, for a while, for each snapshot. */
-static void check_places(struct check *c, const char *setting, const char *what, int64_t max, int64_t used, bool have_one)
+static void check_places(struct check *c, const char *setting, const char *what, int64_t max, int64_t used,
+                         bool have_one)
 {
-    CLEANUP(mem_free_ptr) char *mend =
-        mem_printf("ALTER SYSTEM SET %s = %lld; then restart the server", setting, (long long)(used + 5));
+    CLEANUP(mem_free_ptr)
+    char *mend = mem_printf("ALTER SYSTEM SET %s = %lld; then restart the server", setting, (long long)(used + 5));
     int64_t left = max - used + (have_one ? 1 : 0);
 
     if (left < 1)
@@ -143,8 +145,10 @@ static void check_session_facts(struct check *c, const PGresult *r)
         ADD(c, WARN, "encoding", NULL, NULL,
             "the database is SQL_ASCII: bytes are kept as they are, but nobody knows in which encoding they are");
     if (number_at(r, SERVER_OPEN) > 0)
-        ADD(c, WARN, "open_transactions", NULL, "SELECT pid, usename, xact_start, query FROM pg_stat_activity WHERE backend_xid IS NOT NULL",
-            "%lld transactions that have written are open for more than a minute or prepared: setup and snapshots wait for them",
+        ADD(c, WARN, "open_transactions", NULL,
+            "SELECT pid, usename, xact_start, query FROM pg_stat_activity WHERE backend_xid IS NOT NULL",
+            "%lld transactions that have written are open for more than a minute or prepared: setup and snapshots wait "
+            "for them",
             (long long)number_at(r, SERVER_OPEN));
 }
 
@@ -158,10 +162,12 @@ static void check_slot_limit(struct check *c, const struct pg_slot *slot)
             text_format_size(slot->limit_bytes, size));
     else if (c->config->slot_wal_unbounded)
         ADD(c, WARN, "slot_limit", "max_slot_wal_keep_size", mend,
-            "the server keeps log for a slot without a limit, which slot_wal_unbounded allows: while Salvor is away, its disk fills");
+            "the server keeps log for a slot without a limit, which slot_wal_unbounded allows: while Salvor is away, "
+            "its disk fills");
     else
         ADD(c, REFUSE, "slot_limit", "max_slot_wal_keep_size", mend,
-            "the server keeps log for a slot without a limit: while Salvor is away its disk could fill, and the source would stop; "
+            "the server keeps log for a slot without a limit: while Salvor is away its disk could fill, and the source "
+            "would stop; "
             "or set slot_wal_unbounded = yes");
 }
 
@@ -189,8 +195,8 @@ static int check_server(struct check *c, struct error *err)
     TRY(pg_slot_get(&c->sql, c->names.slot, &slot, err));
     check_pooler(c, r);
     check_wal_level(c, r);
-    check_places(c, "max_replication_slots", "replication slots", number_at(r, SERVER_SLOTS), number_at(r, SERVER_SLOTS_USED),
-                 slot.exists);
+    check_places(c, "max_replication_slots", "replication slots", number_at(r, SERVER_SLOTS),
+                 number_at(r, SERVER_SLOTS_USED), slot.exists);
     check_places(c, "max_wal_senders", "WAL senders", number_at(r, SERVER_SENDERS), number_at(r, SERVER_SENDERS_USED),
                  slot.active);
     check_slot_limit(c, &slot);
@@ -216,13 +222,15 @@ static int check_replication(struct check *c, struct error *err)
         ADD(c, REFUSE, "replication", c->state.role, mend, "the role may not read the server's log");
         return 0;
     }
-    if (pg_connect(c->config->conninfo, PG_SESSION_REPLICATION, "check", PG_CONNECT_TIMEOUT_MS, &replication, &why) >= 0) {
+    if (pg_connect(c->config->conninfo, PG_SESSION_REPLICATION, "check", PG_CONNECT_TIMEOUT_MS, &replication, &why) >=
+        0) {
         ADD(c, OK, "replication", c->state.role, NULL, "may read the server's log");
         return 0;
     }
     if (why.code == ERROR_CONNECT && strcmp(why.sqlstate, "53300") == 0) /* too many: told by max_wal_senders */
         return 0;
-    ADD(c, REFUSE, "replication", c->state.role, "let the role connect to the database for replication (pg_hba.conf; no pooler between)",
+    ADD(c, REFUSE, "replication", c->state.role,
+        "let the role connect to the database for replication (pg_hba.conf; no pooler between)",
         "a session for replication is refused: %s", why.message);
     return 0;
 }
@@ -263,8 +271,10 @@ static int check_role(struct check *c, const struct table_states *tables, struct
 /* What pg_dump locks and sequences that are read, beside the tables that are captured. */
 static const char unreadable_query[] =
     "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-    " WHERE c.relpersistence <> 't' AND c.oid >= 16384 AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', $1)"
-    " AND NOT (has_schema_privilege(n.oid, 'USAGE') AND CASE c.relkind WHEN 'S' THEN has_sequence_privilege(c.oid, 'SELECT')"
+    " WHERE c.relpersistence <> 't' AND c.oid >= 16384 AND n.nspname !~ '^pg_' AND n.nspname NOT IN "
+    "('information_schema', $1)"
+    " AND NOT (has_schema_privilege(n.oid, 'USAGE') AND CASE c.relkind WHEN 'S' THEN has_sequence_privilege(c.oid, "
+    "'SELECT')"
     " ELSE has_table_privilege(c.oid, 'SELECT') END) AND c.relkind IN ('r', 'p', 'S') ORDER BY 1";
 
 static int check_rights(struct check *c, struct error *err)
@@ -289,17 +299,20 @@ static int check_rights(struct check *c, struct error *err)
 static void add_no_identity(struct check *c, const struct table_state *t)
 {
     CLEANUP(mem_free_ptr) char *full = mem_printf("ALTER TABLE %s REPLICA IDENTITY FULL", t->quoted);
-    CLEANUP(mem_free_ptr) char *choose =
-        mem_printf("%s; or choose identity = full or identity = inserts in the configuration", full);
+    CLEANUP(mem_free_ptr)
+    char *choose = mem_printf("%s; or choose identity = full or identity = inserts in the configuration", full);
 
     if (table_wants_full(c->config, t))
-        ADD(c, OK, "no_identity", t->label, full, "%s: `salvor setup` gives it REPLICA IDENTITY FULL (identity = full)", t->why);
+        ADD(c, OK, "no_identity", t->label, full, "%s: `salvor setup` gives it REPLICA IDENTITY FULL (identity = full)",
+            t->why);
     else if (identity_choice_of(c->config, t->label) == PG_IDENTITY_INSERTS)
         ADD(c, OK, "no_identity", t->label, NULL,
-            "%s: only inserts and truncates are captured (identity = inserts); an update or delete makes it inexact", t->why);
+            "%s: only inserts and truncates are captured (identity = inserts); an update or delete makes it inexact",
+            t->why);
     else
         ADD(c, WARN, "no_identity", t->label, t->nothing ? full : choose,
-            "%s, so PostgreSQL cannot say which row an update or delete touched: only inserts and truncates are captured, and "
+            "%s, so PostgreSQL cannot say which row an update or delete touched: only inserts and truncates are "
+            "captured, and "
             "anything else makes it inexact until the next snapshot",
             t->why);
 }
@@ -317,7 +330,8 @@ static void check_identities(struct check *c, const struct table_states *tables)
         if (t->loose_index && shown++ < TABLES_SHOWN) {
             CLEANUP(mem_free_ptr) char *mend = mem_printf("ALTER TABLE %s ADD UNIQUE USING INDEX ...", t->quoted);
             ADD(c, WARN, "loose_index", t->label, mend,
-                "its replica identity is an index that no constraint holds: while Salvor is not running, a DROP INDEX CONCURRENTLY "
+                "its replica identity is an index that no constraint holds: while Salvor is not running, a DROP INDEX "
+                "CONCURRENTLY "
                 "of it makes updates fail until it ends");
         }
     }
@@ -333,7 +347,8 @@ static int check_unprotected(struct check *c, struct error *err)
     json_t *one;
 
     TRY(pg_unprotected(&c->sql, &sentences, err));
-    json_array_foreach(sentences, i, one) {
+    json_array_foreach(sentences, i, one)
+    {
         const char *text = json_string_value(one);
 
         if (text && !strstr(text, "large object"))
@@ -346,13 +361,16 @@ static int check_large_objects(struct check *c, struct error *err)
 {
     CLEANUP(mem_free_ptr) char *some = NULL;
 
-    TRY(pg_query_value(&c->sql, "SELECT EXISTS (SELECT FROM pg_largeobject_metadata)", PG_QUERY_TIMEOUT_MS, &some, err));
+    TRY(pg_query_value(&c->sql, "SELECT EXISTS (SELECT FROM pg_largeobject_metadata)", PG_QUERY_TIMEOUT_MS, &some,
+                       err));
     if (some[0] != 't')
         return 0;
     if (c->config->large_objects_ignored)
-        ADD(c, WARN, "large_objects", NULL, NULL, "large objects are neither captured nor recovered (large_objects = ignore)");
+        ADD(c, WARN, "large_objects", NULL, NULL,
+            "large objects are neither captured nor recovered (large_objects = ignore)");
     else
-        ADD(c, REFUSE, "large_objects", NULL, "large_objects = ignore in the configuration, or move them into bytea columns",
+        ADD(c, REFUSE, "large_objects", NULL,
+            "large_objects = ignore in the configuration, or move them into bytea columns",
             "there are large objects, which logical decoding does not show: a recovered database would lack them");
     return 0;
 }
@@ -363,11 +381,14 @@ static int check_others(struct check *c, struct error *err)
 {
     CLEANUP(pg_result_free) PGresult *r = NULL;
 
-    TRY(pg_query(&c->sql, "SELECT pubname FROM pg_publication WHERE puballtables AND pubinsert AND pubname !~ '^salvor_[a-z0-9_]+_rows$'",
-                 NULL, 0, PG_QUERY_TIMEOUT_MS, &r, err));
+    TRY(pg_query(
+        &c->sql,
+        "SELECT pubname FROM pg_publication WHERE puballtables AND pubinsert AND pubname !~ '^salvor_[a-z0-9_]+_rows$'",
+        NULL, 0, PG_QUERY_TIMEOUT_MS, &r, err));
     for (int i = 0; i < PQntuples(r); i++)
         ADD(c, WARN, "publication", PQgetvalue(r, i, 0), NULL,
-            "another publication for all tables: its subscribers would stop at the event trigger's record, so schema changes are "
+            "another publication for all tables: its subscribers would stop at the event trigger's record, so schema "
+            "changes are "
             "noticed by polling only");
     return 0;
 }
@@ -384,10 +405,12 @@ static void check_mode(struct check *c, const struct table_states *tables)
         if (s->triggers && s->rows_right && s->keys_exists && s->keys_right && s->sweep)
             ADD(c, OK, "setup", NULL, NULL, "publications for all tables are there, event triggers keep them right");
         else
-            ADD(c, WARN, "setup", NULL, "run `salvor setup` again with --admin", "publications or event triggers are not as setup made them");
+            ADD(c, WARN, "setup", NULL, "run `salvor setup` again with --admin",
+                "publications or event triggers are not as setup made them");
     } else if (s->rows_exists && s->keys_exists) {
         ADD(c, WARN, "setup", NULL, "run `salvor setup` with --admin and a superuser's conninfo",
-            "publications list their tables: a new one is inexact until a snapshot, and where a key is dropped, updates of that table "
+            "publications list their tables: a new one is inexact until a snapshot, and where a key is dropped, "
+            "updates of that table "
             "fail until the next poll");
     } else if (!s->superuser && (foreign > 0 || !s->may_create)) {
         ADD(c, WARN, "setup", NULL, "run `salvor setup` with --admin and a superuser's conninfo",
@@ -403,11 +426,12 @@ static int check_connect(struct check *c, bool *ret_pooler, struct error *err)
 {
     int rc = pg_connect(c->config->conninfo, PG_SESSION_SQL, "check", PG_CONNECT_TIMEOUT_MS, &c->sql, err);
 
-    *ret_pooler = rc < 0 && (strcmp(err->sqlstate, "08P01") == 0 || strstr(err->message, "unsupported startup parameter"));
+    *ret_pooler =
+        rc < 0 && (strcmp(err->sqlstate, "08P01") == 0 || strstr(err->message, "unsupported startup parameter"));
     if (!*ret_pooler)
         return rc;
-    ADD(c, REFUSE, "pooler", "conninfo", "name host and port of the server itself", "a connection pooler stands between: %s",
-        err->message);
+    ADD(c, REFUSE, "pooler", "conninfo", "name host and port of the server itself",
+        "a connection pooler stands between: %s", err->message);
     return 0;
 }
 

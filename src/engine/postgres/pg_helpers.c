@@ -1,8 +1,8 @@
 /*
  * engine/postgres/pg_helpers.c - helpers.sql with its words filled in.
  *
- * A word stands between two @; all that are filled in are names of ours ([a-z0-9_]), quoted identifiers or quoted literals, so
- * that the text is the same statement whatever the configuration says. An unknown word is our own fault.
+ * A word stands between two @; all that are filled in are names of ours ([a-z0-9_]), quoted identifiers or quoted
+ * literals, so that the text is the same statement whatever the configuration says. An unknown word is our own fault.
  */
 #include "engine/postgres/pg_protect_internal.h"
 

@@ -1,11 +1,11 @@
 /*
  * engine/postgres/pg_keep.c - the polls of a running capture: lists kept right, changes that nobody captured counted.
  *
- * Trigger mode: event triggers do the work inside the changing transaction; the sweep does what they had to leave (somebody held the
- * publication) and answers DROP INDEX CONCURRENTLY (helpers.sql). List mode: the session's role owns the tables and settles
- * each one that is on the wrong side. Tables that lost their identity go first: their writers are being refused.
- * What a poll finds had not been captured fully since the one before; each is reported once it is found, again while it
- * cannot be mended.
+ * Trigger mode: event triggers do the work inside the changing transaction; the sweep does what they had to leave
+ * (somebody held the publication) and answers DROP INDEX CONCURRENTLY (helpers.sql). List mode: the session's role owns
+ * the tables and settles each one that is on the wrong side. Tables that lost their identity go first: their writers
+ * are being refused. What a poll finds had not been captured fully since the one before; each is reported once it is
+ * found, again while it cannot be mended.
  */
 #include "engine/postgres/pg_protect_internal.h"
 
@@ -52,7 +52,8 @@ static char *sweep_reason(const char *outcome, bool done)
 
 static int sweep_poll(struct pg_conn *sql, const struct pg_names *names, struct changes *c, struct error *err)
 {
-    CLEANUP(mem_free_ptr) char *query = mem_printf("SELECT relation, name, outcome, done FROM %s.sweep(0, 0)", names->schema);
+    CLEANUP(mem_free_ptr)
+    char *query = mem_printf("SELECT relation, name, outcome, done FROM %s.sweep(0, 0)", names->schema);
     CLEANUP(pg_result_free) PGresult *r = NULL;
     uint64_t id;
 
@@ -72,14 +73,14 @@ static int sweep_poll(struct pg_conn *sql, const struct pg_names *names, struct 
 
 static char *list_reason(const struct table_state *t, bool full, const struct error *failure)
 {
-    const char *what = !t->in_rows            ? "it was not published until now"
+    const char *what = !t->in_rows             ? "it was not published until now"
                        : t->why && !t->in_keys ? "its rows cannot be identified"
-                       : t->why                ? "its rows can no longer be identified: updates and deletes are not captured"
-                                               : "its updates and deletes are captured only from now on";
+                       : t->why ? "its rows can no longer be identified: updates and deletes are not captured"
+                                : "its updates and deletes are captured only from now on";
 
     if (failure)
-        return mem_printf("%s, and that could not be mended: %s", t->in_rows ? "it is captured in part" : "it is not captured",
-                          failure->message);
+        return mem_printf("%s, and that could not be mended: %s",
+                          t->in_rows ? "it is captured in part" : "it is not captured", failure->message);
     return mem_printf("%s%s", what, full ? "; it was given REPLICA IDENTITY FULL" : "");
 }
 
@@ -95,8 +96,9 @@ static void list_poll_one(struct pg_conn *sql, const struct pg_protect_config *c
     if (t->owned)
         rc = list_settle(sql, names, t, full, LIST_LOCK_MS, &failure);
     else
-        rc = error_set(&failure, ERROR_REFUSED, "the table belongs to another role; its owner must be the source's role or have it "
-                                                "as a member, or setup must be run with --admin");
+        rc = error_set(&failure, ERROR_REFUSED,
+                       "the table belongs to another role; its owner must be the source's role or have it "
+                       "as a member, or setup must be run with --admin");
     changes_add(c, t->id, t->label, list_reason(t, full, rc < 0 ? &failure : NULL));
 }
 
@@ -125,24 +127,28 @@ static int must_be_complete(const struct protect_state *st, const struct pg_name
     bool triggers = protect_state_has_triggers(st);
 
     if (!st->rows_exists || !st->keys_exists)
-        return error_set(err, ERROR_REFUSED, "the publication %s is gone: changes are not captured; run `salvor setup` again",
+        return error_set(err, ERROR_REFUSED,
+                         "the publication %s is gone: changes are not captured; run `salvor setup` again",
                          st->rows_exists ? names->publication_keys : names->publication_rows);
     if (!st->rows_right || !st->keys_right)
-        return error_set(err, ERROR_REFUSED,
-                         "somebody altered the publication %s: changes are not captured as they should be; run `salvor setup` again",
-                         st->rows_right ? names->publication_keys : names->publication_rows);
+        return error_set(
+            err, ERROR_REFUSED,
+            "somebody altered the publication %s: changes are not captured as they should be; run `salvor setup` again",
+            st->rows_right ? names->publication_keys : names->publication_rows);
     if (triggers && (!st->triggers || !st->sweep))
-        return error_set(err, ERROR_REFUSED,
-                         "%s: nobody keeps the list of keyed tables right, and a statement of an application could fail; "
-                         "run `salvor setup` again with --admin",
-                         st->triggers ? "the sweep may not be called" : "the event triggers are gone or disabled");
+        return error_set(
+            err, ERROR_REFUSED,
+            "%s: nobody keeps the list of keyed tables right, and a statement of an application could fail; "
+            "run `salvor setup` again with --admin",
+            st->triggers ? "the sweep may not be called" : "the event triggers are gone or disabled");
     if (!triggers && st->rows_all_tables)
-        return error_set(err, ERROR_REFUSED, "the helper schema %s is gone; run `salvor setup` again with --admin", names->schema);
+        return error_set(err, ERROR_REFUSED, "the helper schema %s is gone; run `salvor setup` again with --admin",
+                         names->schema);
     return 0;
 }
 
-int pg_keep_lists(struct pg_conn *sql, const struct pg_protect_config *config, struct pg_poll_change **ret, size_t *ret_count,
-                  struct error *err)
+int pg_keep_lists(struct pg_conn *sql, const struct pg_protect_config *config, struct pg_poll_change **ret,
+                  size_t *ret_count, struct error *err)
 {
     CLEANUP(changes_release) struct changes c = {0};
     struct protect_state st;

@@ -1,10 +1,11 @@
 /*
- * engine/postgres/pg_lists.c - list mode: both publications name their tables, and the owner of the tables keeps them right.
+ * engine/postgres/pg_lists.c - list mode: both publications name their tables, and the owner of the tables keeps them
+ * right.
  *
- * There is no event trigger here, so each table is settled in a transaction of its own: lock it so that its identity cannot
- * change (SHARE UPDATE EXCLUSIVE hinders no reader or writer), look again, then alter the publications. What was read before the lock
- * is only the reason to look. A table is never waited for while another one is locked: such a wait could end in a deadlock,
- * and the server might choose the application's statement as the victim.
+ * There is no event trigger here, so each table is settled in a transaction of its own: lock it so that its identity
+ * cannot change (SHARE UPDATE EXCLUSIVE hinders no reader or writer), look again, then alter the publications. What was
+ * read before the lock is only the reason to look. A table is never waited for while another one is locked: such a wait
+ * could end in a deadlock, and the server might choose the application's statement as the victim.
  */
 #include "engine/postgres/pg_protect_internal.h"
 
@@ -59,8 +60,9 @@ static int remember(struct pg_conn *sql, const struct pg_names *names, uint32_t 
     CLEANUP(buf_release) struct buf command = BUF_INIT(PROTECT_SQL_BYTES_MAX);
     const char *params[] = {names->publication_keys};
 
-    TRY(pg_query(sql, "SELECT coalesce(obj_description(oid, 'pg_publication'), '" GIVEN_COMMENT "') FROM pg_publication"
-                      " WHERE pubname = $1",
+    TRY(pg_query(sql,
+                 "SELECT coalesce(obj_description(oid, 'pg_publication'), '" GIVEN_COMMENT "') FROM pg_publication"
+                 " WHERE pubname = $1",
                  params, 1, PG_QUERY_TIMEOUT_MS, &r, err));
     if (PQntuples(r) != 1)
         return error_set(err, ERROR_SERVER, "the publication %s is gone", names->publication_keys);
@@ -101,10 +103,11 @@ static int say_who(struct pg_conn *sql, const struct pg_names *names, const stru
                      who.n ? buf_cstr(&who) : "another transaction");
 }
 
-int list_settle(struct pg_conn *sql, const struct pg_names *names, const struct table_state *t, bool give_full, int lock_ms,
-                struct error *err)
+int list_settle(struct pg_conn *sql, const struct pg_names *names, const struct table_state *t, bool give_full,
+                int lock_ms, struct error *err)
 {
-    TRY(pg_execf(sql, PG_QUERY_TIMEOUT_MS, err, "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = %d", lock_ms));
+    TRY(pg_execf(sql, PG_QUERY_TIMEOUT_MS, err, "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = %d",
+                 lock_ms));
     int rc = settle_locked(sql, names, t, give_full, err);
     if (rc >= 0)
         return pg_exec(sql, "COMMIT", PG_QUERY_TIMEOUT_MS, err);

@@ -1,8 +1,8 @@
 /*
  * engine/postgres/pg_protect.c - the names of what Salvor makes in a source, findings, and the event trigger's record.
  *
- * The record is an INSERT into a table that only the owner of the helper schema may write: no role of the source can forge it
- * (I-16). Its text is shown, never run.
+ * The record is an INSERT into a table that only the owner of the helper schema may write: no role of the source can
+ * forge it (I-16). Its text is shown, never run.
  */
 #include "engine/postgres/pg_protect_internal.h"
 

@@ -15,7 +15,8 @@ void findings_add(struct pg_findings *f, enum pg_severity severity, const char *
 
 /* --- helpers: what trigger mode installs (helpers.sql) --- */
 
-/* The whole script with its words filled in, without BEGIN and COMMIT. role: the source's own, who may call the sweep. */
+/* The whole script with its words filled in, without BEGIN and COMMIT. role: the source's own, who may call the sweep.
+ */
 void helpers_script(const struct pg_protect_config *config, const struct pg_names *names, const char *role,
                     struct buf *out);
 /* What the publication's comment begins with, before the oids of tables that were given REPLICA IDENTITY FULL. */
@@ -27,7 +28,7 @@ void helpers_script(const struct pg_protect_config *config, const struct pg_name
 struct protect_state {
     char role[64]; /* of the session */
     bool superuser;
-    bool may_create; /* CREATE on the database */
+    bool may_create;                               /* CREATE on the database */
     bool rows_exists, rows_all_tables, rows_right; /* right: publishes insert and truncate, leaf by leaf */
     bool keys_exists, keys_right;                  /* right: publishes update and delete of plain tables, whole rows */
     bool schema_exists, schema_trusted;            /* trusted: a superuser owns it */
@@ -53,9 +54,9 @@ struct table_state {
     bool full;        /* REPLICA IDENTITY FULL */
     bool loose_index; /* its identity is an index that no constraint holds: DROP INDEX CONCURRENTLY can take it */
     bool in_rows, in_keys;
-    bool owned;       /* by the session's role or one that it is a member of */
+    bool owned; /* by the session's role or one that it is a member of */
     bool readable;
-    bool hides_rows;  /* row security applies to the session */
+    bool hides_rows; /* row security applies to the session */
 };
 struct table_states {
     size_t count;
@@ -74,8 +75,9 @@ bool table_wants_full(const struct pg_protect_config *config, const struct table
 /* --- waits --- */
 
 /*
- * Who stands in the way, as a phrase: "process 4711 (user app, application \"psql\", transaction since ...)". The query gives at
- * most one row: pid, user, application, since, statement, gid of a prepared transaction (pid NULL). "" when nobody does or nobody can be asked.
+ * Who stands in the way, as a phrase: "process 4711 (user app, application \"psql\", transaction since ...)". The query
+ * gives at most one row: pid, user, application, since, statement, gid of a prepared transaction (pid NULL). "" when
+ * nobody does or nobody can be asked.
  */
 void blocker_describe(struct pg_conn *sql, const char *query, struct buf *out);
 void blocker_of_session(struct pg_conn *sql, int pid, struct buf *out); /* who blocks that server process */
@@ -93,12 +95,12 @@ MUST_CHECK int slot_make(const struct pg_protect_config *config, const char *slo
 /* --- list mode --- */
 
 /*
- * Puts one table on the right side of both lists in a transaction of its own: its identity is looked at again under a lock that keeps
- * it so. give_full: by REPLICA IDENTITY FULL where it has none. lock_ms bounds the wait for its lock.
+ * Puts one table on the right side of both lists in a transaction of its own: its identity is looked at again under a
+ * lock that keeps it so. give_full: by REPLICA IDENTITY FULL where it has none. lock_ms bounds the wait for its lock.
  * Errors: TIMEOUT somebody holds the table or the publications; SERVER.
  */
-MUST_CHECK int list_settle(struct pg_conn *sql, const struct pg_names *names, const struct table_state *t, bool give_full,
-                           int lock_ms, struct error *err);
+MUST_CHECK int list_settle(struct pg_conn *sql, const struct pg_names *names, const struct table_state *t,
+                           bool give_full, int lock_ms, struct error *err);
 /* True if list_settle has something to do. */
 bool list_is_wrong(const struct table_state *t, bool give_full);
 /* The statements of the same, for a person. */

@@ -1,34 +1,47 @@
 /*
- * engine/postgres/pg_server.c - a local PostgreSQL server as the target of a recovery.
+ * engine/postgres/pg_server.c - a local server: made in an empty directory, started for loading, then for good.
  *
- * DIR/data is its data directory, DIR/run its socket, DIR/log its log; all owned by the system user that runs it, mode 0700. While a recovery
- * is under way DIR has the marker NOT_READY: a directory with it is ours to empty and begin again, any other non-empty one is
- * refused. While loading, durability is off (conf.d-style file included last); then safe settings, a sync of all files, a restart.
+ *   DIR/salvor-unfinished   from before the first file until pg_server_ready: what is here is worth nothing yet
+ *   DIR/data                the data directory; data/salvor.conf is ours and written at each start
+ *   DIR/run                 the socket (a short directory below /tmp where DIR's name is too long for one)
+ *   DIR/log/postgresql.log
+ *
+ * PostgreSQL refuses to run as root: started by root, everything belongs to a system user, and initdb, pg_ctl and
+ * postgres run as that user. Its superuser `postgres` is reached by the socket (peer: the system user, root where root
+ * made it); clients come by loopback TCP with a password. The server has a session of its own and outlives us. A crash
+ * leaves a directory with the marker, and perhaps a running server; pg_server_make stops that server and empties it.
  */
 #include "engine/postgres/pg_tools.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
+#include <limits.h>
+#include <netinet/in.h>
 #include <pwd.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/sysinfo.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/mem.h"
+#include "base/text.h"
+#include "engine/postgres/pg_tools_internal.h"
 #include "os/file.h"
 #include "os/spawn.h"
 
-#define MARKER "NOT_READY"
-#define PORT_FIRST 20000
-#define PORT_LAST 32000
-#define SERVER_TIMEOUT_US (600 * CLOCK_US_PER_S)
-#define CONF_BYTES_MAX ((size_t)64 << 10)
-#define LOG_TAIL_BYTES 800
+#define MARKER            "salvor-unfinished"
+#define MARKER_TEXT       "A recovery by Salvor that has not ended. The next one into this directory empties it.\n"
+#define TEXT_BYTES_MAX    ((size_t)1 << 20)
+#define PORT_FIRST        20000
+#define PORT_LAST         32000 /* outgoing connections begin at 32768 */
+#define INITDB_TIMEOUT_US (5 * 60 * CLOCK_US_PER_S)
+#define START_TIMEOUT_S   120
+#define STOP_TIMEOUT_S    600 /* the last checkpoint of a loaded server */
+#define SYNC_TIMEOUT_US   (6 * 3600 * CLOCK_US_PER_S)
 
 void pg_server_release(struct pg_server *s)
 {
@@ -38,368 +51,593 @@ void pg_server_release(struct pg_server *s)
     *s = (struct pg_server){0};
 }
 
-/* --- who runs it -------------------------------------------------------------------------------------------------- */
+/* --- names ------------------------------------------------------------------------------------------------------- */
 
-/* PostgreSQL refuses root; everybody else runs it as themselves. */
-static int choose_user(const char *wanted, char **ret, struct error *err)
-{
-    const char *name = wanted ? wanted : geteuid() == 0 ? "postgres" : NULL;
-
-    if (name && !getpwnam(name))
-        return error_set(err, ERROR_REFUSED, "there is no system user \"%s\" to run the new server: make one, or set local_user", name);
-    if (name && geteuid() != 0 && getpwnam(name)->pw_uid != geteuid())
-        return error_set(err, ERROR_REFUSED, "only root can run the new server as the system user \"%s\": run as root, or unset local_user", name);
-    *ret = mem_strdup(name);
-    return 0;
-}
-
-static int own(const struct pg_server *s, const char *path, struct error *err)
-{
-    const struct passwd *pw = s->system_user ? getpwnam(s->system_user) : NULL;
-
-    if (pw && chown(path, pw->pw_uid, pw->pw_gid) != 0)
-        return error_errno(err, errno, "cannot give %s to %s", path, s->system_user);
-    return 0;
-}
-
-static int run_as(const struct pg_server *s, const char *const *argv, struct buf *out, struct error *err)
-{
-    struct spawn spawn = SPAWN_INIT;
-
-    spawn.argv = argv;
-    spawn.user = s->system_user;
-    spawn.directory = "/";
-    spawn.new_session = true;
-    return spawn_run(&spawn, slice_of(NULL, 0), clock_mono_us() + SERVER_TIMEOUT_US, out, err);
-}
-
-/* A folder above DIR that the system user cannot pass is the usual trap (a clone in /root). */
-static int check_reachable(const struct pg_server *s, struct error *err)
-{
-    const char *argv[] = {"/usr/bin/test", "-x", NULL, NULL};
-    struct error ignored = ERROR_INIT;
-
-    for (size_t i = 1; s->system_user && s->directory[i]; i++) {
-        if (s->directory[i] != '/')
-            continue;
-        CLEANUP(mem_free_ptr) char *parent = mem_strndup(s->directory, i);
-        argv[2] = parent;
-        if (run_as(s, argv, NULL, &ignored) < 0)
-            return error_set(err, ERROR_REFUSED, "the system user \"%s\", who is to run the new server, cannot enter %s: name another directory or run chmod o+x %s",
-                             s->system_user, parent, parent);
-    }
-    return 0;
-}
-
-/* --- the directory ------------------------------------------------------------------------------------------------ */
-
-static char *path_in(const struct pg_server *s, const char *name)
+static char *inside(const struct pg_server *s, const char *name)
 {
     return mem_printf("%s/%s", s->directory, name);
 }
 
-/* What an interrupted recovery left behind goes away, its server first. */
-static int clear_directory(struct pg_server *s, struct error *err)
+char *server_socket_directory(const char *directory)
 {
-    struct error ignored = ERROR_INIT;
-    struct dir_names names;
+    struct sockaddr_un address;
+    CLEANUP(mem_free_ptr) char *own = mem_printf("%s/run", directory);
+    CLEANUP(mem_free_ptr) char *longest = mem_printf("%s/.s.PGSQL.65535.lock", own);
 
-    TRY(dir_list(s->directory, &names, err));
-    CLEANUP(mem_free_ptr) char *marker = path_in(s, MARKER);
-    bool ours = file_exists(marker);
-    size_t count = names.count;
-    dir_names_free(&names);
-    if (count == 0)
-        return 0;
-    if (!ours)
-        return error_set(err, ERROR_REFUSED, "%s is not empty: name a directory that is empty or missing", s->directory);
-    if (pg_server_stop(s, &ignored) < 0 && ignored.code == ERROR_TIMEOUT)
-        return error_prefix(&ignored, "the server of an interrupted recovery in %s does not end", s->directory);
-    CLEANUP(mem_free_ptr) char *data = path_in(s, "data");
-    CLEANUP(mem_free_ptr) char *run = path_in(s, "run");
-    CLEANUP(mem_free_ptr) char *log = path_in(s, "log");
-    TRY(dir_remove_all(data, err));
-    TRY(dir_remove_all(run, err));
-    return file_remove(log, err);
+    /* In the list of directories that the setting is, a comma or a double quote would part or open a name. */
+    if (strlen(longest) < sizeof address.sun_path && !strpbrk(directory, ",\""))
+        return mem_strdup(own);
+    return mem_printf("/tmp/salvor-%016llx", (unsigned long long)hash64(slice_str(directory)));
 }
 
-static int make_directory(struct pg_server *s, struct error *err)
+static char *conninfo_of(const char *host, int port, const char *user, const char *database)
 {
-    CLEANUP(mem_free_ptr) char *marker = path_in(s, MARKER);
-    CLEANUP(mem_free_ptr) char *run = path_in(s, "run");
-    static const char text[] = "A recovery by Salvor is under way here, or was interrupted. The same command empties this directory and begins again.\n";
+    CLEANUP(mem_free_ptr) char *port_text = mem_printf("%d", port);
+    const char *keywords[] = {"host", "port", "user", "dbname", NULL};
+    const char *values[] = {host, port_text, user, database, NULL};
+    char *text = NULL;
 
-    CLEANUP(mem_free_ptr) char *parent = mem_strndup(s->directory, (size_t)(strrchr(s->directory, '/') - s->directory));
-    TRY(dir_make_all(*parent ? parent : "/", 0755, err));
-    TRY(dir_make_all(s->directory, 0700, err));
-    TRY(clear_directory(s, err));
-    TRY(file_replace(marker, slice_str(text), 0600, err));
-    TRY(own(s, s->directory, err));
-    TRY(check_reachable(s, err));
-    TRY(dir_make_all(run, 0700, err));
-    TRY(own(s, run, err));
-    if (strlen(run) + sizeof "/.s.PGSQL.65535" > sizeof ((struct sockaddr_un *)NULL)->sun_path)
-        return error_set(err, ERROR_REFUSED, "%s is too long for a socket's path: name a directory of less than 85 bytes", s->directory);
+    /* Of nothing but keywords that libpq knows. */
+    ASSERT(pg_conninfo_with("", keywords, values, &text, NULL) >= 0);
+    return text;
+}
+
+char *pg_server_conninfo_local(const struct pg_server *s, const char *database)
+{
+    CLEANUP(mem_free_ptr) char *socket = server_socket_directory(s->directory);
+
+    return conninfo_of(socket, s->port, "postgres", database);
+}
+
+char *pg_server_conninfo_client(const struct pg_server *s, const char *database)
+{
+    return conninfo_of("127.0.0.1", s->port, NULL, database);
+}
+
+/* --- the system user --------------------------------------------------------------------------------------------- */
+
+struct system_id {
+    uid_t uid;
+    gid_t gid;
+};
+
+static int look_up(const char *user, struct system_id *ret, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *text = mem_alloc(64 << 10);
+    struct passwd pw, *found = NULL;
+
+    if (getpwnam_r(user, &pw, text, 64 << 10, &found) != 0 || !found)
+        return error_set(err, ERROR_NOT_FOUND,
+                         "there is no system user \"%s\" to run the server: name one with local_user", user);
+    *ret = (struct system_id){pw.pw_uid, pw.pw_gid};
     return 0;
 }
 
-/* --- port --------------------------------------------------------------------------------------------------------- */
-
-static bool port_is_free(int port)
+/* *ret: NULL where the server runs as we do. */
+static int choose_user(const char *wanted, char **ret, struct error *err)
 {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    bool is_free = fd >= 0 && bind(fd, (const struct sockaddr *)&a, sizeof a) == 0;
+    struct system_id id;
+    const char *user = wanted ? wanted : geteuid() == 0 ? "postgres" : NULL;
 
-    if (fd >= 0)
-        close(fd);
-    return is_free;
+    *ret = NULL;
+    if (!user)
+        return 0;
+    TRY(look_up(user, &id, err));
+    if (id.uid == 0)
+        return error_set(err, ERROR_REFUSED,
+                         "PostgreSQL refuses to run as root: name another system user with local_user");
+    if (id.uid == geteuid())
+        return 0;
+    if (geteuid() != 0)
+        return error_set(err, ERROR_REFUSED,
+                         "only root can run a server as the system user %s: leave local_user out, or be root", user);
+    *ret = mem_strdup(user);
+    return 0;
 }
 
-/* Below 32768, where outgoing connections take theirs. */
-static int choose_port(int wanted, int *ret, struct error *err)
+static int give(const struct pg_server *s, const char *path, struct error *err)
 {
-    if (wanted && !port_is_free(wanted))
-        return error_set(err, ERROR_REFUSED, "port %d is in use: name another with --port, or leave it out", wanted);
-    *ret = wanted;
-    for (int i = 0, port = PORT_FIRST + (int)getpid() % 10000; !*ret && i < 12000; i++) {
-        int candidate = PORT_FIRST + (port - PORT_FIRST + i) % (PORT_LAST - PORT_FIRST);
-        if (port_is_free(candidate))
-            *ret = candidate;
+    struct system_id id;
+
+    if (!s->system_user)
+        return 0;
+    TRY(look_up(s->system_user, &id, err));
+    if (lchown(path, id.uid, id.gid) < 0)
+        return error_errno(err, errno, "cannot give %s to the system user %s", path, s->system_user);
+    return 0;
+}
+
+/* Runs a program of PostgreSQL as the server's user, in a directory that it can read. */
+static int run_as_owner(const struct pg_server *s, const char *const *argv, int64_t timeout_us, bool outlives,
+                        struct error *err)
+{
+    struct spawn spawn = SPAWN_INIT;
+
+    spawn.argv = argv;
+    spawn.env = tools_env;
+    spawn.user = s->system_user;
+    spawn.directory = s->directory;
+    spawn.new_session = outlives;
+    spawn.die_with_parent = !outlives;
+    return spawn_run(&spawn, slice_of(NULL, 0), clock_mono_us() + timeout_us, NULL, err);
+}
+
+static bool user_can_enter(const struct pg_server *s, const char *path)
+{
+    const char *argv[] = {"/bin/true", NULL};
+    struct spawn spawn = SPAWN_INIT;
+
+    spawn.argv = argv;
+    spawn.user = s->system_user;
+    spawn.directory = path;
+    return spawn_run(&spawn, slice_of(NULL, 0), clock_mono_us() + 10 * CLOCK_US_PER_S, NULL, NULL) >= 0;
+}
+
+/* The first parent that keeps the server's user out is named. */
+static int check_way_in(const struct pg_server *s, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *part = mem_strdup(s->directory);
+
+    if (!s->system_user || user_can_enter(s, s->directory))
+        return 0;
+    for (char *slash = part; (slash = strchr(slash + 1, '/'));) {
+        *slash = '\0';
+        if (!user_can_enter(s, part))
+            return error_set(
+                err, ERROR_REFUSED,
+                "the system user %s, who is to run the server, cannot enter %s: choose a directory that it can reach "
+                "(below /var/lib, for one), or run: chmod o+x '%s'",
+                s->system_user, part, part);
+        *slash = '/';
     }
-    return *ret ? 0 : error_set(err, ERROR_REFUSED, "no port between %d and %d is free", PORT_FIRST, PORT_LAST);
+    return error_set(err, ERROR_REFUSED, "the system user %s cannot enter %s", s->system_user, s->directory);
 }
 
-/* --- initdb ------------------------------------------------------------------------------------------------------- */
+/* --- what is in the directory ------------------------------------------------------------------------------------ */
 
-static const char *text_of(const json_t *o, const char *key)
+static int server_pid(const char *data, pid_t *ret)
 {
-    return json_string_value(json_object_get(o, key));
+    CLEANUP(mem_free_ptr) char *path = mem_printf("%s/postmaster.pid", data);
+    CLEANUP(buf_release) struct buf text = BUF_INIT(TEXT_BYTES_MAX);
+    uint64_t pid;
+
+    if (file_read_all(path, TEXT_BYTES_MAX, &text, NULL) < 0)
+        return -1;
+    const char *line = buf_cstr(&text);
+    if (text_parse_u64(slice_of(line, strspn(line, "0123456789")), 2, INT_MAX, &pid, NULL) < 0)
+        return -1;
+    *ret = (pid_t)pid;
+    return 0;
 }
 
-static int run_initdb(const struct pg_server *s, const json_t *database, struct error *err)
+/* The process whose working directory is the data directory: a pid file may outlive its process, and numbers are used
+ * again. */
+static bool runs_in(pid_t pid, const char *data)
 {
-    CLEANUP(mem_free_ptr) char *program = mem_printf("%s/initdb", s->bin);
-    CLEANUP(mem_free_ptr) char *data = path_in(s, "data");
-    CLEANUP(mem_free_ptr) char *collate = mem_printf("--lc-collate=%s", text_of(database, "collate") ? text_of(database, "collate") : "C");
-    CLEANUP(mem_free_ptr) char *ctype = mem_printf("--lc-ctype=%s", text_of(database, "ctype") ? text_of(database, "ctype") : "C");
-    CLEANUP(mem_free_ptr) char *encoding = mem_printf("--encoding=%s", text_of(database, "encoding") ? text_of(database, "encoding") : "UTF8");
-    bool icu = text_of(database, "provider") && strcmp(text_of(database, "provider"), "icu") == 0;
-    CLEANUP(mem_free_ptr) char *locale = icu ? mem_printf("--icu-locale=%s", text_of(database, "locale")) : NULL;
-    const char *argv[16] = {program, "-D", data, "-U", "postgres", "--auth=reject", "--no-sync", encoding, collate, ctype};
-    size_t n = 10;
+    char link[64], target[PATH_MAX];
 
-    /* Messages in plain English: logs are read by programs too. */
-    argv[n++] = "--lc-messages=C";
-    if (json_is_true(json_object_get(database, "checksums")))
-        argv[n++] = "--data-checksums";
-    if (icu) {
-        argv[n++] = "--locale-provider=icu";
-        argv[n++] = locale;
+    (void)snprintf(link, sizeof link, "/proc/%ld/cwd", (long)pid);
+    ssize_t n = readlink(link, target, sizeof target - 1);
+    if (n < 0)
+        return false;
+    target[n] = '\0';
+    return strcmp(target, data) == 0;
+}
+
+static bool await_end(pid_t pid, const char *data, int64_t timeout_us)
+{
+    int64_t deadline = clock_mono_us() + timeout_us;
+
+    while (runs_in(pid, data)) {
+        if (clock_mono_us() > deadline)
+            return false;
+        clock_sleep_ms(20);
     }
-    argv[n] = NULL;
-    return run_as(s, argv, NULL, err);
+    return true;
 }
 
-/* --- settings ----------------------------------------------------------------------------------------------------- */
+/* The server of an interrupted recovery: nothing in it is worth a shutdown. */
+static int end_leftover(const struct pg_server *s, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *data = inside(s, "data");
+    pid_t pid = 0;
+
+    if (server_pid(data, &pid) < 0 || !runs_in(pid, data))
+        return 0;
+    (void)kill(pid, SIGQUIT);
+    if (await_end(pid, data, 10 * CLOCK_US_PER_S))
+        return 0;
+    (void)kill(pid, SIGKILL);
+    if (await_end(pid, data, 10 * CLOCK_US_PER_S))
+        return 0;
+    return error_set(err, ERROR_BUSY, "the server of an interrupted recovery (process %ld, %s) does not end", (long)pid,
+                     data);
+}
+
+/* All but the marker, which goes last. */
+static int empty_directory(const struct pg_server *s, const struct dir_names *names, struct error *err)
+{
+    TRY(end_leftover(s, err));
+    for (size_t i = 0; i < names->count; i++) {
+        CLEANUP(mem_free_ptr) char *path = inside(s, names->names[i]);
+        if (strcmp(names->names[i], MARKER) != 0)
+            TRY(dir_remove_all(path, err));
+    }
+    return 0;
+}
+
+static bool has_name(const struct dir_names *names, const char *name)
+{
+    for (size_t i = 0; i < names->count; i++) {
+        if (strcmp(names->names[i], name) == 0)
+            return true;
+    }
+    return false;
+}
+
+static int claim_names(const struct pg_server *s, const struct dir_names *names, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *marker = inside(s, MARKER);
+
+    if (names->count > 0 && !has_name(names, MARKER))
+        return error_set(err, ERROR_REFUSED, "%s is not empty: a recovery goes into an empty or a new directory",
+                         s->directory);
+    if (names->count > 0)
+        TRY(empty_directory(s, names, err));
+    return file_replace(marker, slice_str(MARKER_TEXT), 0644, err);
+}
+
+/* An empty directory of the server's user, with the marker in it. */
+static int claim_directory(const struct pg_server *s, struct error *err)
+{
+    struct dir_names names = {0};
+    CLEANUP(mem_free_ptr) char *parent = mem_strdup(s->directory);
+    char *slash = strrchr(parent, '/');
+
+    *slash = '\0';
+    if (*parent)
+        TRY(dir_make_all(parent, 0755, err));
+    if (mkdir(s->directory, 0700) < 0 && errno != EEXIST)
+        return error_errno(err, errno, "cannot make %s", s->directory);
+    TRY(dir_list(s->directory, &names, err));
+    int rc = claim_names(s, &names, err);
+    dir_names_free(&names);
+    TRY(rc);
+    TRY(give(s, s->directory, err));
+    if (chmod(s->directory, 0700) < 0)
+        return error_errno(err, errno, "cannot close %s to others", s->directory);
+    return check_way_in(s, err);
+}
+
+static int make_own_directory(const struct pg_server *s, const char *path, struct error *err)
+{
+    struct system_id id = {geteuid(), getegid()};
+    struct stat st;
+
+    if (s->system_user)
+        TRY(look_up(s->system_user, &id, err));
+    if (mkdir(path, 0700) < 0 && errno != EEXIST)
+        return error_errno(err, errno, "cannot make %s", path);
+    if (lstat(path, &st) < 0)
+        return error_errno(err, errno, "cannot look at %s", path);
+    /* Below /tmp somebody else may have been there first. */
+    if (!S_ISDIR(st.st_mode) || (st.st_uid != geteuid() && st.st_uid != id.uid))
+        return error_set(err, ERROR_REFUSED, "%s is there already and belongs to somebody else", path);
+    return give(s, path, err);
+}
+
+/* --- making ------------------------------------------------------------------------------------------------------ */
+
+static const char *property(const json_t *database, const char *name)
+{
+    return database ? json_string_value(json_object_get(database, name)) : NULL;
+}
+
+struct initdb_args {
+    const char *argv[TOOLS_ARGS_MAX];
+    char *owned[TOOLS_ARGS_MAX];
+    size_t count;
+};
+
+static void initdb_args_release(struct initdb_args *a)
+{
+    for (size_t i = 0; i < a->count; i++)
+        free(a->owned[i]);
+}
+
+/* arg is taken over. */
+static void add(struct initdb_args *a, char *arg)
+{
+    ASSERT(a->count + 1 < TOOLS_ARGS_MAX);
+    a->owned[a->count] = arg;
+    a->argv[a->count++] = arg;
+}
+
+static void add_locale(struct initdb_args *a, const json_t *database)
+{
+    const char *provider = property(database, "provider");
+    const char *locale = property(database, "locale");
+
+    if (property(database, "encoding"))
+        add(a, mem_printf("--encoding=%s", property(database, "encoding")));
+    if (property(database, "collate"))
+        add(a, mem_printf("--lc-collate=%s", property(database, "collate")));
+    if (property(database, "ctype"))
+        add(a, mem_printf("--lc-ctype=%s", property(database, "ctype")));
+    if (provider && strcmp(provider, "libc") != 0 && locale) {
+        add(a, mem_printf("--locale-provider=%s", provider));
+        add(a, mem_printf("--%s-locale=%s", provider, locale));
+    }
+}
+
+static int run_initdb(const struct pg_server *s, const struct pg_server_options *o, struct error *err)
+{
+    CLEANUP(initdb_args_release) struct initdb_args a = {0};
+    const json_t *segment = o->database ? json_object_get(o->database, "wal_segment_bytes") : NULL;
+
+    add(&a, mem_printf("%s/initdb", s->bin));
+    add(&a, mem_printf("--pgdata=%s/data", s->directory));
+    add(&a, mem_strdup("--username=postgres"));
+    add(&a, mem_strdup("--auth=reject")); /* pg_hba.conf is written right after */
+    add(&a, mem_strdup("--no-sync"));
+    add(&a, mem_strdup("--no-instructions"));
+    add_locale(&a, o->database);
+    if (o->database && json_is_true(json_object_get(o->database, "checksums")))
+        add(&a, mem_strdup("--data-checksums"));
+    if (json_integer_value(segment) >= 1 << 20)
+        add(&a, mem_printf("--wal-segsize=%lld", (long long)(json_integer_value(segment) >> 20)));
+    if (run_as_owner(s, a.argv, INITDB_TIMEOUT_US, false, err) < 0)
+        return error_prefix(err, "making a server in %s", s->directory);
+    return 0;
+}
 
 static int write_file(const struct pg_server *s, const char *name, struct buf *text, struct error *err)
 {
-    CLEANUP(mem_free_ptr) char *path = path_in(s, name);
+    CLEANUP(mem_free_ptr) char *path = mem_printf("%s/data/%s", s->directory, name);
 
-    TRY(file_replace_volatile(path, buf_slice(text), 0600, err));
-    return own(s, path, err);
+    ASSERT(!text->overflow);
+    TRY(file_replace(path, buf_slice(text), 0600, err));
+    return give(s, path, err);
 }
 
-static uint64_t memory_mib(void)
-{
-    struct sysinfo info;
-    return sysinfo(&info) == 0 ? (uint64_t)info.totalram * info.mem_unit >> 20 : 1024;
-}
-
-static uint64_t at_most(uint64_t a, uint64_t b)
-{
-    return a < b ? a : b;
-}
-
-static void put_common(const struct pg_server *s, struct buf *out)
-{
-    CLEANUP(mem_free_ptr) char *run = path_in(s, "run");
-    uint64_t memory = memory_mib();
-
-    buf_printf(out, "# Written by Salvor.\nlisten_addresses = '127.0.0.1'\nport = %d\nunix_socket_directories = '%s'\n", s->port, run);
-    buf_printf(out, "hba_file = '%s/hba.conf'\nident_file = '%s/ident.conf'\n", s->directory, s->directory);
-    buf_printf(out, "shared_buffers = '%lluMB'\n", (unsigned long long)at_most(memory / 8 > 128 ? memory / 8 : 128, 2048));
-    buf_printf(out, "timezone = 'UTC'\nlog_timezone = 'UTC'\n");
-}
-
-/* Nothing but the load counts; a crash means to begin again. */
-static void put_loading(struct buf *out)
-{
-    uint64_t memory = memory_mib();
-
-    buf_printf(out, "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\nwal_level = minimal\nmax_wal_senders = 0\n"
-                    "max_wal_size = '16GB'\ncheckpoint_timeout = '1h'\nautovacuum = off\nmax_replication_slots = 0\n");
-    buf_printf(out, "maintenance_work_mem = '%lluMB'\nmax_parallel_maintenance_workers = %ld\n",
-               (unsigned long long)at_most(memory / 16 > 64 ? memory / 16 : 64, 1024), sysconf(_SC_NPROCESSORS_ONLN) > 1 ? 1L : 0L);
-}
-
-/* Safe, and ready to be protected again. */
-static void put_safe(struct buf *out)
-{
-    buf_printf(out, "fsync = on\nsynchronous_commit = on\nfull_page_writes = on\nwal_level = logical\nmax_wal_senders = 10\n"
-                    "max_replication_slots = 10\nmax_slot_wal_keep_size = '8GB'\nautovacuum = on\n");
-}
-
-static int write_settings(const struct pg_server *s, bool loading, struct error *err)
-{
-    CLEANUP(buf_release) struct buf text = BUF_INIT(CONF_BYTES_MAX);
-
-    put_common(s, &text);
-    if (loading)
-        put_loading(&text);
-    else
-        put_safe(&text);
-    return write_file(s, "data/salvor.conf", &text, err);
-}
-
-/* The superuser by the owned socket for root, for us, and for the server's own user; clients over loopback by `auth`. */
 static int write_access(const struct pg_server *s, const char *auth, struct error *err)
 {
-    CLEANUP(buf_release) struct buf hba = BUF_INIT(CONF_BYTES_MAX), ident = BUF_INIT(CONF_BYTES_MAX);
-    const struct passwd *me = getpwuid(geteuid());
+    CLEANUP(buf_release) struct buf hba = BUF_INIT(TEXT_BYTES_MAX);
+    CLEANUP(buf_release) struct buf ident = BUF_INIT(TEXT_BYTES_MAX);
+    CLEANUP(mem_free_ptr) char *text = mem_alloc(64 << 10);
+    struct passwd pw, *self = NULL;
 
-    buf_printf(&hba, "# Written by Salvor; edit it as you need.\nlocal all all peer map=salvor\nlocal replication all peer map=salvor\n"
-                     "host all all 127.0.0.1/32 %s\nhost replication all 127.0.0.1/32 %s\n", auth, auth);
-    buf_printf(&ident, "# Written by Salvor: who may be the superuser by the socket in DIR/run.\nsalvor root postgres\n");
-    if (me)
-        buf_printf(&ident, "salvor \"%s\" postgres\n", me->pw_name);
+    buf_printf(&hba, "# Written by Salvor.\n"
+                     "local all all peer map=salvor\nlocal replication all peer map=salvor\n");
+    buf_printf(&hba, "host all all 127.0.0.1/32 %s\nhost replication all 127.0.0.1/32 %s\n", auth, auth);
+    buf_printf(&ident, "# Written by Salvor: who is postgres by the socket; everybody else is himself.\n");
     if (s->system_user)
         buf_printf(&ident, "salvor \"%s\" postgres\n", s->system_user);
-    TRY(write_file(s, "hba.conf", &hba, err));
-    return write_file(s, "ident.conf", &ident, err);
+    if (getpwuid_r(geteuid(), &pw, text, 64 << 10, &self) == 0 && self)
+        buf_printf(&ident, "salvor \"%s\" postgres\n", pw.pw_name);
+    buf_printf(&ident, "salvor /^(.*)$ \\1\n");
+    TRY(write_file(s, "pg_hba.conf", &hba, err));
+    return write_file(s, "pg_ident.conf", &ident, err);
 }
 
-static int include_settings(const struct pg_server *s, struct error *err)
+/* A line at the end of postgresql.conf, as its owner may have edited the rest. */
+static int include_ours(const struct pg_server *s, struct error *err)
 {
-    CLEANUP(mem_free_ptr) char *path = path_in(s, "data/postgresql.conf");
-    CLEANUP(buf_release) struct buf text = BUF_INIT((size_t)1 << 20);
+    CLEANUP(mem_free_ptr) char *path = inside(s, "data/postgresql.conf");
+    CLEANUP(buf_release) struct buf text = BUF_INIT(TEXT_BYTES_MAX);
 
-    TRY(file_read_all(path, (size_t)1 << 20, &text, err));
-    buf_printf(&text, "\ninclude 'salvor.conf'\n");
-    return write_file(s, "data/postgresql.conf", &text, err);
+    TRY(file_read_all(path, TEXT_BYTES_MAX / 2, &text, err));
+    buf_printf(&text, "\ninclude = 'salvor.conf'\n");
+    return write_file(s, "postgresql.conf", &text, err);
+}
+
+/* --- ports ------------------------------------------------------------------------------------------------------- */
+
+static bool port_is_free(int port)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    int one = 1;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return false;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one); /* as postgres does */
+    bool is_free = bind(fd, (struct sockaddr *)&address, sizeof address) == 0 && listen(fd, 1) == 0;
+    (void)close(fd);
+    return is_free;
+}
+
+static int choose_port(int wanted, int *ret, struct error *err)
+{
+    uint32_t start;
+
+    if (wanted > 0) {
+        if (!port_is_free(wanted))
+            return error_set(err, ERROR_REFUSED,
+                             "port %d is in use on 127.0.0.1: name another one with --port, or none", wanted);
+        *ret = wanted;
+        return 0;
+    }
+    random_bytes(&start, sizeof start);
+    for (int i = 0; i < PORT_LAST - PORT_FIRST; i++) {
+        int port = PORT_FIRST + (int)((start + (uint32_t)i) % (PORT_LAST - PORT_FIRST));
+        if (port_is_free(port)) {
+            *ret = port;
+            return 0;
+        }
+    }
+    return error_set(err, ERROR_REFUSED, "no port between %d and %d is free on 127.0.0.1", PORT_FIRST, PORT_LAST);
+}
+
+/* The directory's full name: PostgreSQL is told of no other. */
+static int full_name(const char *directory, char **ret, struct error *err)
+{
+    char here[PATH_MAX] = "", real[PATH_MAX];
+
+    if (directory[0] != '/' && !getcwd(here, sizeof here))
+        return error_errno(err, errno, "cannot tell the working directory");
+    CLEANUP(mem_free_ptr)
+    char *path = directory[0] == '/' ? mem_strdup(directory) : mem_printf("%s/%s", here, directory);
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        path[--n] = '\0';
+    if (realpath(path, real)) {
+        *ret = mem_strdup(real);
+        return 0;
+    }
+    /* Not there yet: then its nearest parent that is. */
+    char *slash = strrchr(path, '/');
+    if (slash == path || strstr(slash, "/.."))
+        return error_set(err, ERROR_USAGE, "%s is no directory to make", directory);
+    CLEANUP(mem_free_ptr) char *parent_text = mem_strndup(path, (size_t)(slash - path));
+    CLEANUP(mem_free_ptr) char *parent = NULL;
+    TRY(full_name(parent_text, &parent, err));
+    *ret = mem_printf("%s%s", strcmp(parent, "/") == 0 ? "" : parent, slash);
+    return 0;
+}
+
+static int server_fill(const struct pg_server_options *o, struct pg_server *s, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *initdb = mem_printf("%s/initdb", o->bin);
+
+    if (access(initdb, X_OK) != 0)
+        return error_set(err, ERROR_NOT_FOUND,
+                         "%s is not there: a local recovery needs the server's programs (the package postgresql-15)",
+                         initdb);
+    s->bin = mem_strdup(o->bin);
+    TRY(full_name(o->directory, &s->directory, err));
+    if (strcmp(s->directory, "/") == 0 || strpbrk(s->directory, "\n\r"))
+        return error_set(err, ERROR_USAGE, "\"%s\" cannot be a server's directory", o->directory);
+    TRY(choose_user(o->system_user, &s->system_user, err));
+    return choose_port(o->port, &s->port, err);
+}
+
+static int server_build(const struct pg_server *s, const struct pg_server_options *o, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *log = inside(s, "log");
+
+    TRY(claim_directory(s, err));
+    TRY(make_own_directory(s, log, err));
+    TRY(run_initdb(s, o, err));
+    TRY(write_access(s, o->auth ? o->auth : "scram-sha-256", err));
+    return include_ours(s, err);
 }
 
 int pg_server_make(const struct pg_server_options *options, struct pg_server *ret, struct error *err)
 {
-    CLEANUP(pg_server_release) struct pg_server s = {.bin = mem_strdup(options->bin), .directory = mem_strdup(options->directory)};
+    CLEANUP(pg_server_release) struct pg_server s = {0};
+    struct error own = ERROR_INIT;
 
-    TRY(choose_user(options->system_user, &s.system_user, err));
-    CLEANUP(mem_free_ptr) char *initdb = mem_printf("%s/initdb", s.bin);
-    if (access(initdb, X_OK) != 0)
-        return error_set(err, ERROR_REFUSED, "there is no %s: a local target needs the server's programs (Debian: postgresql-15)", initdb);
-    TRY(choose_port(options->port, &s.port, err));
-    TRY(make_directory(&s, err));
-    TRY(run_initdb(&s, options->database, err));
-    TRY(write_access(&s, options->auth ? options->auth : "scram-sha-256", err));
-    TRY(include_settings(&s, err));
+    err = err ? err : &own;
+    TRY(server_fill(options, &s, err));
+    TRY(server_build(&s, options, err));
     *ret = s;
     s = (struct pg_server){0};
     return 0;
 }
 
-/* --- start and stop ----------------------------------------------------------------------------------------------- */
-
-/* The end of the server's log says why it did not start. */
-static int explain(const struct pg_server *s, struct error *err)
+int pg_server_ready(struct pg_server *s, struct error *err)
 {
-    CLEANUP(mem_free_ptr) char *path = path_in(s, "log");
-    CLEANUP(buf_release) struct buf text = BUF_INIT((size_t)64 << 20);
-    struct error ignored = ERROR_INIT;
+    CLEANUP(mem_free_ptr) char *marker = inside(s, MARKER);
 
-    if (file_read_all(path, (size_t)64 << 20, &text, &ignored) < 0 || text.n == 0)
+    TRY(file_remove(marker, err));
+    return dir_sync(s->directory, err);
+}
+
+/* --- life -------------------------------------------------------------------------------------------------------- */
+
+/* Of the machine, or of the control group that we live in where that has less. */
+static uint64_t memory_bytes(void)
+{
+    CLEANUP(buf_release) struct buf text = BUF_INIT(4096);
+    uint64_t limit;
+    uint64_t all = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+
+    if (file_read_all("/sys/fs/cgroup/memory.max", 4096, &text, NULL) < 0)
+        return all;
+    const char *line = buf_cstr(&text);
+    if (text_parse_u64(slice_of(line, strcspn(line, "\n")), 1, UINT64_MAX, &limit, NULL) < 0)
+        return all;
+    return limit < all ? limit : all;
+}
+
+static int write_settings(const struct pg_server *s, bool loading, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *socket = server_socket_directory(s->directory);
+    CLEANUP(buf_release) struct buf text = BUF_INIT(TEXT_BYTES_MAX);
+    struct server_settings settings = {.socket_directory = socket,
+                                       .port = s->port,
+                                       .memory_bytes = memory_bytes(),
+                                       .processors = (int)sysconf(_SC_NPROCESSORS_ONLN),
+                                       .loading = loading};
+
+    TRY(make_own_directory(s, socket, err));
+    TRY(dir_space_free(s->directory, &settings.free_bytes, err));
+    server_settings_put(&settings, &text);
+    return write_file(s, "salvor.conf", &text, err);
+}
+
+/* What the server itself said of why it does not start. */
+static int start_error(const struct pg_server *s, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *path = inside(s, "log/postgresql.log");
+    CLEANUP(buf_release) struct buf text = BUF_INIT((size_t)16 << 20);
+    const char *last = NULL;
+
+    (void)error_prefix(err, "starting the server in %s", s->directory);
+    if (file_read_all(path, (size_t)16 << 20, &text, NULL) < 0)
         return -(int)err->code;
-    size_t from = text.n > LOG_TAIL_BYTES ? text.n - LOG_TAIL_BYTES : 0;
-    return error_set(err, ERROR_IO, "the server in %s does not start; the end of %s: %.*s", s->directory, path, (int)(text.n - from),
-                     (const char *)text.p + from);
+    for (const char *p = buf_cstr(&text); (p = strstr(p, "FATAL:")); p++)
+        last = p;
+    if (!last)
+        return error_set(err, err->code, "%s; see %s", err->message, path);
+    return error_set(err, err->code, "starting the server in %s: %.*s (%s)", s->directory, (int)strcspn(last, "\n"),
+                     last, path);
 }
 
 int pg_server_start(struct pg_server *s, bool loading, struct error *err)
 {
-    CLEANUP(mem_free_ptr) char *program = mem_printf("%s/pg_ctl", s->bin);
-    CLEANUP(mem_free_ptr) char *data = path_in(s, "data");
-    CLEANUP(mem_free_ptr) char *log = path_in(s, "log");
-    CLEANUP(mem_free_ptr) char *marker = path_in(s, MARKER);
-    const char *argv[] = {program, "start", "-D", data, "-l", log, "-w", "-s", "-t", "300", NULL};
+    CLEANUP(mem_free_ptr) char *pg_ctl = mem_printf("%s/pg_ctl", s->bin);
+    CLEANUP(mem_free_ptr) char *data = inside(s, "data");
+    CLEANUP(mem_free_ptr) char *log = inside(s, "log/postgresql.log");
+    CLEANUP(mem_free_ptr) char *seconds = mem_printf("%d", START_TIMEOUT_S);
+    const char *argv[] = {pg_ctl, "start", "-D", data, "-l", log, "-w", "-t", seconds, "-s", NULL};
+    struct error own = ERROR_INIT;
 
+    err = err ? err : &own;
     TRY(write_settings(s, loading, err));
-    if (run_as(s, argv, NULL, err) < 0)
-        return explain(s, err);
-    return loading ? 0 : file_remove(marker, err);
+    if (run_as_owner(s, argv, (START_TIMEOUT_S + 10) * CLOCK_US_PER_S, true, err) < 0)
+        return start_error(s, err);
+    return 0;
 }
 
 int pg_server_stop(struct pg_server *s, struct error *err)
 {
-    CLEANUP(mem_free_ptr) char *program = mem_printf("%s/pg_ctl", s->bin);
-    CLEANUP(mem_free_ptr) char *data = path_in(s, "data");
-    const char *argv[] = {program, "stop", "-D", data, "-m", "fast", "-w", "-s", "-t", "600", NULL};
-    CLEANUP(mem_free_ptr) char *pid = path_in(s, "data/postmaster.pid");
+    CLEANUP(mem_free_ptr) char *pg_ctl = mem_printf("%s/pg_ctl", s->bin);
+    CLEANUP(mem_free_ptr) char *data = inside(s, "data");
+    CLEANUP(mem_free_ptr) char *seconds = mem_printf("%d", STOP_TIMEOUT_S);
+    const char *argv[] = {pg_ctl, "stop", "-D", data, "-m", "fast", "-w", "-t", seconds, "-s", NULL};
+    struct error own = ERROR_INIT;
+    pid_t pid = 0;
 
-    if (!file_exists(pid))
+    err = err ? err : &own;
+    if (server_pid(data, &pid) < 0 || !runs_in(pid, data))
         return 0;
-    return run_as(s, argv, NULL, err);
+    if (run_as_owner(s, argv, (STOP_TIMEOUT_S + 10) * CLOCK_US_PER_S, false, err) < 0)
+        return error_prefix(err, "stopping the server in %s", s->directory);
+    return 0;
 }
 
 int pg_server_sync(struct pg_server *s, struct error *err)
 {
-    int fd = open(s->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CLEANUP(mem_free_ptr) char *initdb = mem_printf("%s/initdb", s->bin);
+    CLEANUP(mem_free_ptr) char *data = inside(s, "data");
+    const char *argv[] = {initdb, "--sync-only", "-D", data, NULL};
+    struct error own = ERROR_INIT;
 
-    if (fd < 0)
-        return error_errno(err, errno, "cannot open %s", s->directory);
-    int result = syncfs(fd) == 0 ? 0 : error_errno(err, errno, "cannot sync the file system of %s", s->directory);
-    close(fd);
-    return result;
-}
-
-/* --- conninfos ---------------------------------------------------------------------------------------------------- */
-
-static void put_quoted(struct buf *out, const char *text)
-{
-    buf_printf(out, "'");
-    for (; *text; text++)
-        buf_printf(out, "%s%c", *text == '\'' || *text == '\\' ? "\\" : "", *text);
-    buf_printf(out, "'");
-}
-
-/* Values of plain characters stand without quotes: people and scripts read and rewrite them. */
-static void put_value(struct buf *out, const char *key, const char *text)
-{
-    buf_printf(out, "%s%s=", out->n ? " " : "", key);
-    if (*text && strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./") == strlen(text))
-        buf_printf(out, "%s", text);
-    else
-        put_quoted(out, text);
-}
-
-static char *conninfo(const char *host, int port, const char *database)
-{
-    CLEANUP(buf_release) struct buf out = BUF_INIT(CONF_BYTES_MAX);
-    CLEANUP(mem_free_ptr) char *port_text = mem_printf("%d", port);
-
-    put_value(&out, "host", host);
-    put_value(&out, "port", port_text);
-    put_value(&out, "dbname", database);
-    put_value(&out, "user", "postgres");
-    return mem_strdup(buf_cstr(&out));
-}
-
-char *pg_server_conninfo_local(const struct pg_server *s, const char *database)
-{
-    CLEANUP(mem_free_ptr) char *run = path_in(s, "run");
-    return conninfo(run, s->port, database);
-}
-
-char *pg_server_conninfo_client(const struct pg_server *s, const char *database)
-{
-    return conninfo("127.0.0.1", s->port, database);
+    err = err ? err : &own;
+    if (run_as_owner(s, argv, SYNC_TIMEOUT_US, false, err) < 0)
+        return error_prefix(err, "making the files in %s durable", data);
+    return dir_sync(s->directory, err);
 }

@@ -1,15 +1,15 @@
 /*
  * engine/postgres/pg_setup.c - makes in a source what protecting it needs, or prints it for a DBA.
  *
- * Trigger mode: helpers and event triggers (one transaction), wait until the transactions that changed something before there
- * were triggers have ended, publications, sweep, slot. From the commit of the triggers on, whoever changes a table settles
- * it himself; the wait and the sweep are for what was changed before. The list of keyed tables is filled under locks, one look
- * after the lock, so that a table that loses its key meanwhile is never listed.
- * List mode: publications, each table in a transaction of its own, slot.
- * The slot comes last: a stream that begins before the publications would end in an error on its first record.
+ * Trigger mode: helpers and event triggers (one transaction), wait until the transactions that changed something before
+ * there were triggers have ended, publications, sweep, slot. From the commit of the triggers on, whoever changes a
+ * table settles it himself; the wait and the sweep are for what was changed before. The list of keyed tables is filled
+ * under locks, one look after the lock, so that a table that loses its key meanwhile is never listed. List mode:
+ * publications, each table in a transaction of its own, slot. The slot comes last: a stream that begins before the
+ * publications would end in an error on its first record.
  *
- * Every step looks first at what is there, so a setup that was killed at any place is finished by running it again; until then it
- * has left publications and triggers that hinder nobody, and no slot.
+ * Every step looks first at what is there, so a setup that was killed at any place is finished by running it again;
+ * until then it has left publications and triggers that hinder nobody, and no slot.
  */
 #include "engine/postgres/pg_protect_internal.h"
 
@@ -19,16 +19,16 @@
 #include "engine/postgres/pg_wait.h"
 
 #define TABLE_LOCK_MS 5000 /* for a lock that hinders no reader or writer */
-#define FULL_LOCK_MS 200   /* for ACCESS EXCLUSIVE: readers queue up behind it */
-#define PAUSE_MS 50
+#define FULL_LOCK_MS  200  /* for ACCESS EXCLUSIVE: readers queue up behind it */
+#define PAUSE_MS      50
 #define STILL_RUNNING "SV001" /* the sqlstate by which the wait for older transactions ends */
 
 struct setup {
     const struct pg_protect_config *config;
     struct pg_names names;
-    struct pg_conn source; /* the source's own role */
-    struct pg_conn admin;  /* pq NULL: there is none */
-    struct pg_conn *sql;   /* who makes publications and helpers: one of the two */
+    struct pg_conn source;      /* the source's own role */
+    struct pg_conn admin;       /* pq NULL: there is none */
+    struct pg_conn *sql;        /* who makes publications and helpers: one of the two */
     struct protect_state state; /* as *sql sees it, before any step */
     char role[64];              /* the source's own */
     struct buf *print;
@@ -81,14 +81,16 @@ static int open_admin(struct setup *s, const char *admin_conninfo, struct error 
         return error_prefix(err, "the session of the administrator");
     TRY(same_database(s, &same, err));
     if (!same)
-        return error_set(err, ERROR_REFUSED, "the administrator's conninfo leads to another database than the source's: name the "
-                                             "same host, port and dbname in both");
+        return error_set(err, ERROR_REFUSED,
+                         "the administrator's conninfo leads to another database than the source's: name the "
+                         "same host, port and dbname in both");
     TRY(protect_state_get(&s->admin, &s->names, &s->state, err));
     if (!s->state.superuser)
-        return error_set(err, ERROR_REFUSED,
-                         "the administrator's role %s is no superuser, which event triggers and publications for all tables "
-                         "need: name one, or leave it out and let the owner of the tables be the source's role",
-                         s->state.role);
+        return error_set(
+            err, ERROR_REFUSED,
+            "the administrator's role %s is no superuser, which event triggers and publications for all tables "
+            "need: name one, or leave it out and let the owner of the tables be the source's role",
+            s->state.role);
     s->sql = &s->admin;
     return 0;
 }
@@ -115,8 +117,8 @@ static int gate(struct setup *s, struct error *err)
         if (f->severity != PG_FINDING_REFUSE)
             continue;
         if (s->print)
-            buf_printf(s->print, "-- first to be mended: %s%s%s\n--   %s\n", f->object ? f->object : "", f->object ? ": " : "",
-                       f->text, f->mend ? f->mend : "");
+            buf_printf(s->print, "-- first to be mended: %s%s%s\n--   %s\n", f->object ? f->object : "",
+                       f->object ? ": " : "", f->text, f->mend ? f->mend : "");
         more += first != NULL;
         first = first ? first : f;
     }
@@ -134,50 +136,55 @@ static int make_helpers(struct setup *s, struct error *err)
     CLEANUP(buf_release) struct buf sql = BUF_INIT(PROTECT_SQL_BYTES_MAX);
 
     if (s->state.schema_exists && !s->state.schema_trusted)
-        return error_set(err, ERROR_REFUSED,
-                         "the schema %s is there and belongs to a role that is no superuser: whoever owns it could forge what "
-                         "Salvor's triggers do; drop it first",
-                         s->names.schema);
+        return error_set(
+            err, ERROR_REFUSED,
+            "the schema %s is there and belongs to a role that is no superuser: whoever owns it could forge what "
+            "Salvor's triggers do; drop it first",
+            s->names.schema);
     helpers_script(s->config, &s->names, s->role, &sql);
     return run_together(s, "helpers and event triggers", &sql, err);
 }
 
-/* Ends when no transaction of this database is left that has written something before now; an error names the oldest. */
+/* Ends when no transaction of this database is left that has written something before now; an error names the oldest.
+ */
 static void put_wait(const struct setup *s, struct buf *out)
 {
-    buf_printf(out,
-               "DO $salvor$\n"
-               "DECLARE\n"
-               "    begun timestamptz := clock_timestamp();\n"
-               "    bound bigint := pg_snapshot_xmax(pg_current_snapshot())::text::bigint %% 4294967296;\n"
-               "    quiet integer := 0;\n"
-               "    b record;\n"
-               "BEGIN\n"
-               "    WHILE quiet < 2 LOOP\n"
-               "        PERFORM pg_stat_clear_snapshot();\n"
-               "        SELECT * INTO b FROM (\n"
-               "            SELECT format('process %%s (user %%s, application \"%%s\", transaction since %%s, last statement: %%s)', a.pid,\n"
-               "                          a.usename, a.application_name, date_trunc('second', a.xact_start),\n"
-               "                          regexp_replace(left(a.query, 80), '[[:space:]]+', ' ', 'g')) AS who, a.xact_start AS since\n"
-               "            FROM pg_stat_activity a\n"
-               "            WHERE a.datname = current_database() AND a.backend_xid IS NOT NULL AND a.xact_start <= begun\n"
-               "              AND a.pid <> pg_backend_pid()\n"
-               "            UNION ALL\n"
-               "            SELECT format('the prepared transaction ''%%s'' (user %%s, since %%s)', p.gid, p.owner,\n"
-               "                          date_trunc('second', p.prepared)), p.prepared\n"
-               "            FROM pg_prepared_xacts p\n"
-               "            WHERE p.database = current_database()\n"
-               "              AND (bound - p.transaction::text::bigint + 4294967296) %% 4294967296 BETWEEN 1 AND 2147483647\n"
-               "        ) older ORDER BY since LIMIT 1;\n"
-               "        quiet := CASE WHEN FOUND THEN 0 ELSE quiet + 1 END;\n"
-               "        IF quiet = 0 AND clock_timestamp() > begun + %d * interval '1 millisecond' THEN\n"
-               "            RAISE EXCEPTION '%%', b.who USING ERRCODE = '" STILL_RUNNING "';\n"
-               "        END IF;\n"
-               "        PERFORM pg_sleep(0.05);\n"
-               "    END LOOP;\n"
-               "END\n"
-               "$salvor$;\n",
-               s->config->slot_timeout_ms);
+    buf_printf(
+        out,
+        "DO $salvor$\n"
+        "DECLARE\n"
+        "    begun timestamptz := clock_timestamp();\n"
+        "    bound bigint := pg_snapshot_xmax(pg_current_snapshot())::text::bigint %% 4294967296;\n"
+        "    quiet integer := 0;\n"
+        "    b record;\n"
+        "BEGIN\n"
+        "    WHILE quiet < 2 LOOP\n"
+        "        PERFORM pg_stat_clear_snapshot();\n"
+        "        SELECT * INTO b FROM (\n"
+        "            SELECT format('process %%s (user %%s, application \"%%s\", transaction since %%s, last statement: "
+        "%%s)', a.pid,\n"
+        "                          a.usename, a.application_name, date_trunc('second', a.xact_start),\n"
+        "                          regexp_replace(left(a.query, 80), '[[:space:]]+', ' ', 'g')) AS who, a.xact_start "
+        "AS since\n"
+        "            FROM pg_stat_activity a\n"
+        "            WHERE a.datname = current_database() AND a.backend_xid IS NOT NULL AND a.xact_start <= begun\n"
+        "              AND a.pid <> pg_backend_pid()\n"
+        "            UNION ALL\n"
+        "            SELECT format('the prepared transaction ''%%s'' (user %%s, since %%s)', p.gid, p.owner,\n"
+        "                          date_trunc('second', p.prepared)), p.prepared\n"
+        "            FROM pg_prepared_xacts p\n"
+        "            WHERE p.database = current_database()\n"
+        "              AND (bound - p.transaction::text::bigint + 4294967296) %% 4294967296 BETWEEN 1 AND 2147483647\n"
+        "        ) older ORDER BY since LIMIT 1;\n"
+        "        quiet := CASE WHEN FOUND THEN 0 ELSE quiet + 1 END;\n"
+        "        IF quiet = 0 AND clock_timestamp() > begun + %d * interval '1 millisecond' THEN\n"
+        "            RAISE EXCEPTION '%%', b.who USING ERRCODE = '" STILL_RUNNING "';\n"
+        "        END IF;\n"
+        "        PERFORM pg_sleep(0.05);\n"
+        "    END LOOP;\n"
+        "END\n"
+        "$salvor$;\n",
+        s->config->slot_timeout_ms);
 }
 
 static int wait_for_older(struct setup *s, struct error *err)
@@ -194,20 +201,23 @@ static int wait_for_older(struct setup *s, struct error *err)
     if (rc >= 0 || strcmp(err->sqlstate, STILL_RUNNING) != 0)
         return rc;
     who = strstr(err->message, ": ");
-    return error_set(err, ERROR_TIMEOUT,
-                     "setup has to wait for transactions that began before it, and %s has not ended within %d ms; end it, or "
-                     "allow more time (slot_timeout), and run setup again",
-                     who ? who + 2 : "one of them", s->config->slot_timeout_ms);
+    return error_set(
+        err, ERROR_TIMEOUT,
+        "setup has to wait for transactions that began before it, and %s has not ended within %d ms; end it, or "
+        "allow more time (slot_timeout), and run setup again",
+        who ? who + 2 : "one of them", s->config->slot_timeout_ms);
 }
 
 /* Dropped and made in one transaction, so that whatever is decoded finds one or the other. */
-static void put_publication(const char *name, bool exists, bool right, const char *scope, const char *actions, struct buf *out)
+static void put_publication(const char *name, bool exists, bool right, const char *scope, const char *actions,
+                            struct buf *out)
 {
     if (exists && right)
         return;
     if (exists)
         buf_printf(out, "DROP PUBLICATION %s;\n", name);
-    buf_printf(out, "CREATE PUBLICATION %s%s WITH (publish = '%s', publish_via_partition_root = false);\n", name, scope, actions);
+    buf_printf(out, "CREATE PUBLICATION %s%s WITH (publish = '%s', publish_via_partition_root = false);\n", name, scope,
+               actions);
 }
 
 static int make_publications(struct setup *s, bool all_tables, struct error *err)
@@ -228,17 +238,19 @@ static int sweep_stuck(struct setup *s, uint32_t table, const char *name, const 
     blocker_of_table(s->sql, table, &who);
     if (who.n == 0)
         blocker_of_publication(s->sql, s->names.publication_keys, &who);
-    return error_set(err, ERROR_TIMEOUT,
-                     "the table %s could not be put on the list of tables whose updates are captured: %s (%s); run setup again "
-                     "when it is free",
-                     name, outcome, who.n ? buf_cstr(&who) : "nobody seems to hold it now");
+    return error_set(
+        err, ERROR_TIMEOUT,
+        "the table %s could not be put on the list of tables whose updates are captured: %s (%s); run setup again "
+        "when it is free",
+        name, outcome, who.n ? buf_cstr(&who) : "nobody seems to hold it now");
 }
 
 /* One call of the sweep. *ret_done: tables that it put right; *ret_stuck: the first that it could not, 0 none. */
 static int sweep_once(struct setup *s, uint32_t one, int64_t deadline, size_t *ret_done, uint32_t *ret_stuck,
                       struct error *err)
 {
-    CLEANUP(mem_free_ptr) char *query =
+    CLEANUP(mem_free_ptr)
+    char *query =
         mem_printf("SELECT relation, name, outcome, done FROM %s.sweep(%u, %d)", s->names.schema, one, TABLE_LOCK_MS);
     CLEANUP(pg_result_free) PGresult *r = NULL;
     uint64_t id = 0;
@@ -306,19 +318,22 @@ static int list_gate(struct setup *s, const struct table_states *tables, struct 
     }
     if (foreign > 0)
         return error_set(err, ERROR_REFUSED,
-                         "the role %s owns not all tables (%zu belong to others, %s for one), and only an owner may publish a table: run "
+                         "the role %s owns not all tables (%zu belong to others, %s for one), and only an owner may "
+                         "publish a table: run "
                          "setup with --admin and a superuser's conninfo, or make the role a member of the owners",
                          s->role, foreign, first);
     if (!(s->state.rows_exists && s->state.keys_exists) && !s->state.may_create)
-        return error_set(err, ERROR_REFUSED,
-                         "the role %s may not make publications; mend: GRANT CREATE ON DATABASE %s TO %s, or run setup with "
-                         "--admin and a superuser's conninfo",
-                         s->role, PQdb(s->source.pq), s->role);
+        return error_set(
+            err, ERROR_REFUSED,
+            "the role %s may not make publications; mend: GRANT CREATE ON DATABASE %s TO %s, or run setup with "
+            "--admin and a superuser's conninfo",
+            s->role, PQdb(s->source.pq), s->role);
     if (s->state.rows_exists && s->state.rows_all_tables)
-        return error_set(err, ERROR_REFUSED,
-                         "the publication %s is one for all tables, but its helpers are missing: run setup with --admin and a "
-                         "superuser's conninfo",
-                         s->names.publication_rows);
+        return error_set(
+            err, ERROR_REFUSED,
+            "the publication %s is one for all tables, but its helpers are missing: run setup with --admin and a "
+            "superuser's conninfo",
+            s->names.publication_rows);
     return 0;
 }
 
@@ -350,7 +365,8 @@ static int setup_lists(struct setup *s, struct error *err)
     TRY(list_gate(s, &tables, err));
     TRY(make_publications(s, false, err));
     if (s->print)
-        buf_printf(s->print, "\n-- the tables, each looked at and listed under a lock that hinders no reader or writer\n");
+        buf_printf(s->print,
+                   "\n-- the tables, each looked at and listed under a lock that hinders no reader or writer\n");
     for (size_t i = 0; i < tables.count; i++)
         TRY(list_one(s, &tables.items[i], err));
     return 0;
@@ -362,15 +378,16 @@ static int refuse_foreign_slot(const struct setup *s, const struct pg_slot *slot
 {
     if (strcmp(slot->plugin, "pgoutput") == 0 && strcmp(slot->database, PQdb(s->source.pq)) == 0)
         return 0;
-    return error_set(err, ERROR_REFUSED,
-                     "the replication slot %s is there already and belongs to something else (plugin %s, database %s): drop it, or "
-                     "give the source another name",
-                     s->names.slot, slot->plugin, slot->database);
+    return error_set(
+        err, ERROR_REFUSED,
+        "the replication slot %s is there already and belongs to something else (plugin %s, database %s): drop it, or "
+        "give the source another name",
+        s->names.slot, slot->plugin, slot->database);
 }
 
 /*
- * A slot whose log the server has thrown away is of no use to anybody; nor is one that was without its publications, because what
- * was written meanwhile can never be decoded: the server looks publications up as they were then.
+ * A slot whose log the server has thrown away is of no use to anybody; nor is one that was without its publications,
+ * because what was written meanwhile can never be decoded: the server looks publications up as they were then.
  */
 static bool slot_is_useless(const struct setup *s, const struct pg_slot *slot)
 {
@@ -384,8 +401,10 @@ static int drop_useless_slot(struct setup *s, struct error *err)
     int rc = pg_query(&s->source, "SELECT pg_drop_replication_slot($1)", params, 1, PG_QUERY_TIMEOUT_MS, &r, err);
 
     if (rc < 0 && strcmp(err->sqlstate, "55006") == 0) /* object_in_use */
-        return error_set(err, ERROR_BUSY, "the slot %s has to be made anew, but somebody reads it: stop `salvor run` and run setup again",
-                         s->names.slot);
+        return error_set(
+            err, ERROR_BUSY,
+            "the slot %s has to be made anew, but somebody reads it: stop `salvor run` and run setup again",
+            s->names.slot);
     return rc;
 }
 
@@ -417,8 +436,8 @@ static int make_slot(struct setup *s, struct pg_setup_result *ret, struct error 
 
 static void print_head(const struct setup *s, enum pg_setup_mode mode)
 {
-    buf_printf(s->print, "-- What `salvor setup %s` runs in the database %s, as %s.\n", s->config->source, PQdb(s->source.pq),
-               mode == PG_SETUP_TRIGGERS ? "a superuser" : "the owner of its tables");
+    buf_printf(s->print, "-- What `salvor setup %s` runs in the database %s, as %s.\n", s->config->source,
+               PQdb(s->source.pq), mode == PG_SETUP_TRIGGERS ? "a superuser" : "the owner of its tables");
     buf_printf(s->print, "-- Run by psql -v ON_ERROR_STOP=1, in this order. `salvor teardown %s` removes all of it.\n",
                s->config->source);
 }
@@ -440,7 +459,8 @@ static int choose_mode(struct setup *s, enum pg_setup_mode *ret, struct error *e
 
     if (s->print && !s->state.superuser)
         TRY(print_needs_admin(s, &needs_admin, err));
-    *ret = s->state.superuser || needs_admin || protect_state_has_triggers(&s->state) ? PG_SETUP_TRIGGERS : PG_SETUP_LIST;
+    *ret =
+        s->state.superuser || needs_admin || protect_state_has_triggers(&s->state) ? PG_SETUP_TRIGGERS : PG_SETUP_LIST;
     return 0;
 }
 
@@ -450,10 +470,11 @@ static int setup_found(struct setup *s, struct error *err)
     const struct protect_state *st = &s->state;
 
     if (!st->triggers || !st->sweep || !st->keys_exists || !st->keys_right || !st->rows_right)
-        return error_set(err, ERROR_REFUSED,
-                         "what an administrator's setup made is incomplete (event triggers, publications or the right to call "
-                         "%s.sweep): run setup again with --admin and a superuser's conninfo",
-                         s->names.schema);
+        return error_set(
+            err, ERROR_REFUSED,
+            "what an administrator's setup made is incomplete (event triggers, publications or the right to call "
+            "%s.sweep): run setup again with --admin and a superuser's conninfo",
+            s->names.schema);
     return sweep(s, err);
 }
 

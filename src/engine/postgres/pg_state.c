@@ -1,8 +1,8 @@
 /*
  * engine/postgres/pg_state.c - what there is of Salvor's in a source's database, and how each of its tables stands.
  *
- * One query for the whole, one for all tables. What counts as identity is what PostgreSQL's relcache says (the index is valid,
- * immediate, without predicate), but for a key with a generated column: its DELETE would arrive without values.
+ * One query for the whole, one for all tables. What counts as identity is what PostgreSQL's relcache says (the index is
+ * valid, immediate, without predicate), but for a key with a generated column: its DELETE would arrive without values.
  */
 #include "engine/postgres/pg_protect_internal.h"
 
@@ -44,7 +44,8 @@ static const char state_query[] =
     " k.oid IS NOT NULL,"
     " k.pubupdate AND k.pubdelete AND NOT k.pubinsert AND NOT k.pubtruncate AND NOT k.pubviaroot AND NOT k.puballtables"
     " AND NOT EXISTS (SELECT FROM pg_publication_namespace s WHERE s.pnpubid IN (k.oid, r.oid))"
-    " AND NOT EXISTS (SELECT FROM pg_publication_rel m JOIN pg_class c ON c.oid = m.prrelid WHERE m.prpubid IN (k.oid, r.oid)"
+    " AND NOT EXISTS (SELECT FROM pg_publication_rel m JOIN pg_class c ON c.oid = m.prrelid WHERE m.prpubid IN (k.oid, "
+    "r.oid)"
     " AND (m.prqual IS NOT NULL OR m.prattrs IS NOT NULL OR c.relkind <> 'r')),"
     " n.oid IS NOT NULL, o.rolsuper,"
     " (SELECT count(*) FROM pg_event_trigger e WHERE e.evtname IN (%4$s) AND e.evtenabled = 'A') = 3,"
@@ -62,8 +63,8 @@ static void put_state_query(const struct pg_names *names, struct buf *out)
     CLEANUP(mem_free_ptr) char *rows = mem_printf("'%s'", names->publication_rows);
     CLEANUP(mem_free_ptr) char *keys = mem_printf("'%s'", names->publication_keys);
     CLEANUP(mem_free_ptr) char *schema = mem_printf("'%s'", names->schema);
-    CLEANUP(mem_free_ptr) char *triggers =
-        mem_printf("'%s', '%s', '%s'", names->trigger_start, names->trigger_ddl, names->trigger_drop);
+    CLEANUP(mem_free_ptr)
+    char *triggers = mem_printf("'%s', '%s', '%s'", names->trigger_start, names->trigger_ddl, names->trigger_drop);
 
     buf_printf(out, state_query, rows, keys, schema, triggers);
 }

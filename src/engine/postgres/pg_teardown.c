@@ -2,10 +2,10 @@
  * engine/postgres/pg_teardown.c - gives a source back as it was: slot, publications, triggers, helpers, identities.
  *
  * The slot goes first: it is the one thing that costs the source something. Then triggers and publications go in one
- * transaction, so that there is no moment at which a list exists and nobody keeps it right; the helpers' schema follows when
- * statements that may be calling them have ended. Tables that were given REPLICA IDENTITY FULL
- * are put down in the publication's comment, read before and taken back last, each under a short lock: a teardown that is
- * killed in between leaves them full, which costs log but hinders nobody.
+ * transaction, so that there is no moment at which a list exists and nobody keeps it right; the helpers' schema follows
+ * when statements that may be calling them have ended. Tables that were given REPLICA IDENTITY FULL are put down in the
+ * publication's comment, read before and taken back last, each under a short lock: a teardown that is killed in between
+ * leaves them full, which costs log but hinders nobody.
  */
 #include "engine/postgres/pg_protect_internal.h"
 
@@ -16,12 +16,12 @@
 #include "base/text.h"
 #include "engine/postgres/pg_wait.h"
 
-#define SQL_BYTES_MAX ((size_t)256 << 10)
-#define SLOT_WAIT_MS 5000  /* a walsender may end a little later than its client */
-#define STEP_WAIT_MS 30000 /* for tables and publications that somebody holds */
+#define SQL_BYTES_MAX      ((size_t)256 << 10)
+#define SLOT_WAIT_MS       5000  /* a walsender may end a little later than its client */
+#define STEP_WAIT_MS       30000 /* for tables and publications that somebody holds */
 #define STATEMENTS_WAIT_MS 3000
-#define LOCK_MS 200
-#define PAUSE_MS 100
+#define LOCK_MS            200
+#define PAUSE_MS           100
 
 /* --- the slot ---------------------------------------------------------------------------------------------------- */
 
@@ -31,14 +31,15 @@ static int refuse_active(struct pg_conn *sql, const char *slot, struct error *er
     CLEANUP(pg_result_free) PGresult *r = NULL;
     const char *pid = "?";
 
-    if (pg_query(sql, "SELECT active_pid FROM pg_replication_slots WHERE slot_name = $1", params, 1, PG_QUERY_TIMEOUT_MS, &r,
-                 NULL) >= 0 &&
+    if (pg_query(sql, "SELECT active_pid FROM pg_replication_slots WHERE slot_name = $1", params, 1,
+                 PG_QUERY_TIMEOUT_MS, &r, NULL) >= 0 &&
         PQntuples(r) == 1)
         pid = PQgetvalue(r, 0, 0);
-    return error_set(err, ERROR_BUSY,
-                     "the replication slot %s is in use (server process %s): stop `salvor run` or whoever reads it, then run "
-                     "teardown again",
-                     slot, pid);
+    return error_set(
+        err, ERROR_BUSY,
+        "the replication slot %s is in use (server process %s): stop `salvor run` or whoever reads it, then run "
+        "teardown again",
+        slot, pid);
 }
 
 static int drop_slot(struct pg_conn *sql, const char *slot, struct error *err)
@@ -55,8 +56,9 @@ static int drop_slot(struct pg_conn *sql, const char *slot, struct error *err)
             return 0;
         if (strcmp(now.plugin, "pgoutput") != 0 || strcmp(now.database, PQdb(sql->pq)) != 0)
             return 0; /* not ours */
-        int rc = now.active ? -ERROR_BUSY
-                            : pg_query(sql, "SELECT pg_drop_replication_slot($1)", params, 1, PG_QUERY_TIMEOUT_MS, &r, err);
+        int rc = now.active
+                     ? -ERROR_BUSY
+                     : pg_query(sql, "SELECT pg_drop_replication_slot($1)", params, 1, PG_QUERY_TIMEOUT_MS, &r, err);
         if (rc >= 0 || (rc != -ERROR_BUSY && strcmp(err->sqlstate, "55006") != 0)) /* object_in_use */
             return rc;
         if (clock_mono_us() > deadline)
@@ -110,13 +112,15 @@ static int take_back(struct pg_conn *sql, const struct pg_names *names, uint32_t
     if (t.count == 0 || !t.items[0].full)
         return 0;
     for (;;) {
-        int rc = pg_execf(sql, PG_QUERY_TIMEOUT_MS, err, "SET LOCAL lock_timeout = %d; ALTER TABLE ONLY %s REPLICA IDENTITY DEFAULT",
-                          LOCK_MS, t.items[0].quoted);
+        int rc = pg_execf(sql, PG_QUERY_TIMEOUT_MS, err,
+                          "SET LOCAL lock_timeout = %d; ALTER TABLE ONLY %s REPLICA IDENTITY DEFAULT", LOCK_MS,
+                          t.items[0].quoted);
         if (rc >= 0 || strcmp(err->sqlstate, "55P03") != 0)
             return rc;
         if (clock_mono_us() > deadline)
             return error_set(err, ERROR_TIMEOUT,
-                             "all else is removed, but the table %s is busy and keeps REPLICA IDENTITY FULL, which setup gave it; mend: "
+                             "all else is removed, but the table %s is busy and keeps REPLICA IDENTITY FULL, which "
+                             "setup gave it; mend: "
                              "ALTER TABLE %s REPLICA IDENTITY DEFAULT",
                              t.items[0].label, t.items[0].quoted);
         clock_sleep_ms(PAUSE_MS);
@@ -128,8 +132,9 @@ static int take_back(struct pg_conn *sql, const struct pg_names *names, uint32_t
 static void put_drops(const struct protect_state *st, const struct pg_names *names, struct buf *out)
 {
     if (st->schema_exists)
-        buf_printf(out, "DROP EVENT TRIGGER IF EXISTS %s; DROP EVENT TRIGGER IF EXISTS %s; DROP EVENT TRIGGER IF EXISTS %s; ",
-                   names->trigger_start, names->trigger_ddl, names->trigger_drop);
+        buf_printf(
+            out, "DROP EVENT TRIGGER IF EXISTS %s; DROP EVENT TRIGGER IF EXISTS %s; DROP EVENT TRIGGER IF EXISTS %s; ",
+            names->trigger_start, names->trigger_ddl, names->trigger_drop);
     buf_printf(out, "DROP PUBLICATION IF EXISTS %s; DROP PUBLICATION IF EXISTS %s", names->publication_keys,
                names->publication_rows);
 }
@@ -139,13 +144,15 @@ static int busy_drops(struct pg_conn *sql, const struct pg_names *names, struct 
     CLEANUP(buf_release) struct buf who = BUF_INIT(SQL_BYTES_MAX);
 
     blocker_of_publication(sql, names->publication_keys, &who);
-    return error_set(err, ERROR_TIMEOUT,
-                     "the slot is removed, but publications and helpers are held by %s; run teardown again when that has ended",
-                     who.n ? buf_cstr(&who) : "another transaction");
+    return error_set(
+        err, ERROR_TIMEOUT,
+        "the slot is removed, but publications and helpers are held by %s; run teardown again when that has ended",
+        who.n ? buf_cstr(&who) : "another transaction");
 }
 
 /* Several statements in one message are one transaction. A migration that runs may hold the publication for long. */
-static int drop_objects(struct pg_conn *sql, const struct pg_names *names, const struct protect_state *st, struct error *err)
+static int drop_objects(struct pg_conn *sql, const struct pg_names *names, const struct protect_state *st,
+                        struct error *err)
 {
     CLEANUP(buf_release) struct buf drops = BUF_INIT(SQL_BYTES_MAX);
     int64_t deadline = pg_deadline_mono_us(STEP_WAIT_MS);
@@ -163,13 +170,14 @@ static int drop_objects(struct pg_conn *sql, const struct pg_names *names, const
 }
 
 /*
- * A statement that began before the triggers were dropped may be about to call them: the functions live on until those that run
- * now have ended, or for a while.
+ * A statement that began before the triggers were dropped may be about to call them: the functions live on until those
+ * that run now have ended, or for a while.
  */
 static int drop_helpers(struct pg_conn *sql, const struct pg_names *names, struct error *err)
 {
-    static const char query[] = "SELECT (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-                                " AND state = 'active' AND pid <> pg_backend_pid() AND query_start <= $1::timestamptz) = 0";
+    static const char query[] =
+        "SELECT (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND state = 'active' AND pid <> pg_backend_pid() AND query_start <= $1::timestamptz) = 0";
     CLEANUP(mem_free_ptr) char *since = NULL;
     int64_t deadline = pg_deadline_mono_us(STATEMENTS_WAIT_MS);
     bool quiet = false;
@@ -191,10 +199,11 @@ static int need_rights(const struct protect_state *st, const struct pg_names *na
 {
     if (st->superuser || !(st->schema_exists || st->rows_all_tables))
         return 0;
-    return error_set(err, ERROR_REFUSED,
-                     "the slot is removed; the publications and the schema %s belong to a superuser: run teardown with --admin and "
-                     "a superuser's conninfo to remove them too",
-                     names->schema);
+    return error_set(
+        err, ERROR_REFUSED,
+        "the slot is removed; the publications and the schema %s belong to a superuser: run teardown with --admin and "
+        "a superuser's conninfo to remove them too",
+        names->schema);
 }
 
 static int drop_all(struct pg_conn *sql, const struct pg_names *names, struct error *err)
@@ -223,7 +232,8 @@ int pg_teardown(const struct pg_protect_config *config, const char *admin_connin
     err = err ? err : &own;
     pg_names_of(config->source, &names);
     TRY(pg_connect(config->conninfo, PG_SESSION_SQL, "teardown", PG_CONNECT_TIMEOUT_MS, &source, err));
-    if (admin_conninfo && pg_connect(admin_conninfo, PG_SESSION_SQL, "teardown", PG_CONNECT_TIMEOUT_MS, &admin, err) < 0)
+    if (admin_conninfo &&
+        pg_connect(admin_conninfo, PG_SESSION_SQL, "teardown", PG_CONNECT_TIMEOUT_MS, &admin, err) < 0)
         return error_prefix(err, "the session of the administrator");
     TRY(drop_slot(&source, names.slot, err));
     return drop_all(admin.pq ? &admin : &source, &names, err);

@@ -1,9 +1,13 @@
 /*
- * engine/postgres/pg_tools.c - pg_dump, pg_dumpall and pg_restore: the schema out and back.
+ * engine/postgres/pg_tools.c - the schema out by pg_dump and back by pg_restore.
  *
- * pg_dump is the only complete knowledge of PostgreSQL's catalogue, so it is run, never rewritten. The custom-format dump is kept whole;
- * what is Salvor's own in it (helper schema, publications, event triggers) is left out by a filtered table of contents whenever it
- * is used. Nothing here survives a crash but a folder under TMPDIR.
+ * A custom-format dump cannot be rewritten, so what is Salvor's own (publications, event triggers; the helpers' schema
+ * is left out by pg_dump) is taken out of the table of contents each time the dump is used: pg_restore -l, filter,
+ * pg_restore -L. The plain text is made from the same dump, with a fixed restrict key where pg_restore knows one, and
+ * without the lines that tell versions: equal schemas give equal bytes.
+ *
+ * Passwords never stand in a conninfo of ours; the programs find them where libpq does. A crash leaves at most a list
+ * of contents beside the dump.
  */
 #include "engine/postgres/pg_tools.h"
 
@@ -13,309 +17,288 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "base/text.h"
+#include "engine/postgres/pg_tools_internal.h"
 #include "os/file.h"
 #include "os/spawn.h"
 
-#define PG_LIBRARY "/usr/lib/postgresql"
-#define RESTRICT_KEY "salvor"
-#define DUMP_BYTES_MAX ((size_t)1 << 30)
-#define TOC_BYTES_MAX ((size_t)256 << 20)
-#define HELP_BYTES_MAX ((size_t)64 << 10)
-#define DUMP_TIMEOUT_US (3600 * CLOCK_US_PER_S)
-#define RESTORE_TIMEOUT_US (7 * 86400 * CLOCK_US_PER_S) /* indexes of a large database; the user sees progress */
-#define LOCK_WAIT "30000"
+#define LIST_BYTES_MAX     ((size_t)512 << 20)
+#define DUMP_TIMEOUT_US    (30 * 60 * CLOCK_US_PER_S)
+#define LIST_TIMEOUT_US    (10 * 60 * CLOCK_US_PER_S)
+#define RESTORE_TIMEOUT_US (INT64_C(7) * 24 * 3600 * CLOCK_US_PER_S) /* indexes of a large database take their time */
+#define RESTRICT_KEY       "--restrict-key=Salvor"
 
-/* --- finding the programs ---------------------------------------------------------------------------------------- */
+/* Messages that are looked into must be English; nobody is there to type a password. */
+const char *const tools_env[] = {"LC_ALL=C", NULL};
 
-static bool has_programs(const char *directory)
+int tools_run(const char *bin, const char *program, const char *const *args, struct slice in, int64_t timeout_us,
+              struct buf *out, struct error *err)
 {
-    CLEANUP(mem_free_ptr) char *dump = mem_printf("%s/pg_dump", directory);
-    CLEANUP(mem_free_ptr) char *restore = mem_printf("%s/pg_restore", directory);
-    return access(dump, X_OK) == 0 && access(restore, X_OK) == 0;
-}
+    CLEANUP(mem_free_ptr) char *path = mem_printf("%s/%s", bin, program);
+    const char *argv[TOOLS_ARGS_MAX + 2] = {path};
+    struct spawn s = SPAWN_INIT;
+    size_t n = 0;
 
-/* The least major at or past `wanted` that is installed: the source's own where there is one. 0: none. */
-static uint64_t find_major(uint64_t wanted)
-{
-    struct dir_names names = {0};
-    struct error ignored = ERROR_INIT;
-    uint64_t best = 0;
-
-    if (dir_list(PG_LIBRARY, &names, &ignored) < 0)
-        return 0;
-    for (size_t i = 0; i < names.count; i++) {
-        CLEANUP(mem_free_ptr) char *bin = mem_printf(PG_LIBRARY "/%s/bin", names.names[i]);
-        uint64_t major;
-        if (text_parse_u64(slice_str(names.names[i]), 10, 999, &major, &ignored) >= 0 && major >= wanted &&
-            (best == 0 || major < best) && has_programs(bin))
-            best = major;
+    while (args[n]) {
+        ASSERT(n < TOOLS_ARGS_MAX);
+        argv[n + 1] = args[n];
+        n++;
     }
-    dir_names_free(&names);
-    return best;
-}
-
-int pg_tools_find(const char *configured, int server_version, char **ret_bin_directory, struct error *err)
-{
-    uint64_t wanted = (uint64_t)server_version / 10000;
-
-    if (configured) {
-        if (!has_programs(configured))
-            return error_set(err, ERROR_USAGE, "pg_bin = %s has no pg_dump and pg_restore", configured);
-        *ret_bin_directory = mem_strdup(configured);
-        return 0;
-    }
-    uint64_t major = find_major(wanted);
-    if (major == 0)
-        return error_set(err, ERROR_REFUSED,
-                         "PostgreSQL's programs of version %llu or later are not in " PG_LIBRARY
-                         "/*/bin: install postgresql-client-%llu (and postgresql-%llu for a local target), or set pg_bin",
-                         (unsigned long long)wanted, (unsigned long long)wanted, (unsigned long long)wanted);
-    *ret_bin_directory = mem_printf(PG_LIBRARY "/%llu/bin", (unsigned long long)major);
-    return 0;
-}
-
-/* --- scratch ------------------------------------------------------------------------------------------------------ */
-
-static void scratch_remove(char **folder)
-{
-    struct error ignored = ERROR_INIT;
-
-    if (*folder && dir_remove_all(*folder, &ignored) < 0)
-        fprintf(stderr, "salvor: %s\n", ignored.message);
-    free(*folder);
-}
-
-static int scratch_make(char **ret, struct error *err)
-{
-    const char *tmp = getenv("TMPDIR");
-    char *folder = mem_printf("%s/salvor-schema-XXXXXX", tmp && *tmp ? tmp : "/tmp");
-
-    if (!mkdtemp(folder)) {
-        int result = error_errno(err, errno, "cannot make a temporary folder like %s (set TMPDIR to one that can be written)", folder);
-        free(folder);
-        return result;
-    }
-    *ret = folder;
-    return 0;
+    s.argv = argv;
+    s.env = tools_env;
+    s.die_with_parent = true;
+    return spawn_run(&s, in, clock_mono_us() + timeout_us, out, err);
 }
 
 /* --- the table of contents --------------------------------------------------------------------------------------- */
 
-/* Kinds of entries that can be Salvor's own; all of its names begin with this. */
-#define OWN_PREFIX "salvor_"
-static const char *const own_kinds[] = {" EVENT TRIGGER ", " PUBLICATION ", " PUBLICATION TABLE ", " SCHEMA "};
-
-/* "3345; 6104 16513 PUBLICATION - salvor_shop_rows postgres" */
-static bool is_own_entry(struct slice line)
+static bool is_source_char(uint8_t c)
 {
-    CLEANUP(mem_free_ptr) char *text = mem_strndup((const char *)line.p, line.n);
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
+}
 
-    if (!strstr(text, " " OWN_PREFIX))
+/* True if text begins with salvor_<source>_<one of the suffixes> and a blank or the end. */
+static bool begins_with_own_name(struct slice text, const char *const *suffixes)
+{
+    static const char prefix[] = "salvor_";
+    size_t n = 0;
+
+    if (text.n < sizeof prefix - 1 || memcmp(text.p, prefix, sizeof prefix - 1) != 0)
         return false;
-    for (size_t i = 0; i < sizeof own_kinds / sizeof *own_kinds; i++)
-        if (strstr(text, own_kinds[i]))
+    while (n < text.n && is_source_char(text.p[n]))
+        n++;
+    if (n < text.n && text.p[n] != ' ')
+        return false;
+    for (size_t i = 0; suffixes[i]; i++) {
+        size_t k = strlen(suffixes[i]);
+        if (n > sizeof prefix - 1 + k && memcmp(text.p + n - k, suffixes[i], k) == 0)
             return true;
+    }
     return false;
 }
 
-/* Salvor's own schema and what is in it: "... TABLE salvor_shop ddl postgres", "ACL - SCHEMA salvor_shop". */
-static bool is_in_own_schema(struct slice line, const struct pg_names *names)
+static bool skip_prefix(struct slice *text, const char *prefix)
 {
-    CLEANUP(mem_free_ptr) char *text = mem_strndup((const char *)line.p, line.n);
-    CLEANUP(mem_free_ptr) char *needle = mem_printf(" %s ", names ? names->schema : OWN_PREFIX);
-    return names && strstr(text, needle);
+    size_t n = strlen(prefix);
+
+    if (text->n < n || memcmp(text->p, prefix, n) != 0)
+        return false;
+    *text = slice_of(text->p + n, text->n - n);
+    return true;
 }
 
-/* Writes a list file for `pg_restore -L` with everything that is not Salvor's own. */
-static int write_list(const char *bin, const char *dump_path, const struct pg_names *names, const char *list_path, struct error *err)
+/* Skips "217; 1259 82586 ", what stands before an entry's kind. */
+static bool skip_numbers(struct slice *line)
 {
-    CLEANUP(mem_free_ptr) char *program = mem_printf("%s/pg_restore", bin);
-    CLEANUP(buf_release) struct buf toc = BUF_INIT(TOC_BYTES_MAX), kept = BUF_INIT(TOC_BYTES_MAX);
-    const char *argv[] = {program, "-l", dump_path, NULL};
-    struct spawn s = SPAWN_INIT;
-    size_t at = 0;
+    size_t n = 0, blanks = 0;
 
-    s.argv = argv;
-    TRY(spawn_run(&s, slice_of(NULL, 0), clock_mono_us() + DUMP_TIMEOUT_US, &toc, err));
-    while (at < toc.n) {
-        const uint8_t *end = memchr(toc.p + at, '\n', toc.n - at);
-        size_t n = end ? (size_t)(end - (toc.p + at)) + 1 : toc.n - at;
-        struct slice line = slice_of(toc.p + at, n);
-        if (toc.p[at] == ';' || (!is_own_entry(line) && !is_in_own_schema(line, names)))
-            buf_put_slice(&kept, line);
+    while (n < line->n && blanks < 3) {
+        uint8_t c = line->p[n++];
+        if (c == ' ')
+            blanks++;
+        else if (c != ';' && (c < '0' || c > '9'))
+            return false;
+    }
+    *line = slice_of(line->p + n, line->n - n);
+    return blanks == 3;
+}
+
+/* The name of a schema may hold blanks: the publication's name is looked for behind each of them. */
+static bool names_own_publication_table(struct slice rest, const char *const *suffixes)
+{
+    for (size_t i = 0; i + 1 < rest.n; i++) {
+        if (rest.p[i] == ' ' && begins_with_own_name(slice_of(rest.p + i + 1, rest.n - i - 1), suffixes))
+            return true;
+    }
+    return false;
+}
+
+bool tools_entry_is_own(struct slice line)
+{
+    static const char *const publications[] = {"_rows", "_keys", NULL};
+    static const char *const triggers[] = {"_start", "_ddl", "_drop", NULL};
+    struct slice rest = line;
+
+    if (!skip_numbers(&rest))
+        return false;
+    if (skip_prefix(&rest, "PUBLICATION TABLE "))
+        return names_own_publication_table(rest, publications);
+    (void)(skip_prefix(&rest, "COMMENT - ") || skip_prefix(&rest, "SECURITY LABEL - "));
+    if (skip_prefix(&rest, "PUBLICATION ")) {
+        (void)skip_prefix(&rest, "- ");
+        return begins_with_own_name(rest, publications);
+    }
+    if (skip_prefix(&rest, "EVENT TRIGGER ")) {
+        (void)skip_prefix(&rest, "- ");
+        return begins_with_own_name(rest, triggers);
+    }
+    return false;
+}
+
+static void filter_list(struct slice list, struct buf *out)
+{
+    for (size_t at = 0; at < list.n;) {
+        const uint8_t *end = memchr(list.p + at, '\n', list.n - at);
+        size_t n = end ? (size_t)(end - (list.p + at)) : list.n - at;
+        struct slice line = slice_of(list.p + at, n);
+
+        if (!tools_entry_is_own(line)) {
+            buf_put_slice(out, line);
+            buf_put_u8(out, '\n');
+        }
+        at += n + 1;
+    }
+}
+
+/* The contents of a dump without Salvor's own, as a file; path: of the file, which the caller removes. */
+static int write_list(const char *bin, const char *dump_path, struct slice dump, const char *path, struct error *err)
+{
+    CLEANUP(buf_release) struct buf list = BUF_INIT(LIST_BYTES_MAX);
+    CLEANUP(buf_release) struct buf filtered = BUF_INIT(LIST_BYTES_MAX);
+    const char *args[] = {"-l", dump_path, NULL};
+
+    TRY(tools_run(bin, "pg_restore", args, dump, LIST_TIMEOUT_US, &list, err));
+    filter_list(buf_slice(&list), &filtered);
+    if (filtered.overflow)
+        return error_set(err, ERROR_LIMIT, "the dump's table of contents has more than %zu bytes", LIST_BYTES_MAX);
+    return file_replace_volatile(path, buf_slice(&filtered), 0600, err);
+}
+
+static void remove_file(char **path)
+{
+    if (*path)
+        (void)unlink(*path);
+    mem_free_ptr(path);
+}
+
+static int temporary_path(char **ret, struct error *err)
+{
+    const char *directory = getenv("TMPDIR");
+    char *path = mem_printf("%s/salvor-list-XXXXXX", directory && *directory ? directory : "/tmp");
+    int fd = mkstemp(path);
+
+    if (fd < 0) {
+        int errnum = errno;
+        int rc = error_errno(err, errnum, "cannot make %s", path);
+        free(path);
+        return rc;
+    }
+    (void)close(fd);
+    *ret = path;
+    return 0;
+}
+
+/* --- out --------------------------------------------------------------------------------------------------------- */
+
+static int run_dump(const char *bin, const char *conninfo, const char *snapshot, const struct pg_names *names,
+                    struct buf *dump, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *exclude = mem_printf("--exclude-schema=%s", names->schema);
+    CLEANUP(mem_free_ptr) char *under = snapshot ? mem_printf("--snapshot=%s", snapshot) : NULL;
+    const char *args[] = {"--format=custom",
+                          "--schema-only",
+                          "--no-password",
+                          "--lock-wait-timeout=30000",
+                          exclude,
+                          "-d",
+                          conninfo,
+                          under,
+                          NULL};
+
+    dump->overflow = false;
+    if (tools_run(bin, "pg_dump", args, slice_of(NULL, 0), DUMP_TIMEOUT_US, dump, err) < 0)
+        return error_prefix(err, "reading the schema");
+    return 0;
+}
+
+/* Lines that differ between equal schemas: versions of server and program, and the keys of an older pg_restore. */
+static bool is_unstable(struct slice line)
+{
+    static const char *const beginnings[] = {"-- Dumped from database version ", "-- Dumped by pg_dump version ",
+                                             "\\restrict ", "\\unrestrict "};
+
+    for (size_t i = 0; i < sizeof beginnings / sizeof *beginnings; i++) {
+        if (skip_prefix(&line, beginnings[i]))
+            return true;
+    }
+    return false;
+}
+
+static void put_stable(struct slice text, struct buf *out)
+{
+    for (size_t at = 0; at < text.n;) {
+        const uint8_t *end = memchr(text.p + at, '\n', text.n - at);
+        size_t n = end ? (size_t)(end - (text.p + at)) + 1 : text.n - at;
+
+        if (!is_unstable(slice_of(text.p + at, n)))
+            buf_put(out, text.p + at, n);
         at += n;
     }
-    return file_replace_volatile(list_path, buf_slice(&kept), 0600, err);
 }
 
-/* --- out ---------------------------------------------------------------------------------------------------------- */
-
-/* Does this pg_restore know --restrict-key (15.14, 16.10, 17.6 and later)? Without it there are no \restrict lines at all. */
-static bool knows_restrict(const char *program)
+/* A program from before the restrict keys says so; its text has none. */
+static int run_plain(const char *bin, const char *list_path, struct slice dump, struct buf *out, struct error *err)
 {
-    CLEANUP(buf_release) struct buf help = BUF_INIT(HELP_BYTES_MAX);
-    const char *argv[] = {program, "--help", NULL};
-    struct error ignored = ERROR_INIT;
-    struct spawn s = SPAWN_INIT;
+    const char *with_key[] = {"-f", "-", "-L", list_path, RESTRICT_KEY, NULL};
+    const char *without_key[] = {"-f", "-", "-L", list_path, NULL};
+    int rc = tools_run(bin, "pg_restore", with_key, dump, LIST_TIMEOUT_US, out, err);
 
-    s.argv = argv;
-    return spawn_run(&s, slice_of(NULL, 0), clock_mono_us() + 10 * CLOCK_US_PER_S, &help, &ignored) >= 0 &&
-           strstr(buf_cstr(&help), "--restrict-key");
+    if (rc >= 0 || !strstr(err->message, "restrict-key"))
+        return rc;
+    buf_clear(out);
+    return tools_run(bin, "pg_restore", without_key, dump, LIST_TIMEOUT_US, out, err);
 }
 
-static int dump_custom(const char *bin, const char *conninfo, const char *snapshot, const struct pg_names *names, struct buf *dump,
-                       struct error *err)
+static int make_plain(const char *bin, struct slice dump, struct buf *sql, struct error *err)
 {
-    CLEANUP(mem_free_ptr) char *program = mem_printf("%s/pg_dump", bin);
-    CLEANUP(mem_free_ptr) char *exclude = mem_printf("--exclude-schema=%s", names->schema);
-    CLEANUP(mem_free_ptr) char *snapshot_flag = snapshot ? mem_printf("--snapshot=%s", snapshot) : NULL;
-    const char *argv[] = {program, "--schema-only", "-Fc", "--no-subscriptions", "--lock-wait-timeout=" LOCK_WAIT, exclude, "-d", conninfo,
-                          snapshot_flag, NULL};
-    struct spawn s = SPAWN_INIT;
+    CLEANUP(remove_file) char *list_path = NULL;
+    CLEANUP(buf_release) struct buf text = BUF_INIT(sql->max);
 
-    s.argv = argv;
-    s.die_with_parent = true;
-    return spawn_run(&s, slice_of(NULL, 0), clock_mono_us() + DUMP_TIMEOUT_US, dump, err);
+    TRY(temporary_path(&list_path, err));
+    TRY(write_list(bin, NULL, dump, list_path, err));
+    TRY(run_plain(bin, list_path, dump, &text, err));
+    put_stable(buf_slice(&text), sql);
+    return sql->overflow ? error_set(err, ERROR_LIMIT, "the schema's text has more than %zu bytes", sql->max) : 0;
 }
 
-static int dump_plain(const char *bin, const char *folder, const struct pg_names *names, struct buf *sql, struct error *err)
+int pg_dump_schema(const char *bin, const char *conninfo, const char *snapshot, const struct pg_names *names,
+                   struct buf *dump, struct buf *sql, struct error *err)
 {
-    CLEANUP(mem_free_ptr) char *program = mem_printf("%s/pg_restore", bin);
-    CLEANUP(mem_free_ptr) char *dump_path = mem_printf("%s/dump", folder);
-    CLEANUP(mem_free_ptr) char *list_path = mem_printf("%s/list", folder);
-    const char *argv[] = {program, "-f", "-", "-L", list_path, dump_path, knows_restrict(program) ? "--restrict-key=" RESTRICT_KEY : NULL, NULL};
-    struct spawn s = SPAWN_INIT;
-
-    TRY(write_list(bin, dump_path, names, list_path, err));
-    s.argv = argv;
-    return spawn_run(&s, slice_of(NULL, 0), clock_mono_us() + DUMP_TIMEOUT_US, sql, err);
-}
-
-int pg_dump_schema(const char *bin, const char *conninfo, const char *snapshot, const struct pg_names *names, struct buf *dump,
-                   struct buf *sql, struct error *err)
-{
-    CLEANUP(scratch_remove) char *folder = NULL;
-
-    TRY(scratch_make(&folder, err));
-    CLEANUP(mem_free_ptr) char *dump_path = mem_printf("%s/dump", folder);
     size_t before = dump->n;
-    TRY(dump_custom(bin, conninfo, snapshot, names, dump, err));
-    TRY(file_replace_volatile(dump_path, slice_of(dump->p + before, dump->n - before), 0600, err));
-    return dump_plain(bin, folder, names, sql, err);
-}
+    struct error own = ERROR_INIT;
 
-/* The database of a conninfo, for pg_dumpall, which connects to "postgres" otherwise; pg_hba may not let us there. */
-static int database_of(const char *conninfo, char **ret, struct error *err)
-{
-    struct pg_conn c;
-
-    TRY(pg_connect(conninfo, PG_SESSION_SQL, "globals", PG_CONNECT_TIMEOUT_MS, &c, err));
-    int result = pg_query_value(&c, "SELECT current_database()", PG_QUERY_TIMEOUT_MS, ret, err);
-    pg_close(&c);
-    return result;
-}
-
-/* Password hashes come along only where the role may read them anyway. */
-static bool may_read_passwords(const char *conninfo)
-{
-    CLEANUP(mem_free_ptr) char *may = NULL;
-    struct error ignored = ERROR_INIT;
-    struct pg_conn c;
-
-    if (pg_connect(conninfo, PG_SESSION_SQL, "globals", PG_CONNECT_TIMEOUT_MS, &c, &ignored) < 0)
-        return false;
-    int result = pg_query_value(&c, "SELECT has_table_privilege('pg_authid', 'SELECT')", PG_QUERY_TIMEOUT_MS, &may, &ignored);
-    pg_close(&c);
-    return result >= 0 && strcmp(may, "t") == 0;
-}
-
-static bool is_noise(struct slice line)
-{
-    return line.n == 0 || (line.n >= 2 && memcmp(line.p, "--", 2) == 0) || line.p[0] == '\\' || (line.n >= 4 && memcmp(line.p, "SET ", 4) == 0);
-}
-
-/* Is `text` a whole statement: no open quote, a semicolon at its end? Quotes inside quotes are doubled, so parity tells. */
-static bool is_statement(struct slice text)
-{
-    bool single = false, twofold = false;
-
-    for (size_t i = 0; i < text.n; i++) {
-        if (text.p[i] == '\'' && !twofold)
-            single = !single;
-        else if (text.p[i] == '"' && !single)
-            twofold = !twofold;
-    }
-    return !single && !twofold && text.n > 0 && text.p[text.n - 1] == ';';
-}
-
-static int add_statement(json_t *list, struct slice text, struct error *err)
-{
-    json_t *j = json_stringn((const char *)text.p, text.n);
-
-    if (!j)
-        return error_set(err, ERROR_PROTOCOL, "pg_dumpall printed a statement that is not UTF-8");
-    json_array_append_new(list, j);
+    err = err ? err : &own;
+    TRY(run_dump(bin, conninfo, snapshot, names, dump, err));
+    if (make_plain(bin, slice_of(dump->p + before, dump->n - before), sql, err) < 0)
+        return error_prefix(err, "writing the schema as text");
     return 0;
 }
 
-static int split_statements(struct slice text, json_t *list, struct error *err)
-{
-    size_t begin = 0, at = 0;
+/* --- back -------------------------------------------------------------------------------------------------------- */
 
-    while (at < text.n) {
-        const uint8_t *end = memchr(text.p + at, '\n', text.n - at);
-        size_t line_end = end ? (size_t)(end - text.p) : text.n;
-        struct slice line = slice_of(text.p + at, line_end - at), whole = slice_of(text.p + begin, line_end - begin);
-        at = line_end + 1;
-        if (begin + line.n == line_end && is_noise(line)) {
-            begin = at;
-            continue;
-        }
-        if (!is_statement(whole))
-            continue;
-        TRY(add_statement(list, whole, err));
-        begin = at;
-    }
+int pg_restore_section(const char *bin, const char *conninfo, const char *dump_path, enum pg_section section, int jobs,
+                       bool no_owner, struct error *err)
+{
+    CLEANUP(remove_file) char *list_path = mem_printf("%s.list", dump_path);
+    CLEANUP(mem_free_ptr) char *parallel = mem_printf("--jobs=%d", jobs > 1 ? jobs : 1);
+    const char *args[] = {"--no-password",
+                          "--exit-on-error",
+                          section == PG_SECTION_PRE_DATA ? "--section=pre-data" : "--section=post-data",
+                          parallel,
+                          "-L",
+                          list_path,
+                          "-d",
+                          conninfo,
+                          dump_path,
+                          no_owner ? "--no-owner" : NULL,
+                          no_owner ? "--no-privileges" : NULL,
+                          NULL};
+    struct error own = ERROR_INIT;
+
+    err = err ? err : &own;
+    TRY(write_list(bin, dump_path, slice_of(NULL, 0), list_path, err));
+    if (tools_run(bin, "pg_restore", args, slice_of(NULL, 0), RESTORE_TIMEOUT_US, NULL, err) < 0)
+        return error_prefix(err, "restoring the schema (%s)",
+                            section == PG_SECTION_PRE_DATA ? "before data"
+                                                           : "after data: indexes, constraints, triggers");
     return 0;
-}
-
-int pg_dump_globals(const char *bin, const char *conninfo, json_t **ret_statements, struct error *err)
-{
-    CLEANUP(mem_free_ptr) char *program = mem_printf("%s/pg_dumpall", bin);
-    CLEANUP(mem_free_ptr) char *database = NULL;
-    CLEANUP(buf_release) struct buf text = BUF_INIT(DUMP_BYTES_MAX);
-    struct spawn s = SPAWN_INIT;
-
-    TRY(database_of(conninfo, &database, err));
-    const char *argv[] = {program, "--roles-only", "-d", conninfo, "-l", database, may_read_passwords(conninfo) ? NULL : "--no-role-passwords", NULL};
-    const char *env[] = {"PGCLIENTENCODING=UTF8", NULL};
-    s.argv = argv;
-    s.env = env;
-    s.die_with_parent = true;
-    TRY(spawn_run(&s, slice_of(NULL, 0), clock_mono_us() + DUMP_TIMEOUT_US, &text, err));
-    JSON_AUTO list = json_array();
-    TRY(split_statements(buf_slice(&text), list, err));
-    *ret_statements = json_incref(list);
-    return 0;
-}
-
-/* --- back --------------------------------------------------------------------------------------------------------- */
-
-int pg_restore_section(const char *bin, const char *conninfo, const char *dump_path, enum pg_section section, int jobs, bool no_owner,
-                       struct error *err)
-{
-    CLEANUP(scratch_remove) char *folder = NULL;
-    CLEANUP(mem_free_ptr) char *program = mem_printf("%s/pg_restore", bin);
-    CLEANUP(mem_free_ptr) char *jobs_flag = mem_printf("--jobs=%d", jobs > 1 ? jobs : 1);
-    struct spawn s = SPAWN_INIT;
-
-    TRY(scratch_make(&folder, err));
-    CLEANUP(mem_free_ptr) char *list_path = mem_printf("%s/list", folder);
-    TRY(write_list(bin, dump_path, NULL, list_path, err));
-    const char *argv[] = {program, section == PG_SECTION_PRE_DATA ? "--section=pre-data" : "--section=post-data", "--exit-on-error",
-                          jobs_flag, "-L", list_path, "-d", conninfo, dump_path, no_owner ? "--no-owner" : NULL, NULL};
-    s.argv = argv;
-    s.die_with_parent = true;
-    return spawn_run(&s, slice_of(NULL, 0), clock_mono_us() + RESTORE_TIMEOUT_US, NULL, err);
 }

@@ -9,6 +9,9 @@
 #include "base/json.h"
 #include "engine/postgres/pg_protect.h"
 
+/*
+ * server_version: 0 for none to suit, then the newest. Errors: NOT_FOUND, REFUSED too old; the message names the package.
+ */
 MUST_CHECK int pg_tools_find(const char *configured, int server_version, char **ret_bin_directory, struct error *err);
 
 /*
@@ -24,11 +27,15 @@ enum pg_section { PG_SECTION_PRE_DATA, PG_SECTION_POST_DATA };
 /*
  * pg_restore of one section of a custom-format dump; Salvor's own objects and event triggers of the user's are handled as
  * docs/operations/recover.md says. jobs > 1: in parallel (post-data).
+ *   no_owner  without owners and without grants
  */
 MUST_CHECK int pg_restore_section(const char *bin, const char *conninfo, const char *dump_path, enum pg_section section,
                                   int jobs, bool no_owner, struct error *err);
 
-/* A local server: a data directory, its socket and port. */
+/*
+ * A local server: a data directory, its socket and port. Where DIR's name is too long for a socket's address, the socket lies
+ * in /tmp/salvor-<hash of DIR>.
+ */
 struct pg_server {
     char *bin;        /* directory of the programs */
     char *directory;  /* DIR; data in DIR/data, socket in DIR/run, log in DIR/log */
@@ -38,11 +45,14 @@ struct pg_server {
 void pg_server_release(struct pg_server *s);
 
 struct pg_server_options {
-    const char *bin, *directory, *system_user;
+    const char *bin, *directory;
+    const char *system_user; /* NULL: as we are; as root: "postgres" */
     int port;               /* 0: a free one below 32768 */
     const json_t *database; /* properties of the source: encoding, locale, provider, checksums */
     const char *auth;       /* method for loopback TCP: "scram-sha-256" (default) or "trust" */
 };
+/* Is it missing, empty, or that of an interrupted recovery? Changes nothing. Errors: REFUSED. */
+MUST_CHECK int pg_server_check_directory(const char *directory, struct error *err);
 /*
  * initdb into an empty or missing directory. A directory that an interrupted recovery of ours left behind (marker file)
  * is emptied first; any other non-empty one is REFUSED.
@@ -51,8 +61,10 @@ MUST_CHECK int pg_server_make(const struct pg_server_options *options, struct pg
 /* loading: settings for a fast load (no fsync, minimal log); else safe settings. Waits until it accepts connections. */
 MUST_CHECK int pg_server_start(struct pg_server *s, bool loading, struct error *err);
 MUST_CHECK int pg_server_stop(struct pg_server *s, struct error *err); /* fast shutdown, waits */
-/* Data directory and files synced to disk after a load without fsync. */
+/* Of a stopped server: data directory and files synced to disk after a load without fsync. */
 MUST_CHECK int pg_server_sync(struct pg_server *s, struct error *err);
+/* The recovery is verified: the marker goes, and the directory is refused by the next recovery. Until then it would be emptied. */
+MUST_CHECK int pg_server_ready(struct pg_server *s, struct error *err);
 /* For the superuser by the owned socket, and for clients by loopback TCP. Owner: caller. */
 char *pg_server_conninfo_local(const struct pg_server *s, const char *database);
 char *pg_server_conninfo_client(const struct pg_server *s, const char *database);
