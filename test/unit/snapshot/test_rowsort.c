@@ -548,7 +548,35 @@ static void test_duplicate_keys_are_noticed(void **state)
     duplicate_case(0, true, true);
 }
 
+static void test_duplicate_keys_in_one_buffer(void **state)
+{
+    (void)state;
+    struct relation r;
+    struct relation_column columns[2];
+    struct rows rows = {0};
+    keyed_by_int(&r, columns);
+    const char *few[] = {"5\ta", "3\tb", "9\tc", "3\ta", "7\td"};
+    for (size_t i = 0; i < 5; i++)
+        rows_add(&rows, mem_strdup(few[i]));
+    assert_true(run(&(struct setup){.relation = &r}, &rows).duplicate_key);
+    rows_free(&rows);
+}
+
 /* ---- shapes and sizes */
+
+/* A row of a few bytes takes ten times as much in the buffer: a text in order need not fit into it. */
+static void test_tiny_rows(void **state)
+{
+    (void)state;
+    struct relation r;
+    struct relation_column columns[1] = {int_key};
+    struct rows rows = {0};
+    shape(&r, columns, 1, IDENTITY_KEY);
+    for (int i = 0; i < 30000; i++)
+        rows_add(&rows, mem_printf("%d", i % 9000 == 8999 ? i - 8000 : i + (i >= 8999 ? 100000 : 0)));
+    (void)run(&(struct setup){.relation = &r, .memory = 1}, &rows);
+    rows_free(&rows);
+}
 
 static void test_empty_table(void **state)
 {
@@ -881,6 +909,8 @@ int main(void)
         T(test_equal_rows),
         T(test_long_equal_beginnings),
         T(test_duplicate_keys_are_noticed),
+        T(test_duplicate_keys_in_one_buffer),
+        T(test_tiny_rows),
         T(test_empty_table),
         T(test_no_columns),
         T(test_giant_rows),
