@@ -55,6 +55,7 @@ struct recover_result {
     struct recover_phase phases[RECOVER_PHASES_MAX];
     double rto_s;
     uint64_t tables, rows, events_applied;
+    uint32_t views;    /* materialized views that were filled */
     bool verified;
     json_t *sequences; /* [{name, value, advanced}] owned */
     json_t *table_results; /* [{table, rows, hash}] owned */

@@ -82,6 +82,7 @@ MUST_CHECK int pg_unprotected(struct pg_conn *sql, json_t **ret_sentences, struc
  *   settings    [{role (null: all), setting ("work_mem=64MB")}], of this database only
  *   grants      null: the default; else [{grantee, public (bool; grantee is then "PUBLIC"), privilege, grantable}]
  *   extensions  [{name, version, schema}]
+ *   materialized_views  [{schema, name}], those that have been filled
  *   collations  [{schema, name, provider, collate, version, actual_version}], made by users or in use by columns and domains
  */
 MUST_CHECK int pg_database_properties(struct pg_conn *sql, json_t **ret, struct error *err);

@@ -135,6 +135,8 @@ static const char database_members[] =
     " 'privilege', g.privilege_type, 'grantable', g.is_grantable)), '[]') FROM aclexplode(d.datacl) g) END,"
     " 'extensions', (SELECT coalesce(json_agg(json_build_object('name', e.extname, 'version', e.extversion,"
     " 'schema', n.nspname) ORDER BY e.oid), '[]') FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace),"
+    " 'materialized_views', (SELECT coalesce(json_agg(json_build_object('schema', n.nspname, 'name', c.relname) ORDER BY c.oid), '[]')"
+    " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm' AND c.relispopulated),"
     " 'collations', (SELECT coalesce(json_agg(json_build_object('schema', n.nspname, 'name', l.collname,"
     " 'provider', l.collprovider, 'collate', l.collcollate, 'version', l.collversion,"
     " 'actual_version', pg_collation_actual_version(l.oid)) ORDER BY n.nspname, l.collname), '[]')"

@@ -1,0 +1,178 @@
+/*
+ * recover/choose.c - the decisions of a plan that depend on nothing but their arguments.
+ *
+ * Notes: capture notices some things late, so a note names a range, and a recovery from a snapshot at S to a target T is refused because
+ * of it iff S < to and T >= from. A snapshot at or past `to` holds the state after the change; a target before `from` is
+ * not touched by it.
+ *
+ * Transaction ids of events have 32 bits; those of a snapshot 64. Ids in the stream are within 2^31 of the snapshot's.
+ */
+#include "recover/choose.h"
+
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "event/frame.h"
+
+struct position choose_past(struct position p)
+{
+    if (p.offset == UINT64_MAX)
+        return p.log == UINT64_MAX ? POSITION_MAX : (struct position){.log = p.log + 1};
+    p.offset++;
+    return p;
+}
+
+struct position choose_target(const struct choose_span *span, struct position snapshot)
+{
+    return position_compare(span->at_least, snapshot) < 0 ? snapshot : span->at_least;
+}
+
+size_t choose_snapshot(const struct position *positions, size_t count, const struct choose_span *span)
+{
+    for (size_t i = count; i-- > 0;) {
+        if (position_compare(positions[i], span->below) < 0)
+            return i;
+    }
+    return CHOOSE_NONE;
+}
+
+/* --- notes ------------------------------------------------------------------------------------------------------- */
+
+void choose_notes_release(struct choose_notes *n)
+{
+    for (size_t i = 0; i < n->count; i++)
+        free(n->items[i].text);
+    free(n->items);
+    *n = (struct choose_notes){0};
+}
+
+static int read_position(const json_t *note, const char *key, struct position *ret, struct error *err)
+{
+    const char *text;
+
+    TRY(json_get_str(note, key, "a note", &text, err));
+    if (position_parse(slice_str(text), ret, err) < 0)
+        return error_set(err, ERROR_CORRUPT, "a note's \"%s\" is no position: \"%.40s\"", key, text);
+    return 0;
+}
+
+/* Members that have texts of the source may be {"hex": ...}. */
+static char *text_of(const json_t *note, const char *key)
+{
+    struct buf text = BUF_INIT((size_t)64 << 10);
+    struct error ignored = ERROR_INIT;
+
+    if (json_get_bytes(note, key, "a note", &text, &ignored) < 0)
+        buf_clear(&text);
+    char *copy = mem_strndup(buf_cstr(&text), text.n);
+    buf_release(&text);
+    return copy;
+}
+
+static char *describe(enum choose_kind kind, const json_t *note)
+{
+    CLEANUP(mem_free_ptr) char *reason = text_of(note, "reason");
+    CLEANUP(mem_free_ptr) char *table = kind == CHOOSE_INEXACT ? text_of(note, "table") : NULL;
+
+    switch (kind) {
+    case CHOOSE_SCHEMA:
+        return mem_printf("the schema changed (%s)", reason);
+    case CHOOSE_INEXACT:
+        return mem_printf("table %s is inexact (%s)", table, reason);
+    case CHOOSE_GAP:
+        return mem_printf("changes are missing (%s)", reason);
+    }
+    return NULL;
+}
+
+static bool kind_of(const char *name, enum choose_kind *ret)
+{
+    static const struct {
+        const char *name;
+        enum choose_kind kind;
+    } kinds[] = {{NOTE_SCHEMA_CHANGED, CHOOSE_SCHEMA}, {NOTE_INEXACT, CHOOSE_INEXACT}, {NOTE_GAP, CHOOSE_GAP}};
+
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        if (strcmp(kinds[i].name, name) == 0) {
+            *ret = kinds[i].kind;
+            return true;
+        }
+    }
+    return false;
+}
+
+static int add_note(const json_t *note, struct choose_notes *n, struct error *err)
+{
+    struct choose_note item = {0};
+    const char *name;
+
+    TRY(json_get_str(note, "kind", "a note", &name, err));
+    if (!kind_of(name, &item.kind))
+        return 0;
+    TRY(read_position(note, "from", &item.from, err));
+    TRY(read_position(note, "to", &item.to, err));
+    item.text = describe(item.kind, note);
+    MEM_GROW(n->items, n->cap, n->count);
+    n->items[n->count++] = item;
+    return 0;
+}
+
+int choose_notes_read(const json_t *notes, struct choose_notes *ret, struct error *err)
+{
+    struct choose_notes n = {0};
+    const json_t *note;
+    size_t i;
+
+    json_array_foreach(notes, i, note)
+    {
+        int rc = add_note(note, &n, err);
+
+        if (rc < 0) {
+            choose_notes_release(&n);
+            return rc;
+        }
+    }
+    *ret = n;
+    return 0;
+}
+
+bool choose_note_forbids(const struct choose_note *n, struct position snapshot, struct position target)
+{
+    return position_compare(snapshot, n->to) < 0 && position_compare(target, n->from) >= 0;
+}
+
+const struct choose_note *choose_obstacle(const struct choose_notes *n, struct position snapshot, struct position target)
+{
+    const struct choose_note *found = NULL;
+
+    for (size_t i = 0; i < n->count; i++) {
+        if (choose_note_forbids(&n->items[i], snapshot, target) &&
+            (!found || position_compare(n->items[i].from, found->from) < 0))
+            found = &n->items[i];
+    }
+    return found;
+}
+
+/* --- visibility -------------------------------------------------------------------------------------------------- */
+
+static int by_value(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+void choose_sort_visibility(struct snapshot_visibility *v)
+{
+    if (v->xip_count > 1)
+        qsort(v->xip, v->xip_count, sizeof *v->xip, by_value);
+}
+
+bool choose_visible(const struct snapshot_visibility *v, uint32_t xid)
+{
+    uint64_t full = v->xmax + (uint64_t)(int64_t)(int32_t)(xid - (uint32_t)v->xmax);
+
+    if (full >= v->xmax)
+        return false;
+    return full < v->xmin || v->xip_count == 0 || !bsearch(&full, v->xip, v->xip_count, sizeof *v->xip, by_value);
+}

@@ -1,0 +1,80 @@
+/*
+ * recover/plan.h - how the files of a plan know each other, and what a recovery takes from it. For src/recover alone.
+ */
+#ifndef SALVOR_RECOVER_PLAN_H
+#define SALVOR_RECOVER_PLAN_H
+
+#include "merge/changes.h"
+#include "recover/choose.h"
+#include "recover/recover.h"
+#include "recover/sequences.h"
+
+#define RECOVER_CURSOR_BYTES ((size_t)8 << 20)
+#define RECOVER_MEMORY_BYTES ((size_t)256 << 20)
+
+/* Snapshots that turned out to be damaged: not to be chosen again. */
+struct passed_over {
+    size_t count, cap;
+    char (*ids)[SNAPSHOT_ID_BYTES];
+};
+void passed_over_add(struct passed_over *p, const char *id);
+void passed_over_release(struct passed_over *p);
+
+/* A plan with what carrying it out needs. */
+struct planned {
+    struct recover_plan plan;
+    struct manifest manifest;
+    struct changes *changes; /* NULL: they were not wanted; tables in the manifest's order */
+    struct buf dump;         /* of the schema, custom format */
+    uint64_t events;         /* past the snapshot */
+    struct sequence_seen *sequences; /* manifest.sequences_count */
+};
+void planned_init(struct planned *p);
+void planned_release(struct planned *p);
+
+struct plan_options {
+    const struct recover_config *config;
+    const struct passed_over *passed;
+    bool changes_wanted;
+    void (*tick)(void *user, uint64_t events); /* may be NULL */
+    void *user;
+};
+/* warnings of `ret` may have some already. */
+MUST_CHECK int plan_make(const struct plan_options *options, struct planned *ret, struct error *err);
+
+void plan_warn(json_t *warnings, const char *fmt, ...) PRINTF_LIKE(2, 3);
+
+/* --- plan_history.c: one incarnation ------------------------------------------------------------------------------- */
+
+struct history {
+    struct incarnation incarnation;
+    struct chain *chain;
+    struct chain_range range;
+    size_t count;             /* snapshots that may be chosen, by position */
+    char **ids;
+    struct position *positions;
+    bool any_passed;          /* some were left out */
+};
+void history_release(struct history *h);
+MUST_CHECK int history_open(const struct plan_options *o, const struct incarnation *i, struct history *ret,
+                            struct error *err);
+
+/* Which history, and what the wish means in it. Errors: REFUSED, NOT_FOUND. */
+MUST_CHECK int history_choose(const struct plan_options *o, struct history *ret, struct choose_span *ret_span,
+                              json_t *warnings, struct error *err);
+
+/* --- plan_snapshot.c: one snapshot of it --------------------------------------------------------------------------- */
+
+/*
+ * Everything that is to be known about recovering from snapshot number i of the history.
+ * Errors: CORRUPT, NOT_FOUND the snapshot itself is no good and an older one may be; REFUSED none would do.
+ */
+MUST_CHECK int plan_from_snapshot(const struct plan_options *o, struct history *h, const struct choose_span *span, size_t i,
+                                  struct planned *ret, struct error *err);
+
+/* --- predict.c ----------------------------------------------------------------------------------------------------- */
+
+/* Seconds that the recovery will take, from the phases of earlier proofs; 0: nothing to go by. A pure function. */
+double predict_seconds(const json_t *proofs, uint64_t bytes, uint64_t transactions);
+
+#endif

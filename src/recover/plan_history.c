@@ -1,0 +1,303 @@
+/*
+ * recover/plan_history.c - the incarnation to recover from, and the span of positions that the wish means in it.
+ *
+ * Positions and times mean something only inside one unbroken history. The newest with a snapshot is asked first; where the wish is
+ * older than its oldest snapshot, the one before it, and so on. What lies between two histories was never captured: a gap, and
+ * refused as such.
+ */
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "os/file.h"
+#include "recover/plan.h"
+#include "recover/read.h"
+
+void passed_over_add(struct passed_over *p, const char *id)
+{
+    MEM_GROW(p->ids, p->cap, p->count);
+    (void)snprintf(p->ids[p->count++], SNAPSHOT_ID_BYTES, "%s", id);
+}
+
+void passed_over_release(struct passed_over *p)
+{
+    free(p->ids);
+    *p = (struct passed_over){0};
+}
+
+static bool was_passed_over(const struct passed_over *p, const char *id)
+{
+    for (size_t i = 0; p && i < p->count; i++) {
+        if (strcmp(p->ids[i], id) == 0)
+            return true;
+    }
+    return false;
+}
+
+void history_release(struct history *h)
+{
+    chain_free(h->chain);
+    for (size_t i = 0; i < h->count; i++)
+        free(h->ids[i]);
+    free(h->ids);
+    free(h->positions);
+    *h = (struct history){0};
+}
+
+static int list_snapshots(const struct plan_options *o, struct history *h, struct error *err)
+{
+    char **ids = NULL;
+    size_t count, kept = 0;
+    int rc = 0;
+
+    TRY(snapshot_list(o->config->vault, o->config->source, h->incarnation.id, &ids, &count, err));
+    h->positions = mem_zalloc(count, sizeof *h->positions);
+    for (size_t i = 0; i < count; i++) {
+        bool passed = was_passed_over(o->passed, ids[i]);
+
+        if (!passed && rc >= 0)
+            rc = snapshot_position(ids[i], &h->positions[kept], err);
+        h->any_passed |= passed;
+        if (passed || rc < 0)
+            free(ids[i]);
+        else
+            ids[kept++] = ids[i];
+    }
+    h->ids = ids;
+    h->count = kept;
+    return rc;
+}
+
+static int open_chain(const struct plan_options *o, struct history *h, struct error *err)
+{
+    const struct recover_config *c = o->config;
+    CLEANUP(mem_free_ptr) char *spool =
+        c->state_directory ? mem_printf("%s/%s/spool", c->state_directory, h->incarnation.id) : NULL;
+    struct chain_config config = {
+        .vault = c->vault,
+        .spool_directory = spool && file_exists(spool) ? spool : NULL,
+        .source = c->source,
+        .incarnation = h->incarnation.id,
+        .holes = true,
+    };
+
+    TRY(chain_open(&config, &h->chain, err));
+    return chain_range(h->chain, &h->range, err);
+}
+
+int history_open(const struct plan_options *o, const struct incarnation *i, struct history *ret, struct error *err)
+{
+    struct history h = {.incarnation = *i};
+    int rc = list_snapshots(o, &h, err);
+
+    if (rc >= 0 && h.count > 0)
+        rc = open_chain(o, &h, err);
+    if (rc < 0) {
+        history_release(&h);
+        return rc;
+    }
+    *ret = h;
+    return 0;
+}
+
+/* --- what the wish means -------------------------------------------------------------------------------------------- */
+
+/* The wish may lie in another history, or in none. */
+enum place { PLACE_HERE, PLACE_BEFORE, PLACE_PAST };
+
+static struct position end_of(const struct history *h)
+{
+    struct position newest = h->positions[h->count - 1];
+
+    return position_compare(newest, h->range.last) > 0 ? newest : h->range.last;
+}
+
+static enum place place_position(const struct history *h, struct position wanted, struct choose_span *ret)
+{
+    *ret = (struct choose_span){.at_least = wanted, .below = choose_past(wanted)};
+    if (position_compare(wanted, h->positions[0]) < 0)
+        return PLACE_BEFORE;
+    return position_compare(wanted, end_of(h)) > 0 ? PLACE_PAST : PLACE_HERE;
+}
+
+/* A time that is the last commit's own says nothing about what a later snapshot may hold. */
+static int bound_of(struct history *h, struct position at_least, struct position *ret, struct error *err)
+{
+    TRY(read_commit_past(h->chain, at_least, ret, err));
+    if (position_compare(*ret, POSITION_MAX) == 0)
+        *ret = choose_past(at_least);
+    return 0;
+}
+
+static int place_time(struct history *h, int64_t wanted_wall_us, struct choose_span *ret, enum place *ret_place,
+                      struct error *err)
+{
+    struct error why = ERROR_INIT;
+    int64_t commit_wall_us;
+
+    int rc = chain_position_at(h->chain, POSITION_ZERO, wanted_wall_us, &ret->at_least, &commit_wall_us, &why);
+    if (rc == -ERROR_REFUSED) {
+        *ret_place = PLACE_PAST;
+        return 0;
+    }
+    if (rc < 0) {
+        *err = why;
+        return rc;
+    }
+    TRY(bound_of(h, ret->at_least, &ret->below, err));
+    *ret_place = choose_snapshot(h->positions, h->count, ret) == CHOOSE_NONE ? PLACE_BEFORE : PLACE_HERE;
+    return 0;
+}
+
+static int place_wish(const struct recover_config *c, struct history *h, struct choose_span *ret, enum place *ret_place,
+                      struct error *err)
+{
+    switch (c->kind) {
+    case RECOVER_LATEST:
+        *ret = (struct choose_span){.at_least = h->range.last, .below = POSITION_MAX};
+        *ret_place = PLACE_HERE;
+        return 0;
+    case RECOVER_POSITION:
+        *ret_place = place_position(h, c->to_position, ret);
+        return 0;
+    case RECOVER_TIME:
+        break;
+    }
+    return place_time(h, c->to_wall_us, ret, ret_place, err);
+}
+
+/* --- refusals ------------------------------------------------------------------------------------------------------- */
+
+static void describe_wish(const struct recover_config *c, char text[static POSITION_TEXT_BYTES])
+{
+    if (c->kind == RECOVER_TIME)
+        (void)clock_format_wall(c->to_wall_us, text);
+    else
+        (void)position_format(c->to_position, text);
+}
+
+static int refuse_past(const struct recover_config *c, const struct history *h, struct error *err)
+{
+    char wish[POSITION_TEXT_BYTES], end[POSITION_TEXT_BYTES], time[CLOCK_TEXT_BYTES];
+
+    describe_wish(c, wish);
+    return error_set(err, ERROR_REFUSED, "%s is past what was captured of %s: the last durable commit is %s, of %s (--to latest)", wish,
+                     c->source, position_format(h->range.last, end), clock_format_wall(h->range.last_wall_us, time));
+}
+
+static int refuse_before(const struct recover_config *c, const struct history *h, struct error *err)
+{
+    char wish[POSITION_TEXT_BYTES], begin[POSITION_TEXT_BYTES];
+
+    describe_wish(c, wish);
+    return error_set(err, ERROR_REFUSED, "%s is before the oldest %ssnapshot of %s, which is at %s", wish,
+                     h->any_passed ? "good " : "", c->source, position_format(h->positions[0], begin));
+}
+
+static int refuse_gap(const struct recover_config *c, const struct history *older, const struct incarnation *newer,
+                      struct error *err)
+{
+    char wish[POSITION_TEXT_BYTES], end[POSITION_TEXT_BYTES], begin[POSITION_TEXT_BYTES], time[CLOCK_TEXT_BYTES];
+
+    describe_wish(c, wish);
+    return error_set(err, ERROR_REFUSED,
+                     "%s lies in a gap: incarnation %s of %s ends with the commit at %s, of %s, and incarnation %s begins at %s (%s); "
+                     "its first snapshot is the next that can be recovered",
+                     wish, older->incarnation.id, c->source, position_format(older->range.last, end),
+                     clock_format_wall(older->range.last_wall_us, time), newer->id, position_format(newer->start, begin),
+                     newer->reason);
+}
+
+static int refuse_without_snapshot(const struct recover_config *c, const struct incarnation *i, bool any_passed,
+                                   struct error *err)
+{
+    if (any_passed)
+        return error_set(err, ERROR_REFUSED, "no snapshot of %s, incarnation %s, can be used: all are damaged (`salvor verify` names what is)",
+                         c->source, i->id);
+    return error_set(err, ERROR_NOT_FOUND, "there is no snapshot of %s, incarnation %s, in vault %s", c->source, i->id, c->vault->name);
+}
+
+/* --- which ---------------------------------------------------------------------------------------------------------- */
+
+struct search {
+    const struct plan_options *options;
+    struct incarnation *all;
+    size_t count;
+    const struct incarnation *newer; /* with snapshots that begin past the wish */
+    struct error before;             /* what is refused when no older one has it */
+};
+
+static void warn_unusable(const struct incarnation *i, json_t *warnings)
+{
+    char begun[CLOCK_TEXT_BYTES];
+
+    plan_warn(warnings,
+              "incarnation %s, begun at %s (%s), has no snapshot: nothing that was captured in it can be recovered, and an older "
+              "incarnation is used",
+              i->id, clock_format_wall(i->begun_wall_us, begun), i->reason);
+}
+
+/* 1: it is this one; 0: look at an older one. */
+static int look_at(struct search *s, const struct incarnation *i, struct history *ret, struct choose_span *span,
+                   json_t *warnings, struct error *err)
+{
+    const struct recover_config *c = s->options->config;
+    struct history h = {0};
+    enum place place;
+
+    TRY(history_open(s->options, i, &h, err));
+    if (h.count == 0) {
+        bool any_passed = h.any_passed;
+
+        history_release(&h);
+        if (any_passed || c->incarnation)
+            return refuse_without_snapshot(c, i, any_passed, err);
+        warn_unusable(i, warnings);
+        return 0;
+    }
+    int rc = place_wish(c, &h, span, &place, err);
+    if (rc >= 0 && place == PLACE_HERE) {
+        *ret = h;
+        return 1;
+    }
+    if (rc >= 0 && place == PLACE_PAST)
+        rc = s->newer ? refuse_gap(c, &h, s->newer, err) : refuse_past(c, &h, err);
+    if (rc >= 0 && s->before.code == ERROR_NONE)
+        (void)!refuse_before(c, &h, &s->before);
+    s->newer = i;
+    history_release(&h);
+    return rc;
+}
+
+static int search(struct search *s, struct history *ret, struct choose_span *span, json_t *warnings, struct error *err)
+{
+    const struct recover_config *c = s->options->config;
+
+    for (size_t k = s->count; k-- > 0;) {
+        if (c->incarnation && strcmp(c->incarnation, s->all[k].id) != 0)
+            continue;
+        int rc = look_at(s, &s->all[k], ret, span, warnings, err);
+        if (rc != 0)
+            return rc;
+    }
+    if (s->before.code != ERROR_NONE) {
+        *err = s->before;
+        return -(int)err->code;
+    }
+    if (c->incarnation)
+        return error_set(err, ERROR_NOT_FOUND, "source %s has no incarnation %s in vault %s", c->source, c->incarnation, c->vault->name);
+    return error_set(err, ERROR_NOT_FOUND, "there is no snapshot of %s in vault %s: nothing can be recovered yet", c->source,
+                     c->vault->name);
+}
+
+int history_choose(const struct plan_options *o, struct history *ret, struct choose_span *ret_span, json_t *warnings,
+                   struct error *err)
+{
+    struct search s = {.options = o};
+
+    TRY(incarnation_list(o->config->vault, o->config->source, &s.all, &s.count, err));
+    CLEANUP(mem_free_ptr) struct incarnation *all = s.all;
+    if (s.count == 0)
+        return error_set(err, ERROR_NOT_FOUND, "vault %s holds nothing of a source %s", o->config->vault->name, o->config->source);
+    return search(&s, ret, ret_span, warnings, err) < 0 ? -(int)err->code : 0;
+}

@@ -1,0 +1,309 @@
+/*
+ * recover/plan_snapshot.c - everything that is to be known about recovering from one snapshot, before anything is touched.
+ *
+ * Two kinds of failures: the snapshot itself is no good (damaged manifest, missing chunk), then an older one may serve; or the way
+ * from it to the target is barred (a note, a gap, damage in the chain, a table that the snapshot does not know), then an older one
+ * would have to take the same way, and the plan is refused with the nearest position that can be had.
+ */
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "engine/postgres/pg_protect.h"
+#include "event/frame.h"
+#include "recover/plan.h"
+#include "recover/read.h"
+
+#define DUMP_BYTES_MAX ((size_t)1 << 30)
+
+struct attempt {
+    const struct plan_options *options;
+    struct history *history;
+    const struct choose_span *span;
+    struct planned *planned;
+    json_t *notes; /* of the chain; owned */
+    struct choose_notes obstacles;
+};
+
+static void attempt_release(struct attempt *a)
+{
+    json_decref(a->notes);
+    choose_notes_release(&a->obstacles);
+}
+
+/* --- the snapshot itself -------------------------------------------------------------------------------------------- */
+
+static int load_snapshot(struct attempt *a, const char *id, struct error *err)
+{
+    const struct recover_config *c = a->options->config;
+    struct planned *p = a->planned;
+
+    manifest_release(&p->manifest);
+    TRY(manifest_get(c->vault, c->source, a->history->incarnation.id, id, &p->manifest, err));
+    choose_sort_visibility(&p->manifest.visibility);
+    buf_release(&p->dump);
+    p->dump.max = DUMP_BYTES_MAX;
+    TRY(schema_get_dump(c->vault, &p->manifest, &p->dump, err));
+    return snapshot_chunks_present(c->vault, &p->manifest, err);
+}
+
+/* A snapshot that is no prefix of the commit order needs events up to its position. */
+static int check_reach(const struct attempt *a, struct error *err)
+{
+    const struct manifest *m = &a->planned->manifest;
+    char text[POSITION_TEXT_BYTES];
+
+    if (!m->visibility.present || position_compare(m->position, a->history->range.last) <= 0)
+        return 0;
+    return error_set(err, ERROR_NOT_FOUND, "it needs the events up to %s, and they are not there", position_format(m->position, text));
+}
+
+static int refuse_inexact(const struct snapshot_table *t, struct error *err)
+{
+    return error_set(err, ERROR_REFUSED, "the rows of table %s.%s could not be read into the snapshot: %s", t->relation.schema,
+                     t->relation.name, t->inexact_reason);
+}
+
+static int check_whole(const struct attempt *a, struct error *err)
+{
+    const struct manifest *m = &a->planned->manifest;
+    const json_t *sentence;
+    size_t i;
+
+    for (uint32_t k = 0; k < m->tables_count; k++) {
+        if (m->tables[k].inexact_reason)
+            return refuse_inexact(&m->tables[k], err);
+    }
+    json_array_foreach(m->unprotected, i, sentence)
+    {
+        const char *text = json_string_value(sentence);
+
+        if (text && strstr(text, " large object") && !a->options->config->large_objects_ignored)
+            return error_set(err, ERROR_REFUSED, "the snapshot does not hold %s; set large_objects = ignore to recover without them", text);
+        if (text && !strstr(text, "materialized view"))
+            plan_warn(a->planned->plan.warnings, "not recovered: %s", text);
+    }
+    return 0;
+}
+
+/* --- the way to the target ------------------------------------------------------------------------------------------ */
+
+/* " The newest position before it is 0/123 (--to 0/123)", or nothing. */
+static const char *advise(struct attempt *a, struct position before, char text[static 128])
+{
+    struct position snapshot = a->planned->manifest.position, found;
+    struct error ignored = ERROR_INIT;
+    char at[POSITION_TEXT_BYTES];
+    int64_t wall_us;
+    bool in_spool;
+
+    text[0] = '\0';
+    if (position_compare(before, snapshot) <= 0 || before.offset == 0)
+        return text;
+    before.offset--;
+    if (read_commit_at(a->history->chain, before, &found, &wall_us, &in_spool, &ignored) < 0 ||
+        position_compare(found, snapshot) < 0)
+        found = snapshot;
+    (void)snprintf(text, 128, "; what was before it can be recovered: --to %s", position_format(found, at));
+    return text;
+}
+
+static int check_notes(struct attempt *a, struct error *err)
+{
+    const struct recover_plan *p = &a->planned->plan;
+    const struct choose_note *n = choose_obstacle(&a->obstacles, p->snapshot_position, p->target);
+    char from[POSITION_TEXT_BYTES], to[POSITION_TEXT_BYTES], target[POSITION_TEXT_BYTES], advice[128];
+
+    if (!n)
+        return 0;
+    return error_set(err, n->kind == CHOOSE_GAP ? ERROR_GAP : ERROR_REFUSED,
+                     "%s cannot be recovered: between %s and %s, after the newest snapshot that serves, %s%s, and so can what follows a "
+                     "snapshot taken after it%s",
+                     position_format(p->target, target), position_format(n->from, from), position_format(n->to, to), n->text,
+                     n->kind == CHOOSE_SCHEMA ? ", and schema changes cannot be recovered yet" : "", advise(a, n->from, advice));
+}
+
+/* Notes of what lies before the snapshot are worth having (rates of sequences), but are not needed. */
+static int read_notes(struct attempt *a, struct error *err)
+{
+    struct error ignored = ERROR_INIT;
+
+    if (chain_notes(a->history->chain, &a->notes, &ignored) < 0)
+        TRY(chain_notes_from(a->history->chain, a->planned->manifest.position, &a->notes, err));
+    return choose_notes_read(a->notes, &a->obstacles, err);
+}
+
+static int refuse_way(struct attempt *a, const struct read_result *r, const struct error *why, struct error *err)
+{
+    char from[POSITION_TEXT_BYTES], to[POSITION_TEXT_BYTES], advice[128];
+    const struct recover_plan *p = &a->planned->plan;
+
+    return error_set(err, why->code == ERROR_GAP ? ERROR_GAP : ERROR_REFUSED, "the changes from %s to %s cannot all be read: %s%s",
+                     position_format(p->snapshot_position, from), position_format(p->target, to), why->message,
+                     position_is_zero(r->last) ? "" : advise(a, choose_past(r->last), advice));
+}
+
+static int changes_for(const struct plan_options *o, struct planned *p, struct error *err)
+{
+    struct changes_config config = {
+        .directory = o->config->work_directory,
+        .memory_bytes_max = o->config->memory_bytes_max ? o->config->memory_bytes_max : RECOVER_MEMORY_BYTES,
+        .cursor_bytes_max = RECOVER_CURSOR_BYTES,
+    };
+
+    changes_free(p->changes);
+    p->changes = NULL;
+    TRY(changes_new(&config, &p->changes, err));
+    for (uint32_t i = 0; i < p->manifest.tables_count; i++)
+        (void)changes_add_table(p->changes, &p->manifest.tables[i].relation);
+    return 0;
+}
+
+static bool is_damage(int rc)
+{
+    return rc == -ERROR_CORRUPT || rc == -ERROR_NOT_FOUND || rc == -ERROR_GAP;
+}
+
+static bool has_way(const struct planned *p)
+{
+    return p->manifest.visibility.present || position_compare(p->plan.target, p->manifest.position) > 0;
+}
+
+static int read_way(struct attempt *a, struct read_result *r, struct error *err)
+{
+    struct planned *p = a->planned;
+    const struct plan_options *o = a->options;
+    struct read_config config = {
+        .chain = a->history->chain,
+        .from = &p->manifest,
+        .to = p->plan.target,
+        .tick = o->tick,
+        .user = o->user,
+    };
+    struct error why = ERROR_INIT;
+
+    *r = (struct read_result){0};
+    if (o->changes_wanted)
+        TRY(changes_for(o, p, err));
+    config.changes = p->changes;
+    if (has_way(p)) {
+        int rc = read_chain(&config, r, &why);
+
+        if (rc < 0 && is_damage(rc))
+            return refuse_way(a, r, &why, err);
+        if (rc < 0) {
+            *err = why;
+            return rc;
+        }
+    }
+    return p->changes ? changes_finish(p->changes, err) : 0;
+}
+
+/* Where it will stand: the last commit at or before the target. */
+static int find_reached(struct attempt *a, const struct read_result *r, struct error *err)
+{
+    struct recover_plan *p = &a->planned->plan;
+    const struct manifest *m = &a->planned->manifest;
+    struct error ignored = ERROR_INIT;
+
+    p->reached = r->last;
+    p->reached_wall_us = r->last_wall_us;
+    p->from_spool = r->last_in_spool;
+    if (position_is_zero(r->last) && position_compare(p->target, a->history->range.last) <= 0) {
+        /* Nothing past the snapshot; the last commit that is in it. Damage before the snapshot does not matter. */
+        if (read_commit_at(a->history->chain, p->target, &p->reached, &p->reached_wall_us, &p->from_spool, &ignored) < 0)
+            p->reached = POSITION_ZERO;
+    }
+    if (position_is_zero(p->reached)) {
+        p->reached = m->position;
+        p->reached_wall_us = m->position_wall_us;
+        p->from_spool = false;
+    }
+    bool is_commit = position_compare(p->target, a->history->range.last) == 0;
+    if (is_commit && position_compare(p->reached, p->target) != 0)
+        return error_set(err, ERROR_CORRUPT, "the chain ends before the last commit that its names tell of");
+    return 0;
+}
+
+/* In the time of polls the schema is known up to the last good one. */
+static void warn_of_schema(struct attempt *a)
+{
+    const struct recover_plan *p = &a->planned->plan;
+    struct position seen = POSITION_ZERO, at;
+    struct error ignored = ERROR_INIT;
+    char text[POSITION_TEXT_BYTES];
+    const json_t *note;
+    size_t i;
+
+    json_array_foreach(a->notes, i, note)
+    {
+        const char *kind = json_string_value(json_object_get(note, "kind"));
+        const char *position = json_string_value(json_object_get(note, "at"));
+
+        if (kind && position && strcmp(kind, NOTE_SCHEMA_SEEN) == 0 && position_parse(slice_str(position), &at, &ignored) >= 0)
+            seen = at;
+    }
+    if (!position_is_zero(seen) && position_compare(seen, p->reached) < 0)
+        plan_warn(p->warnings, "the schema is known to have stayed the same up to %s; a change of it after that would not be seen here",
+                  position_format(seen, text));
+}
+
+/* A time before any captured commit means the snapshot's own state only if the snapshot is not younger. */
+static int check_time(const struct attempt *a, struct error *err)
+{
+    const struct recover_config *c = a->options->config;
+    const struct manifest *m = &a->planned->manifest;
+    char wish[CLOCK_TEXT_BYTES], taken[CLOCK_TEXT_BYTES];
+
+    if (c->kind != RECOVER_TIME || !position_is_zero(a->span->at_least) || c->to_wall_us >= m->position_wall_us)
+        return 0;
+    return error_set(err, ERROR_REFUSED, "%s is before the oldest snapshot of %s, taken at %s", clock_format_wall(c->to_wall_us, wish),
+                     c->source, clock_format_wall(m->position_wall_us, taken));
+}
+
+static void fill_plan(struct attempt *a, const struct read_result *r)
+{
+    struct planned *p = a->planned;
+
+    p->events = r->events;
+    p->plan.rows_estimated = p->manifest.rows;
+    p->plan.bytes_estimated = p->manifest.plain_bytes;
+    p->plan.transactions_estimated = r->transactions;
+    free(p->sequences);
+    p->sequences = sequences_seen(&p->manifest, a->notes, p->plan.target, p->plan.reached_wall_us);
+}
+
+static int plan_attempt(struct attempt *a, size_t i, struct error *err)
+{
+    struct recover_plan *p = &a->planned->plan;
+    struct read_result r;
+
+    TRY(load_snapshot(a, a->history->ids[i], err));
+    TRY(check_reach(a, err));
+    (void)snprintf(p->incarnation, sizeof p->incarnation, "%s", a->history->incarnation.id);
+    (void)snprintf(p->snapshot, sizeof p->snapshot, "%s", a->history->ids[i]);
+    p->snapshot_position = a->planned->manifest.position;
+    p->target = choose_target(a->span, p->snapshot_position);
+    TRY(check_time(a, err));
+    TRY(check_whole(a, err));
+    struct error why = ERROR_INIT;
+    int rc = read_notes(a, &why);
+    if (rc < 0)
+        return refuse_way(a, &(struct read_result){0}, &why, err);
+    TRY(check_notes(a, err));
+    TRY(read_way(a, &r, err));
+    rc = find_reached(a, &r, &why);
+    if (rc < 0)
+        return refuse_way(a, &r, &why, err);
+    warn_of_schema(a);
+    fill_plan(a, &r);
+    return 0;
+}
+
+int plan_from_snapshot(const struct plan_options *o, struct history *h, const struct choose_span *span, size_t i,
+                       struct planned *ret, struct error *err)
+{
+    CLEANUP(attempt_release) struct attempt a = {.options = o, .history = h, .span = span, .planned = ret};
+
+    return plan_attempt(&a, i, err);
+}

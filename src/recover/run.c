@@ -1,0 +1,339 @@
+/*
+ * recover/run.c - plan, and carry it out, phase by phase.
+ *
+ *   plan -> provision -> schema (before data) -> load -> indexes (schema after data, materialized views) -> sequences -> analyze
+ *   -> verify -> ready
+ *
+ * Sequences come after the indexes, which tell the greatest value of a column at once. A chunk that turns out to be damaged while
+ * it is loaded throws the half-made target away, and an older snapshot is tried, as if the plan had known.
+ *
+ * A kill at any moment leaves a target with its mark and scratch files in the work directory; nothing in the vault. "Ready" is the last phase and
+ * comes after "verify": until then nobody is told how to connect.
+ */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "os/file.h"
+#include "recover/check.h"
+#include "recover/finish.h"
+#include "recover/load.h"
+#include "recover/plan.h"
+#include "recover/result.h"
+#include "recover/target.h"
+
+struct run {
+    const struct recover_config *config;
+    void (*progress)(void *user, const struct recover_progress *p);
+    void *user;
+    struct recover_result *result;
+    struct planned planned;
+    struct passed_over passed;
+    struct target target;
+    struct chunk_origin origin;
+    struct merged_table *merged;
+    char *dump_path;
+    int connections;
+    int64_t begun_mono_us, phase_mono_us;
+    const char *phase;
+    int64_t told_mono_us;
+};
+
+/* --- phases and progress --------------------------------------------------------------------------------------------- */
+
+static void tell(struct run *r, uint64_t rows, uint64_t bytes)
+{
+    bool of_rows = r->phase && (strcmp(r->phase, "load") == 0 || strcmp(r->phase, "verify") == 0);
+    struct recover_progress p = {
+        .phase = r->phase,
+        .rows = rows,
+        .rows_total = of_rows ? r->planned.plan.rows_estimated : 0,
+        .bytes = bytes,
+        .bytes_total = of_rows ? r->planned.plan.bytes_estimated : 0,
+    };
+
+    r->told_mono_us = clock_mono_us();
+    if (r->progress)
+        r->progress(r->user, &p);
+}
+
+static void tell_rows(void *user, uint64_t rows, uint64_t bytes)
+{
+    tell(user, rows, bytes);
+}
+
+static void tell_events(void *user, uint64_t events)
+{
+    struct run *r = user;
+
+    (void)events;
+    if (clock_mono_us() - r->told_mono_us >= CLOCK_US_PER_S)
+        tell(r, 0, 0);
+}
+
+static void tell_phase(void *user)
+{
+    tell(user, 0, 0);
+}
+
+static void begin_phase(struct run *r, const char *name)
+{
+    r->phase = name;
+    r->phase_mono_us = clock_mono_us();
+    tell(r, 0, 0);
+}
+
+/* Phases that are gone through again (an older snapshot) add up. */
+static void end_phase(struct run *r)
+{
+    struct recover_result *result = r->result;
+    double seconds = (double)(clock_mono_us() - r->phase_mono_us) / 1e6;
+    uint32_t i = 0;
+
+    while (i < result->phases_count && strcmp(result->phases[i].name, r->phase) != 0)
+        i++;
+    ASSERT(i < RECOVER_PHASES_MAX);
+    if (i == result->phases_count) {
+        (void)snprintf(result->phases[i].name, sizeof result->phases[i].name, "%s", r->phase);
+        result->phases_count++;
+    }
+    result->phases[i].seconds += seconds;
+}
+
+static int do_phase(struct run *r, const char *name, int (*fn)(struct run *r, struct error *err), struct error *err)
+{
+    begin_phase(r, name);
+    int rc = fn(r, err);
+    end_phase(r);
+    return rc;
+}
+
+/* --- the phases ------------------------------------------------------------------------------------------------------ */
+
+static int do_plan(struct run *r, struct error *err)
+{
+    struct plan_options o = {
+        .config = r->config, .passed = &r->passed, .changes_wanted = true, .tick = tell_events, .user = r};
+    struct planned *p = &r->planned;
+
+    TRY(plan_make(&o, p, err));
+    return target_check(r->config, &p->manifest, p->plan.warnings, err);
+}
+
+static int do_provision(struct run *r, struct error *err)
+{
+    target_init(&r->target, r->config, r->planned.plan.warnings);
+    return target_provision(&r->target, &r->planned.manifest, err);
+}
+
+static int do_schema(struct run *r, struct error *err)
+{
+    free(r->dump_path);
+    r->dump_path = mem_printf("%s/schema.dump", r->config->work_directory);
+    TRY(file_replace_volatile(r->dump_path, buf_slice(&r->planned.dump), 0600, err));
+    buf_release(&r->planned.dump);
+    return pg_restore_section(r->target.bin, r->target.conninfo, r->dump_path, PG_SECTION_PRE_DATA, 1, !r->target.owners, err);
+}
+
+static int do_load(struct run *r, struct error *err)
+{
+    struct load_config config = {
+        .conninfo = r->target.conninfo,
+        .manifest = &r->planned.manifest,
+        .changes = r->planned.changes,
+        .origin = &r->origin,
+        .connections = r->connections,
+        .tick = tell_rows,
+        .user = r,
+    };
+
+    free(r->merged);
+    r->merged = mem_zalloc(r->planned.manifest.tables_count, sizeof *r->merged);
+    TRY(load_tables(&config, r->merged, err));
+    /* Sorted changes may hold much memory, which indexes can use. */
+    changes_free(r->planned.changes);
+    r->planned.changes = NULL;
+    return 0;
+}
+
+static int do_indexes(struct run *r, struct error *err)
+{
+    const json_t *views = json_object_get(r->planned.manifest.database, "materialized_views");
+
+    TRY(pg_restore_section(r->target.bin, r->target.conninfo, r->dump_path, PG_SECTION_POST_DATA, r->connections, !r->target.owners, err));
+    return finish_views(&r->target.control, views, r->planned.plan.warnings, &r->result->views, err);
+}
+
+static int do_sequences(struct run *r, struct error *err)
+{
+    json_decref(r->result->sequences);
+    r->result->sequences = NULL;
+    return sequences_set(&r->target.control, r->planned.sequences, r->planned.manifest.sequences_count, &r->result->sequences, err);
+}
+
+static int do_analyze(struct run *r, struct error *err)
+{
+    return finish_analyze(r->target.conninfo, r->connections, tell_phase, r, err);
+}
+
+static int do_verify(struct run *r, struct error *err)
+{
+    struct check_config config = {
+        .conninfo = r->target.conninfo,
+        .manifest = &r->planned.manifest,
+        .merged = r->merged,
+        .connections = r->connections,
+        .tick = tell_rows,
+        .user = r,
+    };
+
+    TRY(check_tables(&config, err));
+    r->result->verified = true;
+    return 0;
+}
+
+static int do_ready(struct run *r, struct error *err)
+{
+    TRY(target_properties(&r->target, err));
+    return target_finish(&r->target, err);
+}
+
+/* --- all of it ------------------------------------------------------------------------------------------------------- */
+
+static int load_once(struct run *r, struct error *err)
+{
+    TRY(do_phase(r, "plan", do_plan, err));
+    TRY(do_phase(r, "provision", do_provision, err));
+    TRY(do_phase(r, "schema", do_schema, err));
+    return do_phase(r, "load", do_load, err);
+}
+
+/* The half-loaded target is cleared by the next try's provisioning. */
+static void pass_over(struct run *r, const struct error *why)
+{
+    struct planned next;
+
+    planned_init(&next);
+    (void)json_array_extend(next.plan.warnings, r->planned.plan.warnings);
+    plan_warn(next.plan.warnings, "snapshot %s is passed over, found damaged while it was loaded: %s", r->planned.plan.snapshot, why->message);
+    passed_over_add(&r->passed, r->planned.plan.snapshot);
+    target_release(&r->target);
+    planned_release(&r->planned);
+    r->planned = next;
+    atomic_store(&r->origin.damaged, false);
+}
+
+static int load(struct run *r, struct error *err)
+{
+    struct error first = ERROR_INIT;
+
+    for (;;) {
+        struct error why = ERROR_INIT;
+        int rc = load_once(r, &why);
+
+        if (rc >= 0)
+            return rc;
+        if (atomic_load(&r->origin.damaged)) {
+            if (first.code == ERROR_NONE)
+                first = why;
+            pass_over(r, &why);
+            continue;
+        }
+        /* Where no older snapshot serves, the damage is what there is to tell. */
+        *err = why;
+        return first.code == ERROR_NONE ? rc : error_prefix(err, "%.400s; and no older snapshot serves", first.message);
+    }
+}
+
+static int finish(struct run *r, struct error *err)
+{
+    TRY(do_phase(r, "indexes", do_indexes, err));
+    TRY(do_phase(r, "sequences", do_sequences, err));
+    TRY(do_phase(r, "analyze", do_analyze, err));
+    TRY(do_phase(r, "verify", do_verify, err));
+    return do_phase(r, "ready", do_ready, err);
+}
+
+static void sum_up(struct run *r)
+{
+    struct recover_result *result = r->result;
+    const struct manifest *m = &r->planned.manifest;
+
+    result->tables = m->tables_count;
+    result->table_results = result_tables(m, r->merged);
+    for (uint32_t i = 0; i < m->tables_count; i++)
+        result->rows += r->merged[i].rows;
+    result->events_applied = r->planned.events;
+    if (r->config->local_directory) {
+        result->conninfo = pg_server_conninfo_client(&r->target.server, r->target.database);
+        result->admin_conninfo = pg_server_conninfo_local(&r->target.server, r->target.database);
+        r->target.server_running = false; /* it lives on */
+    } else {
+        result->conninfo = mem_strdup(r->config->into);
+    }
+    result->rto_s = (double)(clock_mono_us() - r->begun_mono_us) / 1e6;
+    result->plan = r->planned.plan;
+    r->planned.plan.warnings = NULL;
+}
+
+/* A vault that cannot be written does not make a recovery fail. */
+static void prove(struct run *r)
+{
+    struct recover_result *result = r->result;
+    struct error why = ERROR_INIT;
+    JSON_AUTO proof = result_proof(r->config->source, &r->planned.manifest, result);
+
+    if (proof_store(r->config->vault, r->config->source, result->plan.incarnation, result->plan.snapshot, proof, &why) < 0)
+        plan_warn(result->plan.warnings, "the proof of this recovery could not be written: %s", why.message);
+}
+
+static void run_release(struct run *r)
+{
+    target_release(&r->target);
+    planned_release(&r->planned);
+    passed_over_release(&r->passed);
+    free(r->merged);
+    free(r->dump_path);
+}
+
+static int connections_of(const struct recover_config *config)
+{
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+
+    if (config->connections > 0)
+        return config->connections;
+    return processors > 2 ? (int)processors : 2;
+}
+
+int recover_run(const struct recover_config *config, void (*progress)(void *user, const struct recover_progress *p),
+                void *user, struct recover_result *ret, struct error *err)
+{
+    CLEANUP(recover_result_release) struct recover_result result = {0};
+    CLEANUP(run_release) struct run r = {
+        .config = config,
+        .progress = progress,
+        .user = user,
+        .result = &result,
+        .origin = {.vault = config->vault, .source = config->source},
+        .connections = connections_of(config),
+        .begun_mono_us = clock_mono_us(),
+    };
+    struct error why = ERROR_INIT;
+
+    planned_init(&r.planned);
+    target_init(&r.target, config, r.planned.plan.warnings);
+    int rc = load(&r, &why);
+    if (rc >= 0)
+        rc = finish(&r, &why);
+    if (rc < 0) {
+        if (err)
+            *err = why;
+        return rc;
+    }
+    sum_up(&r);
+    prove(&r);
+    *ret = result;
+    result = (struct recover_result){0};
+    return 0;
+}

@@ -1,0 +1,79 @@
+/*
+ * recover/target.c - what local servers and existing databases have in common as targets.
+ */
+#include "recover/target.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "recover/plan.h"
+
+int target_check(const struct recover_config *config, const struct manifest *manifest, json_t *warnings,
+                 struct error *err)
+{
+    if (config->local_directory)
+        return target_check_local(config, manifest, warnings, err);
+    return target_check_into(config, manifest, warnings, err);
+}
+
+void target_init(struct target *t, const struct recover_config *config, json_t *warnings)
+{
+    *t = (struct target){.config = config, .warnings = warnings, .lock_fd = -1};
+}
+
+void target_release(struct target *t)
+{
+    struct error ignored = ERROR_INIT;
+
+    pg_close(&t->control);
+    if (t->server_running && pg_server_stop(&t->server, &ignored) < 0)
+        plan_warn(t->warnings, "%s", ignored.message);
+    pg_server_release(&t->server);
+    if (t->lock_fd >= 0)
+        close(t->lock_fd);
+    free(t->bin);
+    free(t->database);
+    free(t->conninfo);
+    free(t->maintenance);
+    *t = (struct target){.lock_fd = -1};
+}
+
+static int ask_rights(struct target *t, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *super = NULL;
+
+    TRY(pg_query_value(&t->control, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user", PG_QUERY_TIMEOUT_MS, &super, err));
+    t->superuser = strcmp(super, "t") == 0;
+    t->owners = t->superuser;
+    return 0;
+}
+
+int target_provision(struct target *t, const struct manifest *manifest, struct error *err)
+{
+    int version = (int)manifest->server_version;
+
+    t->manifest = manifest;
+    if (t->config->into && t->control.server_version > version)
+        version = t->control.server_version;
+    if (!t->bin)
+        TRY(pg_tools_find(t->config->pg_bin, version, &t->bin, err));
+    TRY(t->config->local_directory ? target_provision_local(t, err) : target_provision_into(t, err));
+    return ask_rights(t, err);
+}
+
+int target_finish(struct target *t, struct error *err)
+{
+    if (!t->config->local_directory) {
+        TRY(into_unmark(&t->control, err));
+        pg_close(&t->control);
+        return 0;
+    }
+    pg_close(&t->control);
+    TRY(pg_server_stop(&t->server, err));
+    t->server_running = false;
+    TRY(pg_server_sync(&t->server, err));
+    t->server_running = true;
+    TRY(pg_server_start(&t->server, false, err));
+    return pg_server_ready(&t->server, err);
+}
