@@ -287,6 +287,20 @@ static int claim_names(const struct pg_server *s, const struct dir_names *names,
     return file_replace(marker, slice_str(MARKER_TEXT), 0644, err);
 }
 
+int pg_server_check_directory(const char *directory, struct error *err)
+{
+    struct dir_names names = {0};
+
+    if (!file_exists(directory))
+        return 0;
+    TRY(dir_list(directory, &names, err));
+    bool good = names.count == 0 || has_name(&names, MARKER);
+    dir_names_free(&names);
+    if (good)
+        return 0;
+    return error_set(err, ERROR_REFUSED, "%s is not empty: a recovery goes into an empty or a new directory", directory);
+}
+
 /* An empty directory of the server's user, with the marker in it. */
 static int claim_directory(const struct pg_server *s, struct error *err)
 {
@@ -510,6 +524,10 @@ static int server_fill(const struct pg_server_options *o, struct pg_server *s, s
     if (strcmp(s->directory, "/") == 0 || strpbrk(s->directory, "\n\r"))
         return error_set(err, ERROR_USAGE, "\"%s\" cannot be a server's directory", o->directory);
     TRY(choose_user(o->system_user, &s->system_user, err));
+    /* The server of an interrupted recovery may have the port. */
+    CLEANUP(mem_free_ptr) char *marker = inside(s, MARKER);
+    if (file_exists(marker))
+        TRY(end_leftover(s, err));
     return choose_port(o->port, &s->port, err);
 }
 
