@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -200,8 +201,14 @@ int target_check_local(const struct recover_config *config, const struct manifes
 static int lock_directory(struct target *t, struct error *err)
 {
     const char *path = t->config->local_directory;
+    const char *slash = strrchr(path, '/');
+    CLEANUP(mem_free_ptr) char *parent = mem_strndup(path, slash ? (size_t)(slash - path) : 0);
 
-    TRY(dir_make_all(path, 0700, err));
+    /* Parents must let the server's own user pass. */
+    if (*parent)
+        TRY(dir_make_all(parent, 0755, err));
+    if (mkdir(path, 0700) < 0 && errno != EEXIST)
+        return error_errno(err, errno, "cannot make %s", path);
     t->lock_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (t->lock_fd < 0)
         return error_errno(err, errno, "cannot open %s", path);
