@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -26,6 +27,7 @@
 
 #define TICK_US (200 * CLOCK_US_PER_MS)
 #define OVERLAP_TICK_US (2 * CLOCK_US_PER_MS)
+#define READ_SPACING_US CLOCK_US_PER_MS
 #define MESSAGES_PER_TURN 4000
 #define FEEDBACK_SPACING_US (2 * CLOCK_US_PER_MS)
 #define ASK_AFTER_US (2 * CLOCK_US_PER_S)
@@ -298,6 +300,7 @@ static int see_data(struct receiver *r, const struct pg_stream_message *m, struc
 static void see_keepalive(struct receiver *r, const struct pg_stream_message *m)
 {
     r->reply_wanted |= m->reply_wanted;
+    r->asked |= m->reply_wanted;
     if (m->wal_end > r->keepalive_lsn && !framer_in_transaction(r->framer))
         r->keepalive_lsn = m->wal_end;
 }
@@ -398,17 +401,40 @@ static int feedback(struct receiver *r, int64_t *ret_wait_us, struct error *err)
 
 /* --- the loop ---------------------------------------------------------------------------------------------------- */
 
+/*
+ * Under a steady flow the socket always has a little more: reading it at once costs a system call a transaction here, and one in
+ * the server. So after two reads in quick succession the next one is left for a moment; a lone transaction is
+ * read when it comes.
+ */
+static void see_read(struct receiver *r)
+{
+    int64_t now = clock_mono_us();
+
+    r->read_not_before_us = now - r->read_mono_us < READ_SPACING_US ? now + READ_SPACING_US : 0;
+    r->read_mono_us = now;
+}
+
+static int wait_for(struct pollfd *fds, nfds_t count, int64_t wait_us)
+{
+    const struct timespec t = {.tv_sec = wait_us / CLOCK_US_PER_S, .tv_nsec = wait_us % CLOCK_US_PER_S * 1000};
+
+    return ppoll(fds, count, &t, NULL);
+}
+
 static int wait_and_read(struct receiver *r, int64_t wait_us, struct error *err)
 {
-    bool reads = !is_blocked(r);
     struct pollfd fds[2] = {{.fd = r->capture->wake_fd, .events = POLLIN}, {.fd = pg_stream_fd(&r->stream)}};
+    int64_t pause_us = r->read_not_before_us ? r->read_not_before_us - clock_mono_us() : 0;
+    bool reads = !is_blocked(r) && pause_us <= 0;
 
     fds[1].events = (short)((reads ? POLLIN : 0) | (pg_stream_wants_write(&r->stream) ? POLLOUT : 0));
     if (r->more)
         wait_us = 0;
     else if (r->has_pending || r->unproved)
         wait_us = OVERLAP_TICK_US;
-    int n = poll(fds, fds[1].events ? 2 : 1, (int)((wait_us + 999) / 1000));
+    else if (pause_us > 0 && pause_us < wait_us)
+        wait_us = pause_us;
+    int n = wait_for(fds, fds[1].events ? 2 : 1, wait_us);
     if (n > 0 && (fds[0].revents & POLLIN)) {
         eventfd_t ignored;
 
@@ -416,9 +442,10 @@ static int wait_and_read(struct receiver *r, int64_t wait_us, struct error *err)
     }
     if (n > 0 && (fds[1].revents & POLLOUT))
         TRY(pg_stream_flush(&r->stream, err));
-    if (n > 0 && reads && (fds[1].revents & (POLLIN | POLLHUP | POLLERR)))
-        return pg_stream_read(&r->stream, err);
-    return 0;
+    if (n <= 0 || !reads || !(fds[1].revents & (POLLIN | POLLHUP | POLLERR)))
+        return 0;
+    see_read(r);
+    return pg_stream_read(&r->stream, err);
 }
 
 static int check_silence(struct receiver *r, struct error *err)
@@ -429,6 +456,28 @@ static int check_silence(struct receiver *r, struct error *err)
         return 0;
     return error_set(err, ERROR_CONNECT, "the server has not said anything for %d s, though it was asked",
                      (int)(SILENCE_MAX_US / CLOCK_US_PER_S));
+}
+
+/*
+ * A server that shuts down waits for each stream until everything is told as flushed, without a limit; we hold back one transaction. It
+ * has sent all it has and asks, and it lets nobody else in: then the stream ends, so that the server can. Else its stop would hang.
+ */
+static int let_server_go(struct receiver *r, struct error *err)
+{
+    struct capture *c = r->capture;
+
+    if (!r->asked)
+        return 0;
+    r->asked = false;
+    capture_lock(c);
+    bool durable = c->handed == NULL && r->turn->frames.n == 0 && !framer_in_transaction(r->framer);
+    bool leaving = c->leaving && durable && !is_blocked(r);
+    if (!c->asked) {
+        c->asked = true;
+        capture_changed(c);
+    }
+    capture_unlock(c);
+    return leaving ? error_set(err, ERROR_CONNECT, "the server is shutting down") : 0;
 }
 
 /* The transaction that could not be sent as text is durable, and the server knows: on with text behind it. */
@@ -448,6 +497,7 @@ int receive_stream(struct receiver *r, struct error *err)
         TRY(feedback(r, &wait_us, err));
         if (is_released(r))
             return 0;
+        TRY(let_server_go(r, err));
         TRY(check_silence(r, err));
         TRY(wait_and_read(r, wait_us, err));
     }

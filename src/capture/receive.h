@@ -34,11 +34,13 @@ struct receiver {
     bool unproved;            /* a new transaction begins, and it is not known yet whether one before it is missing */
     bool more;                /* there are messages that were not taken */
     bool reply_wanted;
+    bool asked;               /* the server asked in this turn, and had nothing more to send */
     uint64_t last_lsn;        /* end of the last commit that was received, or where the session began */
     uint64_t keepalive_lsn;
     uint64_t told_written_lsn, told_flushed_lsn;
     int64_t told_mono_us, heard_mono_us;
     int64_t received_wall_us;
+    int64_t read_mono_us, read_not_before_us; /* of the socket; 0: at once */
 
     /* The source's clock against ours. */
     int64_t clock_now_us, clock_before_us, clock_began_us;

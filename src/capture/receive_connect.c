@@ -85,6 +85,7 @@ static void begin_session(struct receiver *r, const struct continuity_theirs *th
     r->keepalive_lsn = 0;
     r->told_written_lsn = r->told_flushed_lsn = 0;
     r->reply_wanted = true; /* the first words are said at once */
+    r->asked = false;
     r->told_mono_us = 0;
     r->heard_mono_us = r->clock_began_us = clock_mono_us();
     r->clock_now_us = r->clock_before_us = CLOCK_UNKNOWN_US;
@@ -94,6 +95,7 @@ static void begin_session(struct receiver *r, const struct continuity_theirs *th
     capture_lock(c);
     c->confirmed_lsn = r->confirmed_lsn;
     c->told_flushed_lsn = 0;
+    c->asked = c->leaving = false;
     framer_schema_seen(r->framer, c->schema_seen.offset);
     capture_unlock(c);
 }

@@ -111,6 +111,7 @@ struct capture {
     uint64_t confirmed_lsn; /* what the slot stood at when the session began */
     uint64_t told_written_lsn, told_flushed_lsn;
     uint64_t trigger_lsn;  /* end of the last commit with an event trigger's record */
+    bool asked;            /* the server wants an answer now, as one does that shuts down: the watcher is to look */
     uint64_t transactions, events, bytes;
 
     /* Writer. */
@@ -128,6 +129,7 @@ struct capture {
     uint32_t epoch;
 
     /* Watcher. */
+    bool leaving;          /* the server lets nobody in: where it also waits for us it is shutting down */
     struct pg_slot slot;
     bool slot_known, guard;
     double retained_rate; /* bytes a second; 0: unknown */

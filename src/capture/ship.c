@@ -522,7 +522,10 @@ static void set_error(struct capture *c, size_t index, const struct error *err)
         v->failing_since_mono_us = clock_mono_us();
     if (!err)
         v->failing_since_mono_us = 0;
-    (void)snprintf(v->error, sizeof v->error, "%s", err ? err->message : "");
+    if (err)
+        memcpy(v->error, err->message, sizeof v->error);
+    else
+        v->error[0] = '\0';
     capture_unlock(c);
 }
 

@@ -22,6 +22,7 @@
 #define WATCH "watch.json"
 #define RECONNECT_FIRST_US (500 * CLOCK_US_PER_MS)
 #define RECONNECT_MAX_US (10 * CLOCK_US_PER_S)
+#define LOOK_SPACING_US (500 * CLOCK_US_PER_MS)
 #define SEEN_NOTE_EVERY_US (30 * CLOCK_US_PER_S)
 #define STORE_EVERY_US (60 * CLOCK_US_PER_S)
 #define COUNTS_LATE_US (70 * CLOCK_US_PER_S)
@@ -34,6 +35,7 @@ struct watcher {
     struct pg_conn sql; /* pq NULL: not connected */
     int64_t retry_mono_us, backoff_us;
     int64_t heartbeat_mono_us, poll_mono_us; /* when due */
+    int64_t looked_mono_us; /* because the server asked */
     char said[STEPS_COUNT_][256]; /* the last error of each step; "": none */
 
     struct schema_watch schema;
@@ -503,13 +505,23 @@ static int connect_session(struct watcher *w, struct error *err)
     return check_identity(w, err);
 }
 
+/* 57P03: it starts or shuts down. The receiving thread knows which: a server that starts has no stream. */
+static void set_leaving(struct capture *c, bool leaving)
+{
+    capture_lock(c);
+    c->leaving = leaving;
+    capture_unlock(c);
+}
+
 static void try_to_connect(struct watcher *w)
 {
     struct error err = ERROR_INIT;
 
     if (clock_mono_us() < w->retry_mono_us)
         return;
-    if (connect_session(w, &err) >= 0) {
+    int rc = connect_session(w, &err);
+    set_leaving(w->capture, rc < 0 && strcmp(err.sqlstate, "57P03") == 0);
+    if (rc >= 0) {
         w->backoff_us = RECONNECT_FIRST_US;
         say(w, STEP_CONNECT, "");
         return;
@@ -520,11 +532,30 @@ static void try_to_connect(struct watcher *w)
     w->backoff_us = w->backoff_us * 2 < RECONNECT_MAX_US ? w->backoff_us * 2 : RECONNECT_MAX_US;
 }
 
+/* The server asked the stream for an answer. It does that when it shuts down: is our session still there? */
+static bool is_asked(const struct watcher *w)
+{
+    return w->capture->asked && clock_mono_us() - w->looked_mono_us >= LOOK_SPACING_US;
+}
+
+static bool looks(struct watcher *w)
+{
+    capture_lock(w->capture);
+    bool asked = is_asked(w);
+    w->capture->asked &= !asked;
+    capture_unlock(w->capture);
+    if (asked)
+        w->looked_mono_us = clock_mono_us();
+    return asked;
+}
+
 static void turn(struct watcher *w)
 {
     const struct capture_config *k = w->capture->config;
     struct error err = ERROR_INIT;
 
+    if (looks(w))
+        w->heartbeat_mono_us = w->retry_mono_us = 0;
     if (!w->sql.pq)
         try_to_connect(w);
     if (w->sql.pq && clock_mono_us() >= w->heartbeat_mono_us) {
@@ -545,7 +576,7 @@ static bool rest(struct watcher *w)
     if (!w->sql.pq)
         next_us = w->retry_mono_us;
     capture_lock(c);
-    while (!capture_is_ending(c) && clock_mono_us() < next_us)
+    while (!capture_is_ending(c) && clock_mono_us() < next_us && !is_asked(w))
         capture_wait(c, &c->changed, next_us - clock_mono_us());
     bool ending = capture_is_ending(c);
     capture_unlock(c);
