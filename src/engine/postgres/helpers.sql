@@ -17,9 +17,9 @@
 
 CREATE SCHEMA IF NOT EXISTS @schema@;
 COMMENT ON SCHEMA @schema@ IS 'Salvor: notices schema changes; made by salvor setup, removed by salvor teardown';
-REVOKE ALL ON SCHEMA @schema@ FROM PUBLIC;
+GRANT USAGE ON SCHEMA @schema@ TO PUBLIC;
 
--- The way of a schema change into the stream. Always empty.
+-- The way of a schema change into the stream. Always empty. Everybody may read it: a pg_dump of the application's locks it.
 CREATE TABLE IF NOT EXISTS @schema@.ddl (
     id bigint NOT NULL,
     at timestamptz NOT NULL,
@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS @schema@.ddl (
     detail text NOT NULL
 ) WITH (vacuum_truncate = off);
 REVOKE ALL ON @schema@.ddl FROM PUBLIC;
+GRANT SELECT ON @schema@.ddl TO PUBLIC;
 
 -- Every ordinary table as the current query's snapshot sees it.
 --   identified   PostgreSQL can identify its rows (RelationGetReplicaIndex); a key with a generated column would pass there, but
@@ -360,6 +361,7 @@ DECLARE
     words text := current_query();
     stack text;
     who text := CASE current_setting('role') WHEN 'none' THEN session_user::text ELSE current_setting('role') END;
+    until timestamptz;
     r record;
 BEGIN
     GET DIAGNOSTICS stack = PG_CONTEXT;
@@ -370,6 +372,9 @@ BEGIN
     IF position(CASE TG_TAG WHEN 'ALTER TABLE' THEN 'unlogged' ELSE 'concurrently' END IN words) = 0 THEN
         RETURN;
     END IF;
+    -- A cancel that comes while we wait is meant for the command, which has not begun; its time-out must leave it some time.
+    SELECT clock_timestamp() + least(10000, nullif(setting::integer / 2, 0)) * interval '1 millisecond' INTO until
+    FROM pg_settings WHERE name = 'statement_timeout';
     FOR r IN
         SELECT c.oid AS id FROM pg_get_publication_tables('@keys@') g JOIN pg_class c ON c.oid = g.relid
         WHERE pg_has_role(who, c.relowner, 'USAGE')
@@ -380,15 +385,21 @@ BEGIN
                     AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid)) END
     LOOP
         IF TG_TAG = 'ALTER TABLE' THEN
+            -- There is no way around the list here, so it is worth more time, most of it before the table is locked.
+            WHILE clock_timestamp() < until AND NOT @schema@.free_to_change() LOOP
+                PERFORM pg_sleep(0.05);
+            END LOOP;
             EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', r.id::regclass);
-            PERFORM @schema@.change(r.id, 'leave');
+            FOR attempt IN 1..100 LOOP
+                EXIT WHEN @schema@.change(r.id, 'leave') OR NOT @schema@.listed(r.id) OR clock_timestamp() > until;
+                PERFORM pg_sleep(0.02);
+            END LOOP;
             CONTINUE;
         END IF;
         PERFORM pg_try_advisory_xact_lock_shared(1935767655,
             (CASE WHEN r.id::bigint > 2147483647 THEN r.id::bigint - 4294967296 ELSE r.id::bigint END)::integer);
-        FOR wait IN 1..200 LOOP
-            EXIT WHEN NOT @schema@.listed(r.id)
-                OR NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '@slot@' AND active);
+        WHILE clock_timestamp() < until AND @schema@.listed(r.id)
+            AND EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '@slot@' AND active) LOOP
             PERFORM pg_sleep(0.05);
         END LOOP;
     END LOOP;
@@ -459,7 +470,6 @@ END
 $salvor$;
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA @schema@ FROM PUBLIC;
-GRANT USAGE ON SCHEMA @schema@ TO @role@;
 GRANT EXECUTE ON FUNCTION @schema@.sweep(oid, integer) TO @role@;
 
 DROP EVENT TRIGGER IF EXISTS @trigger_start@;
