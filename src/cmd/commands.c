@@ -113,7 +113,10 @@ void progress_line(const char *fmt, ...)
     int64_t now = clock_mono_us();
     va_list args;
 
-    if (last_mono_us && now - last_mono_us < CLOCK_US_PER_S)
+    /* What ends within a second needs no progress. */
+    if (!last_mono_us)
+        last_mono_us = now;
+    if (now - last_mono_us < CLOCK_US_PER_S)
         return;
     last_mono_us = now;
     va_start(args, fmt);

@@ -131,7 +131,23 @@ static int fill_from_chain(json_t *o, const struct source_context *s, const char
     return 0;
 }
 
-static json_t *snapshot_json(const struct source_context *s, const char *incarnation, const char *id)
+/* A snapshot is in the vault too: where no segment is, or only older ones, it is what this host's loss would leave. */
+static void count_snapshot(json_t *o, const struct manifest *m)
+{
+    const char *vault = json_string_value(json_object_get(o, "vault_position"));
+    struct error ignored = ERROR_INIT;
+    struct position p = POSITION_ZERO;
+    char text[POSITION_TEXT_BYTES];
+
+    if (vault && position_parse(slice_str(vault), &p, &ignored) < 0)
+        return;
+    if (vault && position_compare(m->position, p) <= 0)
+        return;
+    json_set_str(o, "vault_position", position_format(m->position, text));
+    set_exposure(o, "exposure_host_lost_s", m->position_wall_us, integer_of(o, "clock_offset_us"));
+}
+
+static json_t *snapshot_json(json_t *o, const struct source_context *s, const char *incarnation, const char *id)
 {
     json_t *j = json_object();
     struct error ignored = ERROR_INIT;
@@ -151,6 +167,7 @@ static json_t *snapshot_json(const struct source_context *s, const char *incarna
         json_set_u64(j, "bytes", m.plain_bytes);
         json_set_u64(j, "stored_bytes", m.stored_bytes);
         json_object_set(j, "unprotected", m.unprotected);
+        count_snapshot(o, &m);
     }
     manifest_release(&m);
     if (proof_count(s->vaults[0], s->name, incarnation, id, &proofs, &ignored) < 0)
@@ -169,7 +186,7 @@ static int fill_snapshots(json_t *o, const struct source_context *s, const char 
     json_object_set_new(o, "snapshots", list);
     TRY(snapshot_list(s->vaults[0], s->name, incarnation, &ids, &count, err));
     for (size_t i = 0; i < count; i++) {
-        json_array_append_new(list, snapshot_json(s, incarnation, ids[i]));
+        json_array_append_new(list, snapshot_json(o, s, incarnation, ids[i]));
         free(ids[i]);
     }
     free(ids);

@@ -91,7 +91,7 @@ char *pg_server_conninfo_local(const struct pg_server *s, const char *database)
 
 char *pg_server_conninfo_client(const struct pg_server *s, const char *database)
 {
-    return conninfo_of("127.0.0.1", s->port, NULL, database);
+    return conninfo_of("127.0.0.1", s->port, "postgres", database);
 }
 
 /* --- the system user --------------------------------------------------------------------------------------------- */
