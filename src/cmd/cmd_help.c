@@ -59,13 +59,20 @@ int command_help(const struct invocation *in, struct error *err)
     TRY(arguments_parse(in, self, flags, 1, &name, err));
     if (!name) {
         print_commands();
-    } else if (strcmp(name, "config") == 0 && in->argc > 0) {
-        markdown ? print_markdown() : print_options();
-    } else {
-        const struct command *c = command_find(name);
-        if (!c)
-            return error_set(err, ERROR_USAGE, "there is no command '%s'", name);
-        printf("salvor %s %s\n\n%s.\n%s%s%s", c->name, c->arguments, c->summary, *c->help ? "\n" : "", c->help, *c->help ? "\n" : "");
+        return 0;
+    }
+    const struct command *c = command_find(name);
+    if (!c)
+        return error_set(err, ERROR_USAGE, "there is no command '%s'", name);
+    bool config = strcmp(name, "config") == 0;
+    if (config && markdown) {
+        print_markdown();
+        return 0;
+    }
+    printf("salvor %s %s\n\n%s.\n%s%s%s", c->name, c->arguments, c->summary, *c->help ? "\n" : "", c->help, *c->help ? "\n" : "");
+    if (config) {
+        printf("\n");
+        print_options();
     }
     return 0;
 }
