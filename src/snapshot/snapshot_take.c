@@ -229,6 +229,7 @@ static int release_source(struct take *t, struct crew *c, struct error *err)
     TRY(take_check_files(t, err));
     TRY(pg_exec(&t->holder, "COMMIT", PG_QUERY_TIMEOUT_MS, err));
     pg_close(&t->holder);
+    TRY(take_wait_flushed(t, &t->watch, err));
     pg_close(&t->watch);
     return 0;
 }

@@ -6,6 +6,10 @@
  * ordinary snapshot, whose set of visible transactions goes into the manifest, and whose position is the server's
  * insert position read afterwards: every commit that is visible was written before it.
  *
+ * An ordinary snapshot also sees commits that the server has not flushed yet (synchronous_commit = off). If it crashed
+ * then, they would never have been; so such a snapshot counts only when the log is flushed up to its position. A slot's
+ * snapshot is made from flushed log alone.
+ *
  * The holder imports the slot's snapshot and exports it again under its own name; so the slot, which holds back the
  * server's log, goes away at once. All others import from the holder, whose transaction lives until the last row is
  * read. A crash leaves nothing: a temporary slot and an exported snapshot end with their sessions.
@@ -15,10 +19,14 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "capture/framer.h"
 #include "engine/postgres/pg_stream.h"
 
-#define SLOT_PAUSE_MS 200
-#define XIP_MAX       1000000
+#define SLOT_PAUSE_MS    200
+#define FLUSH_TIMEOUT_MS 15000
+#define FLUSH_PAUSE_MS   50
+#define FLUSH_NUDGE_MS   500
+#define XIP_MAX          1000000
 
 static int begin(struct pg_conn *c, struct error *err)
 {
@@ -231,6 +239,45 @@ int take_list(struct take *t, struct error *err)
         m->tables[i].extension_member = t->tables[i].extension_member;
         t->states[i] = (struct take_table){.table = &t->tables[i], .out = &m->tables[i]};
         t->bytes_estimated += t->tables[i].bytes;
+    }
+    return 0;
+}
+
+static int flushed(const struct take *t, struct pg_conn *sql, bool *ret, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *text = NULL;
+    uint64_t lsn;
+
+    TRY(pg_query_value(sql, "SELECT pg_current_wal_flush_lsn()", PG_QUERY_TIMEOUT_MS, &text, err));
+    TRY(pg_parse_lsn(text, &lsn, err));
+    *ret = lsn >= t->manifest->position.offset;
+    return 0;
+}
+
+/* A commit of our own flushes all that was written before it, on a server where nobody else commits. */
+static int nudge(struct pg_conn *sql, struct error *err)
+{
+    TRY(pg_exec(sql, "SET synchronous_commit = local", PG_QUERY_TIMEOUT_MS, err));
+    return pg_exec(sql, "SELECT pg_logical_emit_message(true, '" FRAMER_HEARTBEAT_PREFIX "', '')", PG_QUERY_TIMEOUT_MS,
+                   err);
+}
+
+int take_wait_flushed(struct take *t, struct pg_conn *sql, struct error *err)
+{
+    int64_t begun_us = clock_mono_us();
+    bool done = !t->manifest->visibility.present, nudged = false;
+
+    while (!done) {
+        int64_t waited_ms = (clock_mono_us() - begun_us) / CLOCK_US_PER_MS;
+        TRY(flushed(t, sql, &done, err));
+        if (!done && waited_ms > FLUSH_TIMEOUT_MS)
+            return error_set(err, ERROR_TIMEOUT, "the server does not flush its log up to the snapshot's position");
+        if (!done && waited_ms > FLUSH_NUDGE_MS && !nudged) {
+            TRY(nudge(sql, err));
+            nudged = true;
+        }
+        if (!done)
+            clock_sleep_ms(FLUSH_PAUSE_MS);
     }
     return 0;
 }

@@ -219,6 +219,21 @@ def test_a_transaction_that_stays_open(shop, taker):
     assert taker.rows(got["id"], "t") == [b"1"]
 
 
+def test_commits_that_a_crash_could_undo(shop, taker):
+    """synchronous_commit = off: what an ordinary snapshot has seen is flushed before the snapshot counts."""
+    shop.sql("ALTER SYSTEM SET wal_writer_delay = '10s'")
+    shop.sql("SELECT pg_reload_conf()")
+    try:
+        sql(shop, "CREATE TABLE t (id int PRIMARY KEY)")
+        sql(shop, "SET synchronous_commit = off; INSERT INTO t SELECT generate_series(1, 10)")
+        got = taker.take(slot_ms=0).json
+        assert sql(shop, "SELECT pg_current_wal_flush_lsn() >= %s", got["position"]) == [(True,)]
+        assert len(taker.rows(got["id"], "t")) == 10
+    finally:
+        shop.sql("ALTER SYSTEM RESET wal_writer_delay")
+        shop.sql("SELECT pg_reload_conf()")
+
+
 # -- others change tables
 
 
