@@ -78,16 +78,14 @@ BEGIN
 END
 $salvor$;
 
--- Does a DROP INDEX CONCURRENTLY of the table's identity, by its owner, ask it to leave the list (before_command)?
-CREATE OR REPLACE FUNCTION @schema@.asked_out(t oid) RETURNS boolean
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
-AS $salvor$
-    SELECT EXISTS (SELECT FROM pg_class WHERE oid = t AND relreplident = 'i')
-       AND EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
-                   WHERE l.locktype = 'advisory' AND l.classid = 1935767655 AND l.objid = t AND l.granted
-                     AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                     AND pg_has_role(a.usesysid, (SELECT relowner FROM pg_class WHERE oid = t), 'USAGE'))
-$salvor$;
+-- Tables that a DROP INDEX CONCURRENTLY of their identity, by their owner, asks to leave the list (before_command).
+CREATE OR REPLACE VIEW @schema@.asked_out AS
+    SELECT DISTINCT c.oid AS id
+    FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid JOIN pg_catalog.pg_class c ON c.oid = l.objid
+    WHERE l.locktype = 'advisory' AND l.classid = 1935767655 AND l.granted AND c.relreplident = 'i'
+      AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())
+      AND pg_catalog.pg_has_role(a.usesysid, c.relowner, 'USAGE');
+REVOKE ALL ON @schema@.asked_out FROM PUBLIC;
 
 -- One change of @keys@ or of an identity. All our own commands run here: the triggers know them by this function's name
 -- on the call stack. false: somebody else holds what it takes.
@@ -426,10 +424,10 @@ BEGIN
     END IF;
     FOR r IN
         SELECT x.id, x.name AS label, x.listed, x.identified, x.wants_full AND NOT x.identified AS full_wanted,
-               a.out AS asked_out
-        FROM @schema@.tables x CROSS JOIN LATERAL (SELECT x.listed AND @schema@.asked_out(x.id) AS out) a
+               a.id IS NOT NULL AS asked_out
+        FROM @schema@.tables x LEFT JOIN @schema@.asked_out a ON a.id = x.id
         WHERE (one = 0 OR x.id = one) AND (x.listed OR x.cared_for)
-          AND (x.listed <> (x.identified AND NOT a.out) OR (x.wants_full AND NOT x.identified AND x.cared_for))
+          AND (x.listed <> (x.identified AND a.id IS NULL) OR (x.wants_full AND NOT x.identified AND x.cared_for))
         ORDER BY x.listed DESC, x.id
         LIMIT 200
     LOOP
