@@ -27,8 +27,13 @@
 
 #define TICK_US (200 * CLOCK_US_PER_MS)
 #define OVERLAP_TICK_US (2 * CLOCK_US_PER_MS)
-#define READ_SPACING_US CLOCK_US_PER_MS
+#define READ_SPACING_MAX_US CLOCK_US_PER_MS
+#define READ_BYTES_WANTED 12000
+#define FLOW_BYTES_PER_US 2 /* 2 MB/s: a steady flow */
+#define FLOW_TURN_BYTES ((size_t)256 << 10)
+#define FLOW_TURN_US (10 * CLOCK_US_PER_MS)
 #define MESSAGES_PER_TURN 4000
+#define MESSAGE_BYTES_AROUND 30 /* of the protocol, on the wire */
 #define FEEDBACK_SPACING_US (2 * CLOCK_US_PER_MS)
 #define ASK_AFTER_US (2 * CLOCK_US_PER_S)
 #define SILENCE_MAX_US (60 * CLOCK_US_PER_S)
@@ -125,6 +130,7 @@ static void hand_over(struct receiver *r, bool seal)
     if (seal)
         begin_next_file(r);
     r->turn = t == &c->turns[0] ? &c->turns[1] : &c->turns[0];
+    r->handed_mono_us = clock_mono_us();
     capture_lock(c);
     clear_turn(r->turn);
     c->handed = t;
@@ -150,6 +156,9 @@ static void hand_over_if_due(struct receiver *r)
     bool worth = t->commits_count > 0 || t->frames.n >= TURN_BYTES_EAGER ||
                  (t->frames.n > 0 && !framer_in_transaction(r->framer));
     bool seal = seal_is_due(r);
+    /* A sync costs the disk the same for one transaction and for a thousand. */
+    if (r->flowing && !seal && t->frames.n < FLOW_TURN_BYTES && clock_mono_us() - r->handed_mono_us < FLOW_TURN_US)
+        return;
     if ((!worth && !seal) || !writer_is_idle(r->capture))
         return;
     hand_over(r, seal);
@@ -323,6 +332,7 @@ static int take_messages(struct receiver *r, struct error *err)
             r->received_wall_us = clock_wall_us();
             see_clock(r, m.sent_wall_us);
         }
+        r->taken_bytes += m.data.n + MESSAGE_BYTES_AROUND;
         if (rc == PG_STREAM_DATA)
             TRY(see_data(r, &m, err));
         else
@@ -403,15 +413,22 @@ static int feedback(struct receiver *r, int64_t *ret_wait_us, struct error *err)
 
 /*
  * Under a steady flow the socket always has a little more: reading it at once costs a system call a transaction here, and one in
- * the server. So after two reads in quick succession the next one is left for a moment; a lone transaction is
- * read when it comes.
+ * the server. So the next read is left until about READ_BYTES_WANTED have come at the rate of the last ones, but not so long
+ * that the server finds the socket full; a lone transaction is read when it comes.
  */
 static void see_read(struct receiver *r)
 {
-    int64_t now = clock_mono_us();
+    int64_t now = clock_mono_us(), interval_us = now - r->read_mono_us;
 
-    r->read_not_before_us = now - r->read_mono_us < READ_SPACING_US ? now + READ_SPACING_US : 0;
+    r->flowing = interval_us > 0 && r->taken_bytes / (uint64_t)interval_us >= FLOW_BYTES_PER_US;
+    r->read_not_before_us = 0;
+    if (r->flowing) {
+        int64_t spacing_us = interval_us * READ_BYTES_WANTED / (int64_t)r->taken_bytes;
+
+        r->read_not_before_us = now + (spacing_us < READ_SPACING_MAX_US ? spacing_us : READ_SPACING_MAX_US);
+    }
     r->read_mono_us = now;
+    r->taken_bytes = 0;
 }
 
 static int wait_for(struct pollfd *fds, nfds_t count, int64_t wait_us)
@@ -434,6 +451,8 @@ static int wait_and_read(struct receiver *r, int64_t wait_us, struct error *err)
         wait_us = OVERLAP_TICK_US;
     else if (pause_us > 0 && pause_us < wait_us)
         wait_us = pause_us;
+    else if (r->flowing && r->turn->frames.n > 0 && FLOW_TURN_US < wait_us)
+        wait_us = FLOW_TURN_US;
     int n = wait_for(fds, fds[1].events ? 2 : 1, wait_us);
     if (n > 0 && (fds[0].revents & POLLIN)) {
         eventfd_t ignored;
@@ -546,6 +565,7 @@ static void see_too_large(struct receiver *r, const struct error *why)
 static void end_session(struct receiver *r)
 {
     framer_abandon(r->framer);
+    r->flowing = false;
     overlap_free(r->overlap);
     r->overlap = NULL;
     r->has_pending = r->unproved = false;

@@ -41,6 +41,9 @@ struct receiver {
     int64_t told_mono_us, heard_mono_us;
     int64_t received_wall_us;
     int64_t read_mono_us, read_not_before_us; /* of the socket; 0: at once */
+    uint64_t taken_bytes;     /* since then */
+    bool flowing;             /* data comes faster than it is worth a system call each */
+    int64_t handed_mono_us;   /* the last turn */
 
     /* The source's clock against ours. */
     int64_t clock_now_us, clock_before_us, clock_began_us;
