@@ -890,6 +890,8 @@ def test_check_reports_tables_without_identity_and_their_mend(bare):
                    "x": "its replica identity is NOTHING"}
     assert all(found[("no_identity", "public." + t)]["severity"] == WARN for t in "ndgx")
     assert ("no_identity", "public.i") not in found and found[("loose_index", "public.i")]["severity"] == WARN
+    bare.app(found[("loose_index", "public.i")]["mend"])
+    assert ("loose_index", "public.i") not in findings(bare)
     assert found[("no_identity", "public.n")]["mend"].startswith("ALTER TABLE public.n REPLICA IDENTITY FULL")
     assert findings(bare, identity="inserts")[("no_identity", "public.n")]["severity"] == OK
     bare.app("ALTER TABLE n REPLICA IDENTITY FULL")

@@ -328,7 +328,8 @@ static void check_identities(struct check *c, const struct table_states *tables)
         if (t->why && shown++ < TABLES_SHOWN)
             add_no_identity(c, t);
         if (t->loose_index && shown++ < TABLES_SHOWN) {
-            CLEANUP(mem_free_ptr) char *mend = mem_printf("ALTER TABLE %s ADD UNIQUE USING INDEX ...", t->quoted);
+            CLEANUP(mem_free_ptr)
+            char *mend = mem_printf("ALTER TABLE %s ADD UNIQUE USING INDEX %s", t->quoted, t->loose_index);
             ADD(c, WARN, "loose_index", t->label, mend,
                 "its replica identity is an index that no constraint holds: while Salvor is not running, a DROP INDEX "
                 "CONCURRENTLY "

@@ -46,13 +46,14 @@ static inline bool protect_state_has_triggers(const struct protect_state *s)
 /* One ordinary, permanent table outside of system and helper schemas. */
 struct table_state {
     uint32_t id;
-    char *label;      /* schema.name, as a configuration names it */
-    char *quoted;     /* for SQL */
-    char *why;        /* why its rows cannot be identified; NULL: they can */
-    uint64_t changes; /* updates and deletes that the server's statistics have counted */
-    bool nothing;     /* its owner said REPLICA IDENTITY NOTHING */
-    bool full;        /* REPLICA IDENTITY FULL */
-    bool loose_index; /* its identity is an index that no constraint holds: DROP INDEX CONCURRENTLY can take it */
+    char *label;       /* schema.name, as a configuration names it */
+    char *quoted;      /* for SQL */
+    char *why;         /* why its rows cannot be identified; NULL: they can */
+    uint64_t changes;  /* updates and deletes that the server's statistics have counted */
+    bool nothing;      /* its owner said REPLICA IDENTITY NOTHING */
+    bool full;         /* REPLICA IDENTITY FULL */
+    char *loose_index; /* for SQL: its identity is an index that no constraint holds, so DROP INDEX CONCURRENTLY can
+                          take it */
     bool in_rows, in_keys;
     bool owned; /* by the session's role or one that it is a member of */
     bool readable;

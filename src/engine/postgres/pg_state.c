@@ -129,8 +129,8 @@ static const char tables_query[] =
     " AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])) THEN 'its key has a generated column' END,"
     " coalesce(pg_stat_get_tuples_updated(c.oid), 0) + coalesce(pg_stat_get_tuples_deleted(c.oid), 0),"
     " c.relreplident = 'n', c.relreplident = 'f',"
-    " c.relreplident = 'i' AND i.indexrelid IS NOT NULL"
-    " AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid),"
+    " CASE WHEN c.relreplident = 'i' AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid)"
+    " THEN (SELECT quote_ident(x.relname) FROM pg_class x WHERE x.oid = i.indexrelid) END,"
     " EXISTS (SELECT FROM pg_publication p LEFT JOIN pg_publication_rel m ON m.prpubid = p.oid AND m.prrelid = c.oid"
     " WHERE p.pubname = %1$s AND (p.puballtables OR m.oid IS NOT NULL)),"
     " EXISTS (SELECT FROM pg_publication p JOIN pg_publication_rel m ON m.prpubid = p.oid AND m.prrelid = c.oid"
@@ -150,6 +150,7 @@ void table_states_release(struct table_states *t)
         free(t->items[i].label);
         free(t->items[i].quoted);
         free(t->items[i].why);
+        free(t->items[i].loose_index);
     }
     free(t->items);
     *t = (struct table_states){0};
@@ -168,7 +169,8 @@ static int take_table(const PGresult *r, int row, struct table_state *t, struct 
         t->why = mem_strdup(PQgetvalue(r, row, TABLE_WHY));
     t->nothing = bool_at(r, row, TABLE_NOTHING);
     t->full = bool_at(r, row, TABLE_FULL);
-    t->loose_index = bool_at(r, row, TABLE_LOOSE_INDEX);
+    if (!PQgetisnull(r, row, TABLE_LOOSE_INDEX))
+        t->loose_index = mem_strdup(PQgetvalue(r, row, TABLE_LOOSE_INDEX));
     t->in_rows = bool_at(r, row, TABLE_IN_ROWS);
     t->in_keys = bool_at(r, row, TABLE_IN_KEYS);
     t->owned = bool_at(r, row, TABLE_OWNED);
