@@ -57,6 +57,7 @@ struct vault_state {
     uint64_t sequence;         /* of the newest segment; 0: none */
     struct position position;  /* of the newest commit in it */
     uint64_t start_lsn;        /* start of that commit's record; 0: unknown */
+    uint32_t session;          /* in which it was last seen that what was shipped counts there */
     int64_t wall_us;
     char error[ERROR_MESSAGE_BYTES]; /* "": none */
     int64_t failing_since_mono_us; /* 0: it works */

@@ -40,7 +40,7 @@ struct way {
     uint32_t open_count;
     uint32_t epoch;           /* 0: none was ever claimed by this host */
     bool claimed;             /* by this process, in the session: */
-    uint32_t claimed_session;
+    uint32_t claimed_session, checked_session;
 
     /* The segment in hand: its last commit, and what is open at its end. */
     struct position commit, commit_start;
@@ -53,9 +53,11 @@ uint64_t shipped_lsn(const struct capture *c)
 {
     uint64_t least = UINT64_MAX;
 
-    for (size_t i = 0; i < c->config->vaults_count; i++)
-        if (c->vaults[i].start_lsn < least)
-            least = c->vaults[i].start_lsn;
+    for (size_t i = 0; i < c->config->vaults_count; i++) {
+        const struct vault_state *v = &c->vaults[i];
+        uint64_t there = v->session == c->session ? v->start_lsn : 0;
+        least = there < least ? there : least;
+    }
     return least == UINT64_MAX ? 0 : least;
 }
 
@@ -126,6 +128,20 @@ static int take_newest(struct way *w, const struct segment_id *id, struct error 
     return 0;
 }
 
+/*
+ * A claim that is newer than the epoch at hand hides what would be written under this one, also where it was this host that
+ * claimed and was killed before it could note that down. Then the epoch is of no use.
+ */
+static int check_epoch(struct way *w, struct error *err)
+{
+    uint64_t hidden_from;
+
+    TRY(epoch_floor(w->vault, source_of(w), w->incarnation.id, w->epoch, &hidden_from, err));
+    if (hidden_from != UINT64_MAX)
+        w->epoch = 0;
+    return 0;
+}
+
 static int reach(struct way *w, struct error *err)
 {
     CLEANUP(mem_free_ptr) struct segment_ref *refs = NULL;
@@ -141,6 +157,7 @@ static int reach(struct way *w, struct error *err)
                          (unsigned long long)w->sequence);
     if (w->reached)
         return 0;
+    TRY(check_epoch(w, err));
     if (count > 0)
         TRY(take_newest(w, &refs[count - 1].id, err));
     else
@@ -416,6 +433,28 @@ static int reap(struct way *w, struct error *err)
     return 0;
 }
 
+/*
+ * What was shipped without a session counts unless somebody took over in between. So the server is told of it only when the vault's list
+ * was read again in the session.
+ */
+static int check_session(struct way *w, struct error *err)
+{
+    struct capture *c = w->capture;
+
+    capture_lock(c);
+    uint32_t session = c->session;
+    capture_unlock(c);
+    if (!w->current || session == 0 || session == w->checked_session)
+        return 0;
+    TRY(reach(w, err));
+    w->checked_session = session;
+    capture_lock(c);
+    c->vaults[w->index].session = session;
+    capture_unlock(c);
+    capture_wake(c);
+    return 0;
+}
+
 /* 1: something was shipped, there may be more; 0: nothing to do. */
 static int step(struct way *w, struct error *err)
 {
@@ -424,6 +463,7 @@ static int step(struct way *w, struct error *err)
 
     if (!w->reached)
         TRY(reach(w, err));
+    TRY(check_session(w, err));
     int rc = next(w, &sequence, &in_spool, err);
     if (rc > 0)
         rc = claim(w, sequence, err);

@@ -5,14 +5,6 @@
 #include "base/hash.h"
 #include "vault/vault.h"
 
-/*
- * The least first_sequence among claims of this incarnation with an epoch greater than `after`; UINT64_MAX: none. A
- * claim that cannot be read counts as none: it can hide nothing that was not written by the source's own stream, and
- * verify names it.
- */
-MUST_CHECK int epoch_floor(struct vault *v, const char *source, const char *incarnation, uint32_t after,
-                           uint64_t *ret_sequence, struct error *err);
-
 struct epoch_claim {
     uint32_t epoch;
     char source[VAULT_SOURCE_BYTES];

@@ -61,6 +61,13 @@ MUST_CHECK int vault_sources(struct vault *v, char ***ret_names, size_t *ret_cou
 /* Claims the next epoch of a source's writer: epochs/<n> with {first sequence, predecessor digest, host, wall_us}. */
 MUST_CHECK int epoch_claim(struct vault *v, const char *source, const char *incarnation, uint64_t first_sequence,
                            uint32_t *ret_epoch, struct error *err);
+/*
+ * The least first_sequence among claims of this incarnation with an epoch greater than `after`; UINT64_MAX: none. A
+ * claim that cannot be read counts as none: it can hide nothing that was not written by the source's own stream, and
+ * verify names it.
+ */
+MUST_CHECK int epoch_floor(struct vault *v, const char *source, const char *incarnation, uint32_t after,
+                           uint64_t *ret_sequence, struct error *err);
 
 /* A proof object of a snapshot: proofs/<source>/<incarnation>/<snapshot>/<n>.json, n dense from 1. */
 MUST_CHECK int proof_store(struct vault *v, const char *source, const char *incarnation, const char *snapshot,
