@@ -208,7 +208,8 @@ class Salvor:
         for pid in self.strays():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        shutil.rmtree(self.root, ignore_errors=True)
+        if not os.environ.get("SALVOR_TEST_KEEP"):
+            shutil.rmtree(self.root, ignore_errors=True)
 
     def strays(self):
         """Processes that were started for something in this folder and outlived it: the server of a recovery that was killed."""

@@ -616,6 +616,22 @@ def test_applications_never_see_an_error(servers, protected):
     check_exact(server, box, "after all of it and a snapshot")
 
 
+def test_a_server_that_shuts_down_does_not_wait_for_salvor(servers, protected):
+    """A walsender holds a shutdown up until all is told as flushed, and Salvor always holds one transaction back."""
+    server = shop(servers)
+    box = protected(server, **OPTIONS, heartbeat="20s", poll="5s")
+    for number in range(2):
+        load = write(server, first=number * 10**6)
+        began = time.monotonic()
+        server.stop("fast")
+        assert time.monotonic() - began < 5, "the shutdown waited for Salvor"
+        server.start()
+        box.wait_streaming("shop")
+    check_exact(server, box, "after two shutdowns")
+    check_ledger_rows(server.connect("recovered"), load)
+    assert box.status("shop")["incarnation"] == "0001" and box.status("shop")["gaps"] == []
+
+
 # -- more than one
 
 def test_two_sources_in_one_run(servers, boxes):

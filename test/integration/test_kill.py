@@ -67,9 +67,10 @@ def entries(path):
 
 
 def moment(box, rnd):
-    """Comes back at a random moment, or at one that is rare: a spool file was just begun, a segment is being built, an object put."""
+    """Comes back at a random moment, or at one that is rare: a spool file was just begun, a segment is being built, an object put, an epoch claimed."""
     incarnation = box.state / "shop" / "0001"
-    watched = rnd.choice([None, None, incarnation / "spool", incarnation / "ship", box.root / "vault" / "tmp"])
+    vault = box.root / "vault"
+    watched = rnd.choice([None, None, incarnation / "spool", incarnation / "ship", vault / "tmp", vault / "sources/shop/epochs"])
     deadline = time.monotonic() + rnd.uniform(0, 1.0)
     if watched is None:
         time.sleep(max(0, deadline - time.monotonic()))
