@@ -296,6 +296,31 @@ def test_the_applications_own_dump_still_works(shop):
         shop.app("CREATE TABLE salvor_shop.x (id int)")
 
 
+@pytest.mark.parametrize("statement", [
+    'ALTER TABLE "T t" SET UNLOGGED', 'alter table if exists only public . "T t" add x int, set unlogged',
+    'ALTER /* of */ TABLE -- our\n "T t" SET UNLOGGED', 'ALTER TABLE a ADD x int; ALTER TABLE "T t" SET UNLOGGED; ALTER TABLE a ADD y int',
+    "DO $$ BEGIN ALTER TABLE \"T t\" SET UNLOGGED; END $$", "SELECT f()"])
+def test_unlogged_finds_its_table_and_no_other(shop, statement):
+    shop.app('CREATE TABLE "T t" (id int PRIMARY KEY, v int); CREATE TABLE t (id int PRIMARY KEY, v int); CREATE TABLE "set" (id int PRIMARY KEY);'
+             'CREATE TABLE a (id int PRIMARY KEY, v int); CREATE SCHEMA s CREATE TABLE "T t" (id int PRIMARY KEY);'
+             "CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'ALTER TABLE ' || '\"T t\" SET UNLOGGED'; END $$")
+    busy = shop.session(isolation=1)
+    busy.execute('LOCK TABLE t, "set" IN ROW EXCLUSIVE MODE')  # a lock on one of these would be waited for
+    c = shop.session()
+    c.execute("SET statement_timeout = '10s'")
+    c.execute(statement)
+    assert shop.sql("SELECT relpersistence::text FROM pg_class WHERE oid = '\"T t\"'::regclass") == [("u",)]
+    found = shop.listed()
+    assert [n for n in ("a", "t") if n in found] == ["a", "t"] and any("set" in n for n in found)
+    write(c, '"T t"')
+    write(c, "a")
+    if "public" in statement:
+        assert 's."T t"' in found
+    busy.connection.commit()
+    c.execute('ALTER TABLE "T t" SET LOGGED')
+    assert '"T t"' in shop.listed()
+
+
 def test_unlogged_beside_a_migration(shop):
     """SET UNLOGGED is an error for a listed table: it waits a little for the list."""
     c, d = shop.session(), shop.session(isolation=1)

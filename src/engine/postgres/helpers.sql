@@ -258,10 +258,19 @@ BEGIN
                 SELECT h.inhrelid, false FROM touched t JOIN pg_inherits h ON h.inhparent = t.id
             )
             SELECT t.id, bool_or(t.made) AS made
-            FROM touched t JOIN pg_class k ON k.oid = t.id AND k.relkind = 'r' GROUP BY t.id
+            FROM (SELECT * FROM touched
+                  UNION ALL
+                  SELECT l.relation, false FROM pg_locks l
+                  WHERE current_setting('@schema@.left', true) <> '' AND l.pid = pg_backend_pid() AND l.granted
+                    AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
+                    AND l.relation::text = ANY (string_to_array(current_setting('@schema@.left', true), ' '))) t
+            JOIN pg_class k ON k.oid = t.id AND k.relkind = 'r' GROUP BY t.id
         LOOP
             detail := detail || @schema@.settle(r.id, r.made);
         END LOOP;
+        IF current_setting('@schema@.left', true) <> '' THEN
+            PERFORM set_config('@schema@.left', '', true);
+        END IF;
         PERFORM @schema@.note(TG_TAG, coalesce(objects, ''), detail);
         RETURN;
     EXCEPTION
@@ -345,9 +354,25 @@ BEGIN
 END
 $salvor$;
 
--- ddl_command_start of two commands for which the end is too late.
---   ALTER TABLE ... SET UNLOGGED is an error for a listed table, so it leaves the list before. The command's own words are the
---   only thing there is to know the table by; one too many comes back at the command's end.
+-- The names that stand behind certain words of a text of commands, without comments: (schema or NULL, name). No backslashes
+-- here: the application's standard_conforming_strings holds for this text.
+CREATE OR REPLACE FUNCTION @schema@.names_behind(words text, command text) RETURNS TABLE (space text, name text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $salvor$
+    SELECT CASE cardinality(n.parts) WHEN 1 THEN NULL ELSE n.parts[cardinality(n.parts) - 1] END, n.parts[cardinality(n.parts)]
+    FROM (SELECT '(?:"(?:[^"]|"")+"|(?:_|[^[:space:][:punct:][:digit:]])(?:[_$]|[^[:space:][:punct:]])*)' AS one) w
+    CROSS JOIN LATERAL regexp_matches(
+        regexp_replace(regexp_replace(words, '/[*].*?[*]/', ' ', 'g'), '--[^' || chr(10) || ']*', ' ', 'g'),
+        concat(replace(command, ' ', '[[:space:]]+'), '[[:space:]]+(?:if[[:space:]]+exists[[:space:]]+)?(?:only[[:space:]]+)?',
+               '((?:', w.one, '[[:space:]]*[.][[:space:]]*)*', w.one, ')'),
+        'gi') m
+    CROSS JOIN LATERAL (SELECT parse_ident(m[1], false) AS parts) n
+$salvor$;
+
+-- ddl_command_start of two commands for which the end is too late. The command's own words are the only thing there is to know
+-- its table by.
+--   ALTER TABLE ... SET UNLOGGED is an error for a listed table, so it leaves the list before. What is not unlogged in the end
+--   (the words of one message may be several commands) comes back at the command's end: its oid waits in a setting.
 --   DROP INDEX CONCURRENTLY of an identity index commits the loss of identity before its end, and must be the first of its
 --   transaction to write. So another session has to unlist the table first: an advisory lock asks the poll of a running
 --   Salvor for it, for at most 10 s.
@@ -366,20 +391,26 @@ BEGIN
     IF position('@schema@.change(' IN stack) > 0 THEN
         RETURN;
     END IF;
-    words := lower(concat(words, stack));
-    IF position(CASE TG_TAG WHEN 'ALTER TABLE' THEN 'unlogged' ELSE 'concurrently' END IN words) = 0 THEN
+    words := concat(words, ' ', stack);
+    IF position(CASE TG_TAG WHEN 'ALTER TABLE' THEN 'unlogged' ELSE 'concurrently' END IN lower(words)) = 0 THEN
         RETURN;
     END IF;
     -- A cancel that comes while we wait is meant for the command, which has not begun; its time-out must leave it some time.
     SELECT clock_timestamp() + least(10000, nullif(setting::integer / 2, 0)) * interval '1 millisecond' INTO until
     FROM pg_settings WHERE name = 'statement_timeout';
     FOR r IN
-        SELECT c.oid AS id FROM pg_get_publication_tables('@keys@') g JOIN pg_class c ON c.oid = g.relid
+        SELECT c.oid AS id
+        FROM pg_get_publication_tables('@keys@') g JOIN pg_class c ON c.oid = g.relid
+        JOIN pg_namespace s ON s.oid = c.relnamespace
         WHERE pg_has_role(who, c.relowner, 'USAGE')
-          AND CASE TG_TAG WHEN 'ALTER TABLE' THEN position(lower(c.relname) IN words) > 0
+          AND CASE TG_TAG WHEN 'ALTER TABLE' THEN EXISTS (
+                  SELECT FROM @schema@.names_behind(words, 'alter table') b
+                  WHERE b.name = c.relname AND coalesce(b.space = s.nspname, true))
               ELSE c.relreplident = 'i' AND EXISTS (
                   SELECT FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
-                  WHERE i.indrelid = c.oid AND i.indisreplident AND position(lower(x.relname) IN words) > 0
+                  JOIN @schema@.names_behind(words, 'drop index concurrently') b
+                      ON b.name = x.relname AND coalesce(b.space = s.nspname, true)
+                  WHERE i.indrelid = c.oid AND i.indisreplident
                     AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid)) END
     LOOP
         IF TG_TAG = 'ALTER TABLE' THEN
@@ -388,6 +419,7 @@ BEGIN
                 PERFORM pg_sleep(0.05);
             END LOOP;
             EXECUTE format('LOCK TABLE ONLY %s IN ACCESS EXCLUSIVE MODE', r.id::regclass);
+            PERFORM set_config('@schema@.left', concat(current_setting('@schema@.left', true), ' ', r.id), true);
             FOR attempt IN 1..100 LOOP
                 EXIT WHEN @schema@.change(r.id, 'leave') OR NOT @schema@.listed(r.id) OR clock_timestamp() > until;
                 PERFORM pg_sleep(0.02);
