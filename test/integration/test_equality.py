@@ -49,7 +49,7 @@ def check_sequences(recovered, truth, what):
 
 def check_not_behind_data(connection, what):
     with connection.cursor() as cursor:
-        for table, column, sequence in (("generated", "id", "generated_id_seq"), ("generated", "s", "generated_s_seq")):
+        for table, column, sequence in (("public.generated", "id", "public.generated_id_seq"), ("public.generated", "s", "public.generated_s_seq")):
             cursor.execute(f"SELECT (SELECT max({column}) FROM {table}) <= (SELECT last_value FROM {sequence})")
             assert cursor.fetchone()[0], f"{what}: {sequence} is behind its data"
 
@@ -59,7 +59,8 @@ def check_at(truth, lsn, recovered, target_server, conninfo, what):
         compare(contents(recovered), contents(connection), what)
         check_sequences(sequences(recovered), sequences(connection), what)
         wanted, got = schema(server, server.conninfo("shop")), schema(server, conninfo)
-        assert got == wanted, f"{what}: schemas differ:\n" + "\n".join(difference(wanted, got))
+        if got != wanted:  # no assert: pytest would take hours to explain two long texts
+            pytest.fail(f"{what}: schemas differ:\n" + "\n".join(difference(wanted, got)))
     check_not_behind_data(recovered, what)
 
 
@@ -92,9 +93,9 @@ def test_every_position_is_exact(servers, protected, mode):
     commits = writers.stop()
     assert commits > 50
     end = server.value("SELECT pg_current_wal_insert_lsn()::text")
-    truth.finish()
     box.wait_durable("shop", end)
     box.stop()
+    truth.finish()
     status = box.status("shop")
     assert status["gaps"] == [] and status["inexact"] == [], status
 

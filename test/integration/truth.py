@@ -66,8 +66,9 @@ def schema(server_or_bin, conninfo):
                           timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     blocks = re.split(r"(?m)^(?=--\n-- Name: )", done.stdout)
-    kept = [b for b in blocks if not re.match(r"--\n-- Name: (SCHEMA |[A-Z ]*)?\"?salvor_", b) and "salvor_" not in b.split("\n")[1]]
-    return "".join(kept)
+    kept = "".join(b for b in blocks if not re.match(r"--\n-- Name: (SCHEMA |[A-Z ]*)?\"?salvor_", b) and "salvor_" not in b.split("\n")[1])
+    # What stands between two objects belongs to the one before it, and went with it if that was Salvor's own.
+    return "\n".join(line for line in kept.splitlines() if line and not re.match(r"--|SET default_|\\(un)?restrict ", line))
 
 
 class PitrTruth:
