@@ -63,7 +63,7 @@ enum server_column {
 static const char server_query[] =
     "SELECT pg_is_in_recovery(), current_setting('wal_level'), current_setting('max_replication_slots')::int,"
     " (SELECT count(*) FROM pg_replication_slots), current_setting('max_wal_senders')::int,"
-    " (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender'), current_setting('track_counts'),"
+    " (SELECT count(*) FROM pg_stat_get_wal_senders()), current_setting('track_counts'),"
     " current_setting('server_encoding'), (extract(epoch FROM clock_timestamp()) * 1000000)::int8, pg_backend_pid(),"
     " current_setting('search_path') = 'pg_catalog' AND current_setting('row_security') = 'off',"
     " (SELECT count(*) FROM pg_stat_activity WHERE backend_xid IS NOT NULL AND xact_start < now() - interval '1 "
