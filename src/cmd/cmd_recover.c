@@ -47,10 +47,10 @@ static int parse_target(const struct wish *w, struct recover_config *rc, struct 
 {
     uint64_t port = 0;
 
-    if (!w->into == !w->local && !w->dry_run)
-        return error_set(err, ERROR_USAGE, "say where to: either --into CONNINFO (an empty database) or --local DIR (a new server)");
     if (w->into && w->local)
         return error_set(err, ERROR_USAGE, "--into and --local exclude each other");
+    if (!w->into && !w->local && !w->dry_run)
+        return error_set(err, ERROR_USAGE, "say where to: either --into CONNINFO (an empty database) or --local DIR (a new server)");
     if (w->into && pg_conninfo_check(w->into, err) < 0)
         return error_prefix(err, "--into");
     if (w->local && w->local[0] != '/')
