@@ -28,10 +28,13 @@
 #define TICK_US (200 * CLOCK_US_PER_MS)
 #define OVERLAP_TICK_US (2 * CLOCK_US_PER_MS)
 #define READ_SPACING_MAX_US CLOCK_US_PER_MS
-#define READ_BYTES_WANTED 12000
+#define READ_BYTES_WANTED 14000
 #define FLOW_BYTES_PER_US 2 /* 2 MB/s: a steady flow */
 #define FLOW_TURN_BYTES ((size_t)256 << 10)
 #define FLOW_TURN_US (10 * CLOCK_US_PER_MS)
+#define BACKLOG_AGE_US CLOCK_US_PER_S
+#define BACKLOG_TURN_BYTES ((size_t)2 << 20)
+#define BACKLOG_TURN_US (100 * CLOCK_US_PER_MS)
 #define MESSAGES_PER_TURN 4000
 #define MESSAGE_BYTES_AROUND 30 /* of the protocol, on the wire */
 #define FEEDBACK_SPACING_US (2 * CLOCK_US_PER_MS)
@@ -147,6 +150,26 @@ static bool writer_is_idle(struct capture *c)
     return idle;
 }
 
+/* Does the server send what was committed a while ago? */
+static bool catches_up(const struct receiver *r)
+{
+    int64_t offset_us = r->clock_now_us > CLOCK_UNKNOWN_US ? r->clock_now_us : 0;
+
+    return r->turn->commits_count > 0 && clock_wall_us() + offset_us - r->turn->wall_us > BACKLOG_AGE_US;
+}
+
+/* A sync costs the same for one transaction and for a thousand: under a steady flow, and in a backlog, a turn gathers more. */
+static bool gathers(const struct receiver *r)
+{
+    int64_t since_us = clock_mono_us() - r->handed_mono_us;
+
+    if (!r->flowing)
+        return false;
+    if (catches_up(r))
+        return r->turn->frames.n < BACKLOG_TURN_BYTES && since_us < BACKLOG_TURN_US;
+    return r->turn->frames.n < FLOW_TURN_BYTES && since_us < FLOW_TURN_US;
+}
+
 static void hand_over_if_due(struct receiver *r)
 {
     const struct turn *t = r->turn;
@@ -156,8 +179,7 @@ static void hand_over_if_due(struct receiver *r)
     bool worth = t->commits_count > 0 || t->frames.n >= TURN_BYTES_EAGER ||
                  (t->frames.n > 0 && !framer_in_transaction(r->framer));
     bool seal = seal_is_due(r);
-    /* A sync costs the disk the same for one transaction and for a thousand. */
-    if (r->flowing && !seal && t->frames.n < FLOW_TURN_BYTES && clock_mono_us() - r->handed_mono_us < FLOW_TURN_US)
+    if (!seal && gathers(r))
         return;
     if ((!worth && !seal) || !writer_is_idle(r->capture))
         return;
@@ -453,7 +475,13 @@ static int wait_and_read(struct receiver *r, int64_t wait_us, struct error *err)
         wait_us = pause_us;
     else if (r->flowing && r->turn->frames.n > 0 && FLOW_TURN_US < wait_us)
         wait_us = FLOW_TURN_US;
+    bool pauses = pause_us > 0 && wait_us == pause_us && !is_blocked(r);
     int n = wait_for(fds, fds[1].events ? 2 : 1, wait_us);
+    if (n == 0 && pauses) {
+        /* There is something by now: no need to ask. */
+        see_read(r);
+        return pg_stream_read(&r->stream, err);
+    }
     if (n > 0 && (fds[0].revents & POLLIN)) {
         eventfd_t ignored;
 
