@@ -321,6 +321,7 @@ static void check_table(struct verify *y, struct verify_chunks *c, const struct 
     for (uint32_t i = 0; i < t->chunks_count; i++) {
         const struct seen *s = c->slots[slot_of(c->slots, c->slots_count, &t->chunks[i].digest, shape)];
 
+        ASSERT(s); /* every referenced chunk was given a slot before */
         if (s->good_first || s->good_copy)
             check_reference(y, s, t, &t->chunks[i], source, manifest_key);
     }

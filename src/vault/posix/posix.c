@@ -103,7 +103,7 @@ static int posix_get(struct vault_driver *d, const char *key, size_t bytes_max, 
 {
     const struct posix_driver *p = posix_of(d);
     CLEANUP(posix_close_fd) int fd = -1;
-    uint64_t bytes;
+    uint64_t bytes = 0;
 
     TRY(object_open(p, key, &fd, &bytes, err));
     if (bytes > bytes_max)
@@ -117,7 +117,7 @@ static int posix_get_range(struct vault_driver *d, const char *key, uint64_t off
 {
     const struct posix_driver *p = posix_of(d);
     CLEANUP(posix_close_fd) int fd = -1;
-    uint64_t bytes;
+    uint64_t bytes = 0;
 
     TRY(object_open(p, key, &fd, &bytes, err));
     if (offset > bytes || n > bytes - offset)
