@@ -193,7 +193,8 @@ static int run_line(struct capture *c, struct line *l, struct error *err)
 static int close_with_gap(struct capture *c, struct line *l, uint64_t to_lsn, struct error *err)
 {
     CLEANUP(buf_release) struct buf frame = BUF_INIT((size_t)64 << 10);
-    struct position from = position_is_zero(c->durable) ? l->incarnation.start : c->durable;
+    struct position last = position_is_zero(c->durable) ? l->incarnation.start : c->durable;
+    struct position from = position_of_lsn(last.offset + 1); /* the last one itself is there */
     JSON_AUTO note = note_range(NOTE_GAP, NULL, from, position_of_lsn(to_lsn), c->why.reason);
     struct spool_header h = {.sequence = spool_sequence(l->spool) + 1,
                              .epoch = c->epoch,

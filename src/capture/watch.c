@@ -8,8 +8,8 @@
  * In trigger mode a schema change stands in the stream already, as a record in its own transaction. A fingerprint that
  * differs without such a record, once the stream has passed the poll, is noted like one that no trigger saw.
  *
- * watch.json keeps what the next poll is compared with. Where it is lost nobody can say whether the schema changed meanwhile:
- * that is noted as a change.
+ * watch.json keeps what the next poll is compared with. Where it is lost the newest note of a good poll in the chain serves; where
+ * there is none nobody can say whether the schema changed meanwhile: that is noted as a change.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "capture/chain.h"
 #include "capture/watch.h"
 
 #define WATCH "watch.json"
@@ -65,27 +66,94 @@ static uint64_t not_before_start(const struct watcher *w, uint64_t lsn)
 
 /* --- what is kept ------------------------------------------------------------------------------------------------ */
 
-static void load(struct watcher *w)
+static void take_counts(struct watcher *w, const json_t *counts)
 {
-    JSON_AUTO j = NULL;
-    json_t *counts, *pair;
-    struct error why = ERROR_INIT;
-    const char *fingerprint;
-    uint64_t seen;
+    const json_t *pair;
     size_t i;
 
-    if (state_load_json(w->capture->line->directory, WATCH, &j, &why) < 0 ||
-        json_get_str(j, "fingerprint", WATCH, &fingerprint, &why) < 0 || json_get_u64(j, "seen", WATCH, &seen, &why) < 0 ||
-        json_get_u64(j, "clean", WATCH, &w->clean_lsn, &why) < 0 || json_get_array(j, "counts", WATCH, &counts, &why) < 0)
-        return;
-    w->schema.fingerprint = mem_strdup(fingerprint);
-    w->schema.seen_lsn = seen;
     w->counts.items = mem_zalloc(json_array_size(counts) + 1, sizeof *w->counts.items);
     w->counts.known = true;
     json_array_foreach(counts, i, pair)
         w->counts.items[w->counts.count++] =
             (struct pg_change_count){.relation_id = (uint32_t)json_integer_value(json_array_get(pair, 0)),
                                      .changes = (uint64_t)json_integer_value(json_array_get(pair, 1))};
+}
+
+static bool load_file(struct watcher *w)
+{
+    JSON_AUTO j = NULL;
+    json_t *counts;
+    struct error why = ERROR_INIT;
+    const char *fingerprint;
+    uint64_t seen;
+
+    if (state_load_json(w->capture->line->directory, WATCH, &j, &why) < 0 ||
+        json_get_str(j, "fingerprint", WATCH, &fingerprint, &why) < 0 || json_get_u64(j, "seen", WATCH, &seen, &why) < 0 ||
+        json_get_u64(j, "clean", WATCH, &w->clean_lsn, &why) < 0 || json_get_array(j, "counts", WATCH, &counts, &why) < 0)
+        return false;
+    w->schema.fingerprint = mem_strdup(fingerprint);
+    w->schema.seen_lsn = seen;
+    take_counts(w, counts);
+    return true;
+}
+
+/* The newest note of a good poll. */
+static bool load_note(struct watcher *w, const json_t *notes)
+{
+    for (size_t i = json_array_size(notes); i-- > 0;) {
+        const json_t *note = json_array_get(notes, i);
+        const char *kind = json_string_value(json_object_get(note, "kind"));
+        const char *fingerprint = json_string_value(json_object_get(note, "fingerprint"));
+        const char *at = json_string_value(json_object_get(note, "at"));
+        struct position seen;
+
+        if (!kind || strcmp(kind, NOTE_SCHEMA_SEEN) != 0 || !fingerprint || !at || position_parse(slice_str(at), &seen, NULL) < 0)
+            continue;
+        w->schema.fingerprint = mem_strdup(fingerprint);
+        w->schema.seen_lsn = w->clean_lsn = seen.offset;
+        /* Without counts any change that the server tells of may have come since. */
+        take_counts(w, json_object_get(note, "uncaptured"));
+        return true;
+    }
+    return false;
+}
+
+static bool load_chain(struct watcher *w, struct vault *v)
+{
+    const struct capture *c = w->capture;
+    const struct chain_config config = {.vault = v,
+                                        .spool_directory = c->line->spool_directory,
+                                        .source = c->config->protect.source,
+                                        .incarnation = c->line->incarnation.id};
+    struct error why = ERROR_INIT;
+    struct chain *chain;
+    JSON_AUTO notes = NULL;
+
+    if (chain_open(&config, &chain, &why) < 0)
+        return false;
+    int rc = chain_notes(chain, &notes, &why);
+    chain_free(chain);
+    return rc >= 0 && load_note(w, notes);
+}
+
+static void load(struct watcher *w)
+{
+    if (load_file(w) || w->fresh)
+        return;
+    for (size_t i = 0; i < w->capture->config->vaults_count; i++)
+        if (load_chain(w, w->capture->config->vaults[i]))
+            return;
+}
+
+static json_t *counts_json(const struct watcher *w)
+{
+    json_t *counts = json_array();
+
+    for (size_t i = 0; i < w->counts.count; i++)
+        if (w->counts.items[i].changes > 0)
+            json_array_append_new(counts, json_pack("[I,I]", (json_int_t)w->counts.items[i].relation_id,
+                                                    (json_int_t)w->counts.items[i].changes));
+    return counts;
 }
 
 static void store(struct watcher *w)
@@ -95,14 +163,10 @@ static void store(struct watcher *w)
     if (!w->schema.fingerprint || (!w->dirty && clock_mono_us() - w->stored_mono_us < STORE_EVERY_US))
         return;
     JSON_AUTO j = json_object();
-    json_t *counts = json_array();
-    for (size_t i = 0; i < w->counts.count; i++)
-        json_array_append_new(counts, json_pack("[I,I]", (json_int_t)w->counts.items[i].relation_id,
-                                                (json_int_t)w->counts.items[i].changes));
     json_set_str(j, "fingerprint", w->schema.fingerprint);
     json_set_u64(j, "seen", w->schema.seen_lsn);
     json_set_u64(j, "clean", w->clean_lsn);
-    json_object_set_new(j, "counts", counts);
+    json_object_set_new(j, "counts", counts_json(w));
     if (state_store_json(w->capture->line->directory, WATCH, j, &err) < 0)
         log_warn("%s", err.message);
     w->dirty = false;
@@ -182,6 +246,8 @@ static void note_seen(struct watcher *w)
     json_set_str(note, "kind", NOTE_SCHEMA_SEEN);
     json_set_str(note, "at", position_format(position_of_lsn(w->schema.seen_lsn), at));
     json_set_str(note, "fingerprint", w->schema.fingerprint);
+    if (w->counts.known)
+        json_object_set_new(note, "uncaptured", counts_json(w));
     capture_put_note(w->capture, note);
     w->noted_seen_lsn = w->schema.seen_lsn;
     w->noted_seen_mono_us = now;
@@ -288,6 +354,7 @@ static void see_growth(void *user, const struct pg_change_count *now)
     struct growth *g = user;
 
     g->watcher->dirty = true;
+    g->watcher->noted_seen_lsn = 0; /* the next note of a good poll has the new count */
     capture_put_note(g->watcher->capture,
                      note_inexact(now->table, now->relation_id, position_of_lsn(g->from_lsn), position_of_lsn(g->to_lsn),
                                   "rows of it were updated or deleted, and it has nothing to identify them by"));
