@@ -33,7 +33,6 @@ static int start_child(struct snapshot_keeper *k, const struct keeper_source *s,
 
     spawn.argv = argv;
     spawn.die_with_parent = true;
-    k->begun_wall_us = clock_wall_us();
     TRY(spawn_start(&spawn, &k->child, err));
     log_info("%s: taking a snapshot: %s", s->protect.source, k->reason);
     return 0;
@@ -52,14 +51,14 @@ static void child_failed(struct snapshot_keeper *k, const struct keeper_source *
     log_warn("%s: %s", s->protect.source, k->last_error);
 }
 
-/* A wish that was made before the snapshot began is fulfilled by it. */
-static void fulfil_wish(const struct snapshot_keeper *k, const struct keeper_source *s)
+/* A wish that was made before the newest snapshot began is fulfilled by it, whoever took that one. */
+static void fulfil_wish(const struct keeper_source *s, int64_t newest_wall_us)
 {
     CLEANUP(mem_free_ptr) char *path = want_path(s);
     struct error ignored = ERROR_INIT;
     struct stat st;
 
-    if (stat(path, &st) == 0 && (int64_t)st.st_mtim.tv_sec * CLOCK_US_PER_S + st.st_mtim.tv_nsec / 1000 < k->begun_wall_us &&
+    if (stat(path, &st) == 0 && (int64_t)st.st_mtim.tv_sec * CLOCK_US_PER_S + st.st_mtim.tv_nsec / 1000 < newest_wall_us &&
         file_remove(path, &ignored) < 0)
         log_warn("%s: %s", s->protect.source, ignored.message);
 }
@@ -77,7 +76,6 @@ static void reap(struct snapshot_keeper *k, const struct keeper_source *s)
     if (pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0) {
         k->failures = 0;
         k->last_error[0] = 0;
-        fulfil_wish(k, s);
         return;
     }
     child_failed(k, s, pid > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : 128);
@@ -97,6 +95,8 @@ static int newest_wall(const struct keeper_source *s, const char *incarnation, i
         manifest_init(&m);
         result = manifest_get(s->vault, s->protect.source, incarnation, ids[count - 1], &m, err);
         *ret = result >= 0 ? m.begun_wall_us : clock_wall_us();
+        if (result >= 0)
+            fulfil_wish(s, m.begun_wall_us);
         manifest_release(&m);
     }
     for (size_t i = 0; i < count; i++)

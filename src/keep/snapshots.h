@@ -14,7 +14,6 @@
 struct snapshot_keeper {
     pid_t child;                 /* 0: none */
     char reason[256];            /* of the child, or of the next one */
-    int64_t begun_wall_us;
     int64_t next_due_wall_us;    /* by the schedule; 0: not computed yet */
     int64_t retry_wall_us;       /* after a failure: not before */
     int64_t last_wanted_wall_us; /* when one was last taken for a wish */
