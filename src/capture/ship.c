@@ -574,6 +574,7 @@ struct shipper_times {
     int64_t backoff_us;
     int64_t old_mono_us; /* not before */
     bool notes_loaded;
+    bool last_look; /* the end was seen before this turn began */
 };
 
 /* After a failure later: what is captured now goes first. */
@@ -622,8 +623,11 @@ static bool rest(struct capture *c, int rc, struct shipper_times *t)
         capture_wait(c, &c->changed, IDLE_US);
     while (rc < 0 && !capture_is_ending(c) && clock_mono_us() < until_mono_us)
         capture_wait(c, &c->changed, until_mono_us - clock_mono_us());
-    if (capture_is_ending(c))
-        goes_on = rc > 0 && clock_mono_us() < c->ship_until_mono_us;
+    if (capture_is_ending(c)) {
+        /* The last file was sealed just before the end, perhaps after the last look for one. */
+        goes_on = (rc > 0 || (rc == 0 && !t->last_look)) && clock_mono_us() < c->ship_until_mono_us;
+        t->last_look = true;
+    }
     capture_unlock(c);
     return goes_on;
 }
