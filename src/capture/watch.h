@@ -2,6 +2,7 @@
 #ifndef SALVOR_CAPTURE_WATCH_H
 #define SALVOR_CAPTURE_WATCH_H
 
+#include "base/clock.h"
 #include "capture/role.h"
 
 /* --- the schema (watch_schema.c) --------------------------------------------------------------------------------- */
@@ -52,6 +53,7 @@ void change_counts_poll(struct change_counts *c, struct pg_change_count *items, 
 
 /* The server's counts are late by up to a minute: positions of earlier polls, to know from where a change may be. */
 #define POLL_RING 32
+#define POLL_RING_SPACING_US (4 * CLOCK_US_PER_S)
 struct poll_ring {
     struct {
         int64_t mono_us;
@@ -60,7 +62,7 @@ struct poll_ring {
     size_t next;
 };
 void poll_ring_add(struct poll_ring *r, int64_t mono_us, uint64_t lsn);
-/* The position of the newest poll that is at least so old, else of the oldest one; `otherwise` where there is none. */
+/* The position of the newest poll that is at least so old; `otherwise` where none is. */
 uint64_t poll_ring_before(const struct poll_ring *r, int64_t mono_us, uint64_t otherwise);
 
 #endif

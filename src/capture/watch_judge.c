@@ -76,6 +76,9 @@ void change_counts_poll(struct change_counts *c, struct pg_change_count *items, 
 
 void poll_ring_add(struct poll_ring *r, int64_t mono_us, uint64_t lsn)
 {
+    /* Not every one: the oldest that is kept must be old enough. */
+    if (r->next > 0 && mono_us - r->at[(r->next - 1) % POLL_RING].mono_us < POLL_RING_SPACING_US)
+        return;
     r->at[r->next % POLL_RING].mono_us = mono_us;
     r->at[r->next % POLL_RING].lsn = lsn;
     r->next++;
@@ -88,8 +91,8 @@ uint64_t poll_ring_before(const struct poll_ring *r, int64_t mono_us, uint64_t o
     for (size_t i = 1; i <= kept; i++) {
         size_t at = (r->next - i) % POLL_RING;
 
-        if (r->at[at].mono_us <= mono_us || i == kept)
-            return r->at[at].mono_us <= mono_us || r->next > POLL_RING ? r->at[at].lsn : otherwise;
+        if (r->at[at].mono_us <= mono_us)
+            return r->at[at].lsn;
     }
     return otherwise;
 }
