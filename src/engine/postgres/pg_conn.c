@@ -78,9 +78,17 @@ int pg_conninfo_check(const char *conninfo, struct error *err)
     return 0;
 }
 
+/* What needs no quotes has none: people and scripts read and rewrite conninfos. */
+#define PLAIN_VALUE "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:@%+,"
+
 static void put_pair(struct buf *out, const char *keyword, const char *value)
 {
-    buf_printf(out, "%s%s='", out->n > 0 ? " " : "", keyword);
+    buf_printf(out, "%s%s=", out->n > 0 ? " " : "", keyword);
+    if (*value && strspn(value, PLAIN_VALUE) == strlen(value)) {
+        buf_put(out, value, strlen(value));
+        return;
+    }
+    buf_put_u8(out, '\'');
     for (const char *p = value; *p; p++) {
         if (*p == '\'' || *p == '\\')
             buf_put_u8(out, '\\');

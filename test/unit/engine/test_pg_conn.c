@@ -62,10 +62,10 @@ static void test_conninfo_with(void **state)
     char *text;
 
     (void)state;
-    assert_with("host=a dbname=x", "dbname", "it's \\ y", "dbname='it\\'s \\\\ y' host='a'");
-    assert_with("host=a dbname=x", "dbname", NULL, "host='a'");
-    assert_with("host=a", "port", "5433", "host='a' port='5433'");
-    assert_with("postgresql://u@h:1/d%20b", "user", "v", "user='v' dbname='d b' host='h' port='1'");
+    assert_with("host=a dbname=x", "dbname", "it's \\ y", "dbname='it\\'s \\\\ y' host=a");
+    assert_with("host=a dbname=x", "dbname", NULL, "host=a");
+    assert_with("host=a", "port", "5433", "host=a port=5433");
+    assert_with("postgresql://u@h:1/d%20b", "user", "v", "user=v dbname='d b' host=h port=1");
     assert_with("host=a", "host", "", "host=''");
     assert_fails(pg_conninfo_with("host=a", keywords, values, &text, &err), err, ERROR_BUG);
 }
