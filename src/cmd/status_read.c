@@ -212,6 +212,33 @@ static void fill_recoverable(json_t *o)
     json_object_set_new(o, "recoverable", range);
 }
 
+static bool is_covered(const json_t *note, struct position snapshot)
+{
+    const char *text = json_string_value(json_object_get(note, "to"));
+    struct position to;
+
+    return text && position_parse(slice_str(text), &to, NULL) >= 0 && position_compare(to, snapshot) <= 0;
+}
+
+/* Capture looks for snapshots now and then; what the newest one covers is over at once. */
+static void prune_covered(json_t *o)
+{
+    static const char *const lists[] = {"schema_changed", "inexact"};
+    const json_t *snapshots = json_object_get(o, "snapshots");
+    const json_t *newest = json_array_get(snapshots, json_array_size(snapshots) - 1);
+    const char *text = json_string_value(json_object_get(newest, "position"));
+    struct position snapshot;
+
+    if (!text || position_parse(slice_str(text), &snapshot, NULL) < 0)
+        return;
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        json_t *list = json_object_get(o, lists[i]);
+        for (size_t k = json_array_size(list); k > 0; k--)
+            if (is_covered(json_array_get(list, k - 1), snapshot))
+                json_array_remove(list, k - 1);
+    }
+}
+
 /* Unknown until found out. */
 static void fill_unknown(json_t *o, const struct source_context *s)
 {
@@ -273,6 +300,7 @@ static void fill(json_t *o, const struct source_context *s)
         copy_members(o, status); /* gaps and inexact tables stay what they were */
     if (known)
         keep_error(o, fill_snapshots(o, s, incarnation, &err), &err);
+    prune_covered(o);
     fill_recoverable(o);
     if (guard)
         json_object_set(o, "guard", guard);
