@@ -386,6 +386,7 @@ static void weigh(struct receiver *r, uint64_t *ret_written, uint64_t *ret_flush
         flushed = greater(flushed, c->durable_start.offset);
     if (r->release_lsn && durable_lsn >= r->release_lsn && !r->has_pending)
         flushed = greater(flushed, r->release_lsn);
+    framer_schema_seen(r->framer, c->schema_seen.offset);
     c->received_wall_us = r->received_wall_us;
     c->received_lsn = framer_in_transaction(r->framer) ? r->last_lsn : greater(r->last_lsn, r->keepalive_lsn);
     if (r->clock_now_us > CLOCK_UNKNOWN_US)
