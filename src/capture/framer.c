@@ -38,6 +38,7 @@ struct known {
 struct replaced {
     struct known *known;
     struct relation before;
+    uint64_t used_before_lsn;
 };
 
 struct framer {
@@ -109,6 +110,7 @@ static void settle_shapes(struct framer *f, bool keep)
         }
         relation_release(&r->known->framed);
         r->known->framed = r->before;
+        r->known->used_lsn = r->used_before_lsn;
         r->known->same = false;
         r->known->file = 0;
     }
@@ -229,7 +231,7 @@ static void note_new_shape(struct framer *f, const struct known *k)
         return;
     CLEANUP(mem_free_ptr) char *reason =
         mem_printf("table %s.%s has another shape or identity than before", k->current.schema, k->current.name);
-    add_note(f, note_range(NOTE_SCHEMA_CHANGED, "relation", position_of_lsn(from), POSITION_ZERO, reason));
+    add_note(f, note_range(NOTE_SCHEMA_CHANGED, "relation", position_of_lsn(from + 1), POSITION_ZERO, reason));
 }
 
 static void take_new_shape(struct framer *f, struct known *k)
@@ -239,7 +241,7 @@ static void take_new_shape(struct framer *f, struct known *k)
     if (k->framed.version > 0)
         note_new_shape(f, k);
     MEM_GROW(f->replaced, f->replaced_cap, f->replaced_count);
-    f->replaced[f->replaced_count++] = (struct replaced){.known = k, .before = k->framed};
+    f->replaced[f->replaced_count++] = (struct replaced){.known = k, .before = k->framed, .used_before_lsn = k->used_lsn};
     relation_copy(&k->framed, &k->current);
     k->framed.version = version > f->version_floor ? version : f->version_floor;
     k->same = true;

@@ -59,9 +59,10 @@ struct watcher {
 
 static struct position start_of(const struct watcher *w) { return w->capture->line->incarnation.start; }
 
-static uint64_t not_before_start(const struct watcher *w, uint64_t lsn)
+/* All was well up to lsn, or at least when the incarnation began: what was not came past that. */
+static struct position past(const struct watcher *w, uint64_t lsn)
 {
-    return lsn > start_of(w).offset ? lsn : start_of(w).offset;
+    return position_of_lsn((lsn > start_of(w).offset ? lsn : start_of(w).offset) + 1);
 }
 
 /* --- what is kept ------------------------------------------------------------------------------------------------ */
@@ -228,7 +229,7 @@ static int heartbeat(struct watcher *w, struct error *err)
 
 static void note_schema_changed(struct watcher *w, uint64_t from_lsn, uint64_t to_lsn, const char *reason)
 {
-    capture_put_note(w->capture, note_range(NOTE_SCHEMA_CHANGED, "poll", position_of_lsn(not_before_start(w, from_lsn)),
+    capture_put_note(w->capture, note_range(NOTE_SCHEMA_CHANGED, "poll", past(w, from_lsn),
                                             position_of_lsn(to_lsn), reason));
 }
 
@@ -333,7 +334,7 @@ static int poll_lists(struct watcher *w, uint64_t lsn, struct error *err)
         if (rc >= 0)
             capture_put_note(w->capture,
                              note_inexact(changes[i].table, changes[i].relation_id,
-                                          position_of_lsn(not_before_start(w, w->clean_lsn)), position_of_lsn(end_lsn),
+                                          past(w, w->clean_lsn), position_of_lsn(end_lsn),
                                           changes[i].reason));
         free(changes[i].table);
         free(changes[i].reason);
@@ -346,7 +347,8 @@ static int poll_lists(struct watcher *w, uint64_t lsn, struct error *err)
 
 struct growth {
     struct watcher *watcher;
-    uint64_t from_lsn, to_lsn;
+    struct position from;
+    uint64_t to_lsn;
 };
 
 static void see_growth(void *user, const struct pg_change_count *now)
@@ -356,7 +358,7 @@ static void see_growth(void *user, const struct pg_change_count *now)
     g->watcher->dirty = true;
     g->watcher->noted_seen_lsn = 0; /* the next note of a good poll has the new count */
     capture_put_note(g->watcher->capture,
-                     note_inexact(now->table, now->relation_id, position_of_lsn(g->from_lsn), position_of_lsn(g->to_lsn),
+                     note_inexact(now->table, now->relation_id, g->from, position_of_lsn(g->to_lsn),
                                   "rows of it were updated or deleted, and it has nothing to identify them by"));
 }
 
@@ -374,7 +376,7 @@ static int poll_counts(struct watcher *w, uint64_t lsn, struct error *err)
         return rc;
     }
     w->dirty |= count != w->counts.count;
-    g.from_lsn = not_before_start(w, poll_ring_before(&w->ring, clock_mono_us() - COUNTS_LATE_US, 0));
+    g.from = past(w, poll_ring_before(&w->ring, clock_mono_us() - COUNTS_LATE_US, 0));
     change_counts_poll(&w->counts, items, count, see_growth, &g);
     poll_ring_add(&w->ring, clock_mono_us(), lsn);
     return 0;
