@@ -1,6 +1,7 @@
 /*
  * keep/probe.c - see probe.h. Every probe is a fresh connection, so that a pooled or half-dead session proves nothing.
- * A server that answers with an error (too many clients, starting up, a dropped role) is alive: only silence counts.
+ * A server that answers with an error (too many clients, starting up, a dropped role) is alive: only silence counts. What fails on
+ * this host before anybody was asked (a broken conninfo, a missing service file, no descriptors left) is no silence of the server's.
  */
 #include "keep/probe.h"
 
@@ -44,7 +45,7 @@ enum guard_event probe_source(const char *conninfo, const char *state_directory,
     *ret_why = ERROR_INIT;
     if (connect_and_ask(conninfo, timeout_ms, ret_why) >= 0)
         return GUARD_EVENT_PROBE_GOOD;
-    if (ret_why->code == ERROR_SERVER || ret_why->sqlstate[0])
+    if (ret_why->sqlstate[0] || (ret_why->code != ERROR_CONNECT && ret_why->code != ERROR_TIMEOUT))
         return GUARD_EVENT_PROBE_ALIVE;
     return stream_alive(state_directory) ? GUARD_EVENT_PROBE_ALIVE : GUARD_EVENT_PROBE_FAILED;
 }

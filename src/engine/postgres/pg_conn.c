@@ -238,7 +238,8 @@ static bool state_is_passing(const char *sqlstate)
 static bool is_refused_locally(const PGconn *pq, const char *message)
 {
     static const char *const texts[] = {"server does not support SSL", "certificate verify failed",
-                                        "authentication method requirement", "channel binding required"};
+                                        "authentication method requirement", "channel binding required",
+                                        "definition of service", "service file", "certificate file", "private key file"};
 
     if (PQconnectionNeedsPassword(pq))
         return true;
