@@ -4,7 +4,8 @@
 client.py CONNINFO-FILE LEDGER RATE: reads where to connect from CONNINFO-FILE before each connection (the cut-over command
 rewrites it), writes about RATE transactions a second until SIGTERM, and appends to LEDGER, one line each:
     try ID WALL_US            before a transaction is begun
-    ack ID WALL_US LSN        after its COMMIT was acknowledged; LSN is at or past the commit's end
+    ack ID WALL_US LSN        after its COMMIT was acknowledged; LSN is at or past the commit's end (the greatest
+                              where the server was lost before it could be asked)
     down WALL_US / up WALL_US when the database was lost and found again
 """
 import random
@@ -15,6 +16,7 @@ import uuid
 
 import psycopg2
 
+LSN_UNKNOWN = "FFFFFFFF/FFFFFFFF"
 stop = False
 
 
@@ -71,11 +73,13 @@ def main():
                 with connection.cursor() as cur:
                     transaction(cur, rnd, number)
                     connection.commit()
-                    acknowledged = wall_us()
-                    cur.execute("SELECT pg_current_wal_insert_lsn()")
-                    lsn = cur.fetchone()[0]
-                    connection.rollback()
-                ledger.write("ack %d %d %s\n" % (number, acknowledged, lsn))
+                    acknowledged, lsn = wall_us(), LSN_UNKNOWN
+                    try:
+                        cur.execute("SELECT pg_current_wal_insert_lsn()")
+                        lsn = cur.fetchone()[0]
+                        connection.rollback()
+                    finally:
+                        ledger.write("ack %d %d %s\n" % (number, acknowledged, lsn))
             except psycopg2.Error:
                 if up:
                     ledger.write("down %d\n" % wall_us())
