@@ -89,6 +89,16 @@ static void print_list(const json_t *o, const char *key, const char *what)
     }
 }
 
+static void print_findings(const json_t *o)
+{
+    size_t i;
+    json_t *item;
+
+    json_array_foreach(json_object_get(o, "findings"), i, item)
+        printf("  %-22s snapshot %s is not what %s and the events between give: %s\n", "FINDING", text_of(item, "snapshot"),
+               text_of(item, "before"), text_of(item, "text"));
+}
+
 static void print_source(const json_t *o)
 {
     const json_t *range = json_object_get(o, "recoverable");
@@ -109,6 +119,7 @@ static void print_source(const json_t *o)
     print_list(o, "gaps", "GAP");
     print_list(o, "schema_changed", "schema changed");
     print_list(o, "inexact", "INEXACT");
+    print_findings(o);
     print_retained(o);
     const json_t *guard = json_object_get(o, "guard");
     if (json_is_object(guard))

@@ -147,6 +147,28 @@ static void count_snapshot(json_t *o, const struct manifest *m)
     set_exposure(o, "exposure_host_lost_s", m->position_wall_us, integer_of(o, "clock_offset_us"));
 }
 
+/* How it agreed with the snapshot before it and the events between; null: not compared. */
+static void add_comparison(json_t *o, json_t *j, const struct source_context *s, const char *incarnation, const char *id)
+{
+    JSON_AUTO c = NULL;
+    struct error ignored = ERROR_INIT;
+    const json_t *text;
+    size_t i;
+
+    if (comparison_get(s->vaults[0], s->name, incarnation, id, &c, &ignored) < 0) {
+        json_set_str(j, "compared", ignored.code == ERROR_NOT_FOUND ? NULL : ignored.message);
+        return;
+    }
+    json_set_str(j, "compared", json_string_value(json_object_get(c, "outcome")));
+    json_array_foreach(json_object_get(c, "findings"), i, text) {
+        json_t *finding = json_object();
+        json_set_str(finding, "snapshot", id);
+        json_set_str(finding, "before", json_string_value(json_object_get(c, "before")));
+        json_set_str(finding, "text", json_string_value(text));
+        json_array_append_new(json_object_get(o, "findings"), finding);
+    }
+}
+
 static json_t *snapshot_json(json_t *o, const struct source_context *s, const char *incarnation, const char *id)
 {
     json_t *j = json_object();
@@ -170,6 +192,7 @@ static json_t *snapshot_json(json_t *o, const struct source_context *s, const ch
         count_snapshot(o, &m);
     }
     manifest_release(&m);
+    add_comparison(o, j, s, incarnation, id);
     if (proof_count(s->vaults[0], s->name, incarnation, id, &proofs, &ignored) < 0)
         json_object_set_new(j, "proved", json_null());
     else
@@ -244,7 +267,7 @@ static void fill_unknown(json_t *o, const struct source_context *s)
 {
     static const char *const nulls[] = {"exposure_s", "exposure_host_lost_s", "durable_position", "durable_commit_time", "vault_position",
                                         "retained_bytes", "retained_limit"};
-    static const char *const arrays[] = {"snapshots", "gaps", "inexact", "schema_changed"};
+    static const char *const arrays[] = {"snapshots", "gaps", "inexact", "schema_changed", "findings"};
 
     json_set_str(o, "name", s->name);
     json_set_str(o, "state", "not running");
