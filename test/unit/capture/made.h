@@ -7,7 +7,7 @@
 #ifndef SALVOR_TEST_MADE_H
 #define SALVOR_TEST_MADE_H
 
-#include "unit.h"
+#include "folder.h"
 
 #include "base/mem.h"
 #include "capture/chain.h"
@@ -61,7 +61,7 @@ static inline void made_open(struct made *m)
     bool damaged;
 
     *m = (struct made){.session = 1, .block = BUF_INIT((size_t)64 << 20)};
-    m->folder = unit_folder();
+    m->folder = memory_folder();
     m->spool_directory = mem_printf("%s/spool", m->folder);
     m->segment_path = mem_printf("%s/segment.tmp", m->folder);
     CLEANUP(mem_free_ptr) char *path = mem_printf("%s/vault", m->folder);

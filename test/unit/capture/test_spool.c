@@ -1,7 +1,7 @@
 /*
  * test/unit/capture/test_spool.c - spool files: what was acknowledged comes back, whatever a crash or the medium left.
  */
-#include "unit.h"
+#include "folder.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -136,7 +136,7 @@ static void remove_folder(char *dir)
 
 static void test_round_trip(void **state)
 {
-    char *dir = unit_folder();
+    char *dir = memory_folder();
     struct spool *s = open_spool(dir, false);
 
     (void)state;
@@ -167,7 +167,7 @@ static void test_round_trip(void **state)
 
 static void test_reads_while_it_is_written(void **state)
 {
-    char *dir = unit_folder(), path[SPOOL_PATH_BYTES], text[64];
+    char *dir = memory_folder(), path[SPOOL_PATH_BYTES], text[64];
     struct spool *s = open_spool(dir, false);
     struct spool_reader *r = NULL;
     struct error err = ERROR_INIT;
@@ -208,14 +208,14 @@ static size_t blocks_left(size_t cut)
 
 static void test_torn_at_each_byte(void **state)
 {
-    char *probe = unit_folder();
+    char *probe = memory_folder();
     char *newest = path_in(probe, "000000000004.spool");
 
     (void)state;
     make_spool(probe);
     size_t size = size_of(newest);
     for (size_t cut = SPOOL_HEADER_BYTES; cut <= size; cut++) {
-        char *dir = unit_folder();
+        char *dir = memory_folder();
         CLEANUP(mem_free_ptr) char *path = path_in(dir, "000000000004.spool");
 
         make_spool(dir);
@@ -236,7 +236,7 @@ static void test_torn_at_each_byte(void **state)
 /* A tail of the right length with wrong bytes: pages that the crash left as zeros. */
 static void test_zeroed_tail(void **state)
 {
-    char *dir = unit_folder();
+    char *dir = memory_folder();
     CLEANUP(mem_free_ptr) char *path = path_in(dir, "000000000004.spool");
 
     (void)state;
@@ -254,14 +254,14 @@ static void test_zeroed_tail(void **state)
 /* A flipped bit anywhere in a sealed file: the blocks before it stay, the rest is set aside and can be written again. */
 static void test_flip_in_older_file(void **state)
 {
-    char *probe = unit_folder();
+    char *probe = memory_folder();
     char *older = path_in(probe, "000000000002.spool");
 
     (void)state;
     make_spool(probe);
     size_t size = size_of(older);
     for (size_t at = 0; at < size; at++) {
-        char *dir = unit_folder();
+        char *dir = memory_folder();
         CLEANUP(mem_free_ptr) char *path = path_in(dir, "000000000002.spool");
         CLEANUP(mem_free_ptr) char *bad = path_in(dir, "000000000003.spool.bad");
 
@@ -289,7 +289,7 @@ static void test_flip_in_older_file(void **state)
 
 static void test_flip_before_a_good_block(void **state)
 {
-    char *dir = unit_folder();
+    char *dir = memory_folder();
     CLEANUP(mem_free_ptr) char *path = path_in(dir, "000000000004.spool");
     CLEANUP(mem_free_ptr) char *bad = path_in(dir, "000000000004.spool.bad");
     CLEANUP(mem_free_ptr) char *again = path_in(dir, "000000000004.1.spool");
@@ -310,7 +310,7 @@ static void test_flip_before_a_good_block(void **state)
 
 static void test_missing_file(void **state)
 {
-    char *dir = unit_folder();
+    char *dir = memory_folder();
     CLEANUP(mem_free_ptr) char *path = path_in(dir, "000000000003.spool");
     CLEANUP(mem_free_ptr) char *bad = path_in(dir, "000000000004.spool.bad");
 
@@ -328,7 +328,7 @@ static void test_missing_file(void **state)
 
 static void test_wrong_place(void **state)
 {
-    char *dir = unit_folder(), path[SPOOL_PATH_BYTES];
+    char *dir = memory_folder(), path[SPOOL_PATH_BYTES];
     struct error err = ERROR_INIT;
     struct spool_reader *r = NULL;
     struct spool *s = NULL;
@@ -363,7 +363,7 @@ static void copy(const char *from, const char *to)
 /* Of several attempts the newest counts; older ones and half-made files go. */
 static void test_attempts(void **state)
 {
-    char *dir = unit_folder(), path[SPOOL_PATH_BYTES];
+    char *dir = memory_folder(), path[SPOOL_PATH_BYTES];
     CLEANUP(mem_free_ptr) char *first = path_in(dir, "000000000004.spool");
     CLEANUP(mem_free_ptr) char *ninth = path_in(dir, "000000000004.9.spool");
     CLEANUP(mem_free_ptr) char *tenth = path_in(dir, "000000000004.10.spool");
@@ -390,7 +390,7 @@ static void test_attempts(void **state)
 
 static void test_large_block(void **state)
 {
-    char *dir = unit_folder(), path[SPOOL_PATH_BYTES];
+    char *dir = memory_folder(), path[SPOOL_PATH_BYTES];
     struct spool *s = open_spool(dir, false);
     struct spool_reader *r = NULL;
     struct error err = ERROR_INIT;
