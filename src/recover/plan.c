@@ -107,6 +107,7 @@ int plan_make(const struct plan_options *o, struct planned *ret, struct error *e
         *err = why;
     TRY(rc);
     TRY(try_snapshots(o, &h, &span, ret, err));
+    TRY(plan_findings(o, ret, err));
     predict(o, ret);
     return 0;
 }

@@ -72,6 +72,11 @@ MUST_CHECK int history_choose(const struct plan_options *o, struct history *ret,
 MUST_CHECK int plan_from_snapshot(const struct plan_options *o, struct history *h, const struct choose_span *span, size_t i,
                                   struct planned *ret, struct error *err);
 
+/* --- plan_findings.c ----------------------------------------------------------------------------------------------- */
+
+/* REFUSED: the way passes a snapshot that differed from what the events give. One past the target gives a warning. */
+MUST_CHECK int plan_findings(const struct plan_options *o, struct planned *p, struct error *err);
+
 /* --- predict.c ----------------------------------------------------------------------------------------------------- */
 
 /* Seconds that the recovery will take, from the phases of earlier proofs; 0: nothing to go by. A pure function. */
