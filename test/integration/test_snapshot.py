@@ -11,6 +11,7 @@ import pytest
 import mounts
 from proxy import Proxy
 from pgserver import PgServer
+from salvorbox import wait_for
 from snapshottool import taking, unpack
 
 EVERYTHING = (pathlib.Path(__file__).parent / "everything.sql").read_text(encoding="utf-8")
@@ -385,11 +386,11 @@ def test_kill_and_again(shop):
             proxy.bytes_per_s = 3000000
             p = taker.start(connections=1)
             wait_for_copy(shop)
+            wait_for("its sort files", lambda: list(taker.state.glob("sort/*")))
             time.sleep(after)
             busy = taker.take()
             assert busy.status == 1 and busy.err.startswith("BUSY: another snapshot of this source is being taken")
             taker.kill(p)
-            assert list(taker.state.glob("sort/*"))
             assert taker.snapshots() == []
         proxy.bytes_per_s = None
         got = taker.take().json
