@@ -237,6 +237,21 @@ static void warn_unusable(const struct incarnation *i, json_t *warnings)
               i->id, clock_format_wall(i->begun_wall_us, begun), i->reason);
 }
 
+/* Snapshots that were committed and whose manifest is gone: said, because an older one is taken instead. */
+static int warn_lost(const struct recover_config *c, const struct incarnation *i, size_t *ret_count, json_t *warnings,
+                     struct error *err)
+{
+    char **ids;
+
+    TRY(snapshot_list_lost(c->vault, c->source, i->id, &ids, ret_count, err));
+    for (size_t k = 0; k < *ret_count; k++) {
+        plan_warn(warnings, "snapshot %s is passed over: it was committed, and its manifest is missing", ids[k]);
+        free(ids[k]);
+    }
+    free(ids);
+    return 0;
+}
+
 /* 1: it is this one; 0: look at an older one. */
 static int look_at(struct search *s, const struct incarnation *i, struct history *ret, struct choose_span *span,
                    json_t *warnings, struct error *err)
@@ -244,10 +259,12 @@ static int look_at(struct search *s, const struct incarnation *i, struct history
     const struct recover_config *c = s->options->config;
     struct history h = {0};
     enum place place;
+    size_t lost;
 
+    TRY(warn_lost(c, i, &lost, warnings, err));
     TRY(history_open(s->options, i, &h, err));
     if (h.count == 0) {
-        bool any_passed = h.any_passed;
+        bool any_passed = h.any_passed || lost > 0;
 
         history_release(&h);
         if (any_passed || c->incarnation)

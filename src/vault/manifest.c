@@ -193,15 +193,12 @@ static void ids_release(struct ids *s)
     free(s->ids);
 }
 
-static int see_manifest(void *user, const char *key, uint64_t bytes, struct error *err)
+static int see_object(struct ids *s, const char *key, const char *wanted)
 {
-    struct ids *s = user;
     const char *name = strrchr(key, '/');
     struct position p;
 
-    (void)bytes;
-    (void)err;
-    if (!name || strcmp(name, "/manifest.json.zst") != 0)
+    if (!name || strcmp(name, wanted) != 0)
         return 0;
     const char *begin = memrchr(key, '/', (size_t)(name - key));
     CLEANUP(mem_free_ptr) char *id = mem_strndup(begin + 1, (size_t)(name - begin - 1));
@@ -211,6 +208,20 @@ static int see_manifest(void *user, const char *key, uint64_t bytes, struct erro
     s->ids[s->count++] = id;
     id = NULL;
     return 0;
+}
+
+static int see_manifest(void *user, const char *key, uint64_t bytes, struct error *err)
+{
+    (void)bytes;
+    (void)err;
+    return see_object(user, key, "/manifest.json.zst");
+}
+
+static int see_committed(void *user, const char *key, uint64_t bytes, struct error *err)
+{
+    (void)bytes;
+    (void)err;
+    return see_object(user, key, "/committed");
 }
 
 int snapshot_list(struct vault *v, const char *source, const char *incarnation, char ***ret_ids, size_t *ret_count,
@@ -224,5 +235,36 @@ int snapshot_list(struct vault *v, const char *source, const char *incarnation, 
     *ret_ids = s.ids;
     *ret_count = s.count;
     s = (struct ids){0};
+    return 0;
+}
+
+static bool ids_have(char *const *ids, size_t count, const char *id)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strcmp(ids[i], id) == 0)
+            return true;
+    return false;
+}
+
+int snapshot_list_lost(struct vault *v, const char *source, const char *incarnation, char ***ret_ids, size_t *ret_count,
+                       struct error *err)
+{
+    CLEANUP(ids_release) struct ids marked = {0}, there = {0};
+    char prefix[VAULT_KEY_BYTES];
+    size_t kept = 0;
+
+    vault_key(prefix, source, incarnation, "snapshots/");
+    TRY(v->driver->ops->list(v->driver, prefix, see_committed, &marked, err));
+    /* After the marks: what is committed in between has its manifest first. */
+    TRY(snapshot_list(v, source, incarnation, &there.ids, &there.count, err));
+    for (size_t i = 0; i < marked.count; i++) {
+        if (ids_have(there.ids, there.count, marked.ids[i]))
+            free(marked.ids[i]);
+        else
+            marked.ids[kept++] = marked.ids[i];
+    }
+    *ret_ids = marked.ids;
+    *ret_count = kept;
+    marked = (struct ids){0};
     return 0;
 }

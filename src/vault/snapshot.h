@@ -116,6 +116,9 @@ MUST_CHECK int comparison_get(struct vault *v, const char *source, const char *i
 /* Ids of committed snapshots of an incarnation in position order; array of count, each freed and the array freed. */
 MUST_CHECK int snapshot_list(struct vault *v, const char *source, const char *incarnation, char ***ret_ids,
                              size_t *ret_count, struct error *err);
+/* The same of those that were committed and whose manifest is gone. */
+MUST_CHECK int snapshot_list_lost(struct vault *v, const char *source, const char *incarnation, char ***ret_ids,
+                                  size_t *ret_count, struct error *err);
 /* The position in a snapshot's id. */
 MUST_CHECK int snapshot_position(const char *id, struct position *ret, struct error *err);
 
