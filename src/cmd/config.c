@@ -115,9 +115,16 @@ static bool choice_known(const char *choices, const char *text)
 
 static int check_range(const struct option *o, int64_t v, struct error *err)
 {
-    if (v < o->min || v > o->max)
-        return error_set(err, ERROR_USAGE, "is out of range");
-    return 0;
+    char least[CLOCK_TEXT_BYTES], most[CLOCK_TEXT_BYTES], size[TEXT_SIZE_BYTES];
+
+    if (v >= o->min && v <= o->max)
+        return 0;
+    if (o->type == TYPE_DURATION)
+        return error_set(err, ERROR_USAGE, "is out of range: %s to %s", clock_format_duration(o->min, least),
+                         clock_format_duration(o->max, most));
+    if (v < o->min)
+        return error_set(err, ERROR_USAGE, "is out of range: at least %s", text_format_size((uint64_t)o->min, size));
+    return error_set(err, ERROR_USAGE, "is out of range: at most %s", text_format_size((uint64_t)o->max, size));
 }
 
 static int check_names(const char *text, struct error *err)
