@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "engine/postgres/pg_conn.h"
 #include "os/file.h"
 #include "os/spawn.h"
 
@@ -241,6 +242,19 @@ int act_protect(struct act *a, struct keeper_source *s, struct error *err)
     return step_end(a, step, protect(a, s, err), err);
 }
 
+/* It may have been recovered in an earlier life of this host, and nobody has started it since. */
+static int check_answers(const struct act *a, struct error *err)
+{
+    CLEANUP(pg_close) struct pg_conn c = {0};
+    const char *conninfo = new_conninfo(a, true);
+
+    if (!conninfo)
+        return error_set(err, ERROR_BUG, "the recovery's result has no conninfo");
+    if (pg_connect(conninfo, PG_SESSION_SQL, "cutover", PG_CONNECT_TIMEOUT_MS, &c, err) < 0)
+        return error_prefix(err, "the recovered database does not answer, so no client is pointed at it");
+    return 0;
+}
+
 static int cut_over(const struct act *a, const struct keeper_source *s, struct error *err)
 {
     const char *conninfo = new_conninfo(a, false);
@@ -250,6 +264,7 @@ static int cut_over(const struct act *a, const struct keeper_source *s, struct e
     const char *env[] = {source_var, conninfo_var, NULL};
     struct spawn spawn = SPAWN_INIT;
 
+    TRY(check_answers(a, err));
     spawn.argv = argv;
     spawn.env = env;
     return spawn_run(&spawn, slice_of(NULL, 0), clock_mono_us() + s->cutover_timeout_us, NULL, err);
