@@ -61,6 +61,7 @@ struct vault_state {
     int64_t wall_us;
     char error[ERROR_MESSAGE_BYTES]; /* "": none */
     int64_t failing_since_mono_us; /* 0: it works */
+    int64_t said_mono_us;          /* in the log */
 };
 
 /* An incarnation whose capture has ended; what of it is in the spool still goes to the vaults. */

@@ -20,6 +20,7 @@
 #define BACKOFF_FIRST_US CLOCK_US_PER_S
 #define BACKOFF_MAX_US (30 * CLOCK_US_PER_S)
 #define EPOCHS "epochs.json"
+#define SAY_AGAIN_US (60 * CLOCK_US_PER_S)
 #define IDLE_US (500 * CLOCK_US_PER_MS)
 #define OLD_AGAIN_US (300 * CLOCK_US_PER_S)
 #define SNAPSHOTS_EVERY_US (20 * CLOCK_US_PER_S)
@@ -549,19 +550,23 @@ static int see_snapshots(struct capture *c, struct vault *v, struct error *err)
 
 /* --- the thread -------------------------------------------------------------------------------------------------- */
 
+/* Each attempt may say it in other words (names of temporary files): once a minute is enough. */
 static void set_error(struct capture *c, size_t index, const struct error *err)
 {
     struct vault_state *v = &c->vaults[index];
+    int64_t now = clock_mono_us();
 
     capture_lock(c);
-    if (err && strcmp(v->error, err->message) != 0)
+    if (err && (v->failing_since_mono_us == 0 || now - v->said_mono_us >= SAY_AGAIN_US)) {
         log_warn("vault %s: %s", v->vault->name, err->message);
-    if (!err && v->error[0])
+        v->said_mono_us = now;
+    }
+    if (!err && v->failing_since_mono_us)
         log_info("vault %s: works again", v->vault->name);
-    if (err && v->failing_since_mono_us == 0)
-        v->failing_since_mono_us = clock_mono_us();
     if (!err)
         v->failing_since_mono_us = 0;
+    else if (v->failing_since_mono_us == 0)
+        v->failing_since_mono_us = now;
     if (err)
         memcpy(v->error, err->message, sizeof v->error);
     else
