@@ -225,7 +225,16 @@ static int find_reached(struct attempt *a, const struct read_result *r, struct e
     return 0;
 }
 
-/* In the time of polls the schema is known up to the last good one. */
+/* The dump's table of contents has all names as they are. */
+static bool has_event_triggers(const struct planned *p)
+{
+    struct pg_names names;
+
+    pg_names_of(p->manifest.source, &names);
+    return p->dump.n > 0 && memmem(p->dump.p, p->dump.n, names.trigger_ddl, strlen(names.trigger_ddl));
+}
+
+/* Where no event trigger tells of schema changes they are known by polls, up to the last good one. */
 static void warn_of_schema(struct attempt *a)
 {
     const struct recover_plan *p = &a->planned->plan;
@@ -235,6 +244,8 @@ static void warn_of_schema(struct attempt *a)
     const json_t *note;
     size_t i;
 
+    if (has_event_triggers(a->planned))
+        return;
     json_array_foreach(a->notes, i, note)
     {
         const char *kind = json_string_value(json_object_get(note, "kind"));

@@ -1,11 +1,15 @@
 /*
  * recover/sequences.c - what is known of sequences, and where they are set.
  *
- * Sequences are not transactional and not in the stream: capture polls them. Between the last poll and the loss more numbers may have been
- * drawn, and given away (an order's number in a letter), than any row shows. So a sequence that was drawn from is set beyond the
- * furthest known value by the calls that its rate makes likely for the time that no poll saw, and by one session's cache.
+ * Sequences are not transactional and not in the stream: capture polls them every few seconds, and notes their values when one has
+ * changed. Between the last poll and the loss more numbers may have been drawn, and given away (an order's number in a letter), than
+ * any row shows. So a sequence that was drawn from is set beyond the furthest known value by the calls that its rate makes likely
+ * for the time that no poll saw, and by one session's cache.
  *
- * Falling sequences are the mirror image. Nothing is set beyond the sequence's own limits.
+ * How often was polled is not noted; the least time between two notes tells. A change between two notes happened within one poll's interval.
+ *
+ * Falling sequences are the mirror image. Nothing is set beyond the sequence's own limits, and a value in a column that leaves no
+ * further one (a row that somebody numbered by hand) does not count: the source went on in spite of it.
  */
 #include "recover/sequences.h"
 
@@ -18,9 +22,10 @@
 #include "capture/idmap.h"
 #include "event/frame.h"
 
-#define POLL_S 5.0            /* between polls, where notes do not tell */
-#define UNSEEN_S_MAX 3600.0
-#define RATE_FADES 0.9        /* a burst is remembered for some polls */
+#define POLL_S_MAX 5.0 /* the longest time between polls */
+#define POLL_S_MIN 0.5
+#define POLLS_UNSEEN 3  /* at most: a note that is older was followed by polls without a change */
+#define RATE_FADES 0.9  /* a burst is remembered for some polls */
 #define SQL_BYTES_MAX ((size_t)1 << 20)
 #define MAX_TIMEOUT_MS (30 * 60 * 1000)
 
@@ -35,7 +40,8 @@ struct poll_state {
         bool is_called;
     } *watched;
     uint32_t count;
-    int64_t wall_us, interval_us; /* of the last poll; to the one before */
+    int64_t wall_us;   /* of the last note */
+    double interval_s; /* between polls, as far as is known */
 };
 
 static bool is_further(int64_t a, int64_t b, int64_t increment)
@@ -65,13 +71,20 @@ static void see_value(struct watched *w, int64_t value, bool is_called, bool cou
     }
 }
 
+static double within(double v, double min, double max)
+{
+    return v < min ? min : v > max ? max : v;
+}
+
 static void see_poll(struct poll_state *p, const json_t *note, bool counts)
 {
     int64_t wall_us = json_integer_value(json_object_get(note, "wall_us"));
+    double gap_s = (double)(wall_us - p->wall_us) / 1e6;
     const json_t *v;
     size_t i;
 
-    p->interval_us = p->wall_us > 0 && wall_us > p->wall_us ? wall_us - p->wall_us : 0;
+    if (p->wall_us > 0 && gap_s > 0 && gap_s < p->interval_s)
+        p->interval_s = within(gap_s, POLL_S_MIN, POLL_S_MAX);
     p->wall_us = wall_us;
     for (uint32_t k = 0; k < p->count; k++)
         p->watched[k].seen->calls_per_s *= RATE_FADES;
@@ -82,7 +95,7 @@ static void see_poll(struct poll_state *p, const json_t *note, bool counts)
 
         if (w)
             see_value(w, json_integer_value(json_object_get(v, "last_value")),
-                      json_is_true(json_object_get(v, "is_called")), counts, (double)p->interval_us / 1e6);
+                      json_is_true(json_object_get(v, "is_called")), counts, p->interval_s);
     }
 }
 
@@ -118,10 +131,8 @@ static double unseen_s(const struct poll_state *p, const struct manifest *m, int
 {
     int64_t since_us = p->wall_us > m->position_wall_us ? p->wall_us : m->position_wall_us;
     double s = (double)(target_wall_us - since_us) / 1e6;
-    double interval_s = p->interval_us > 0 ? (double)p->interval_us / 1e6 : POLL_S;
 
-    s = (s < 0 ? 0 : s) + (interval_s > POLL_S ? interval_s : POLL_S);
-    return s > UNSEEN_S_MAX ? UNSEEN_S_MAX : s;
+    return within(s, 0, POLLS_UNSEEN * p->interval_s) + p->interval_s;
 }
 
 struct sequence_seen *sequences_seen(const struct manifest *m, const json_t *notes, struct position target,
@@ -129,7 +140,7 @@ struct sequence_seen *sequences_seen(const struct manifest *m, const json_t *not
 {
     struct sequence_seen *seen = mem_zalloc(m->sequences_count, sizeof *seen);
     CLEANUP(mem_free_ptr) struct watched *watched = mem_zalloc(m->sequences_count, sizeof *watched);
-    struct poll_state p = {.watched = watched, .count = m->sequences_count};
+    struct poll_state p = {.watched = watched, .count = m->sequences_count, .interval_s = POLL_S_MAX};
 
     for (uint32_t i = 0; i < m->sequences_count; i++) {
         const struct snapshot_sequence *s = &m->sequences[i];
@@ -154,29 +165,36 @@ static int64_t clamp(__int128 v, const struct sequence_limits *l)
     return v < l->min ? l->min : (int64_t)v;
 }
 
+/* There is a value past this one. */
+static bool has_next(int64_t value, const struct sequence_limits *l)
+{
+    return l->increment < 0 ? (__int128)value + l->increment >= l->min : (__int128)value + l->increment <= l->max;
+}
+
+static void raise_to_data(struct sequence_state *state, const struct sequence_limits *l)
+{
+    if (!l->has_data || !has_next(l->data, l))
+        return;
+    if (!is_further(l->data, state->value, l->increment) && (state->is_called || l->data != state->value))
+        return;
+    state->value = l->data;
+    state->is_called = true;
+}
+
 struct sequence_state sequence_decide(const struct sequence_seen *s, const struct sequence_limits *l)
 {
     struct sequence_state state = {.value = s->last_value, .is_called = s->is_called};
-    double calls = ceil(s->calls_per_s * s->unseen_s);
-    __int128 beyond;
+    double calls = within(ceil(s->calls_per_s * s->unseen_s), 0, 1e15);
 
-    if (l->has_data && (!state.is_called || is_further(l->data, state.value, l->increment)) &&
-        (l->data == state.value || is_further(l->data, state.value, l->increment))) {
-        state.value = l->data;
-        state.is_called = true;
-    }
+    raise_to_data(&state, l);
     if (!state.is_called && calls < 1) {
         state.value = clamp(state.value, l);
         return state;
     }
-    if (calls > 1e15)
-        calls = 1e15;
-    beyond = ((__int128)calls + l->cache) * l->increment;
-    state.value = clamp(state.value + beyond, l);
+    state.value = clamp(state.value + ((__int128)calls + l->cache) * l->increment, l);
     state.is_called = true;
     __int128 advanced = (__int128)state.value - s->last_value;
-    if (advanced < 0)
-        advanced = -advanced;
+    advanced = advanced < 0 ? -advanced : advanced;
     state.advanced = advanced > INT64_MAX ? INT64_MAX : (int64_t)advanced;
     return state;
 }

@@ -15,7 +15,7 @@ struct sequence_seen {
     int64_t last_value; /* the furthest, in its direction, of the snapshot's and the polled ones */
     bool is_called;
     double calls_per_s; /* as observed lately */
-    double unseen_s;    /* between the last poll and the target, and one poll's interval */
+    double unseen_s;    /* that no poll saw before the target, and one poll's interval */
 };
 
 /*

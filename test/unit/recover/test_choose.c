@@ -1,0 +1,156 @@
+/* test/unit/recover/test_choose.c - what a plan decides by its arguments alone: notes, snapshots, visibility. */
+#include "unit.h"
+
+#include "base/mem.h"
+#include "recover/choose.h"
+
+static struct position at(uint64_t lsn)
+{
+    return lsn == UINT64_MAX ? POSITION_MAX : position_of_lsn(lsn);
+}
+
+static void test_past(void **state)
+{
+    (void)state;
+    struct position p = choose_past(position_of_lsn(7));
+    assert_int_equal(p.offset, 8);
+    p = choose_past((struct position){.log = 1, .offset = UINT64_MAX});
+    assert_int_equal(p.log, 2);
+    assert_int_equal(p.offset, 0);
+    p = choose_past(POSITION_MAX);
+    assert_int_equal(position_compare(p, POSITION_MAX), 0);
+}
+
+static void test_snapshots(void **state)
+{
+    static const struct {
+        uint64_t at_least, below;
+        size_t index;
+        uint64_t target;
+    } cases[] = {
+        {.at_least = 150, .below = 151, .index = 0, .target = 150},         /* a position between two snapshots */
+        {.at_least = 200, .below = 201, .index = 1, .target = 200},         /* a snapshot's own position */
+        {.at_least = 199, .below = 200, .index = 0, .target = 199},         /* just before it */
+        {.at_least = 180, .below = 250, .index = 1, .target = 200},         /* a time between two commits: the snapshot in between */
+        {.at_least = 500, .below = UINT64_MAX, .index = 2, .target = 500},  /* latest */
+        {.at_least = 250, .below = UINT64_MAX, .index = 2, .target = 300},  /* latest, and a snapshot is past the last commit */
+        {.at_least = 99, .below = 100, .index = CHOOSE_NONE},
+        {.at_least = 0, .below = 100, .index = CHOOSE_NONE},
+        {.at_least = 0, .below = 101, .index = 0, .target = 100},
+    };
+    const struct position positions[] = {at(100), at(200), at(300)};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct choose_span span = {.at_least = at(cases[i].at_least), .below = at(cases[i].below)};
+        size_t index = choose_snapshot(positions, 3, &span);
+
+        assert_int_equal(index, cases[i].index);
+        if (index != CHOOSE_NONE)
+            assert_int_equal(choose_target(&span, positions[index]).offset, cases[i].target);
+    }
+    struct choose_span any = {.below = POSITION_MAX};
+    assert_int_equal(choose_snapshot(positions, 0, &any), CHOOSE_NONE);
+}
+
+/* A target T from a snapshot at S is refused iff S < to and T >= from. */
+static void test_note_rule(void **state)
+{
+    static const struct {
+        uint64_t snapshot, target;
+        bool forbidden;
+    } cases[] = {
+        {100, 199, false}, /* before it */
+        {100, 200, true},  /* at its beginning */
+        {100, 250, true},  {100, 300, true}, {100, 1000, true},
+        {200, 250, true},  /* a snapshot inside the range may be of before the change */
+        {299, 1000, true}, {300, 1000, false}, {300, 300, false}, {400, 1000, false},
+    };
+    struct choose_note n = {.from = at(200), .to = at(300)};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(choose_note_forbids(&n, at(cases[i].snapshot), at(cases[i].target)), cases[i].forbidden);
+}
+
+static json_t *note(const char *kind, const char *from, const char *to, const char *reason)
+{
+    return json_pack("{s:s,s:s,s:s,s:s,s:s}", "kind", kind, "from", from, "to", to, "reason", reason, "table", "public.t");
+}
+
+static void test_obstacles(void **state)
+{
+    struct choose_notes n = {0};
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    JSON_AUTO notes = json_array();
+    json_array_append_new(notes, json_pack("{s:s,s:s}", "kind", "schema_seen", "at", "0/100"));
+    json_array_append_new(notes, note("schema_changed", "0/300", "0/400", "ALTER TABLE"));
+    json_array_append_new(notes, note("inexact", "0/200", "0/500", "no key"));
+    json_array_append_new(notes, note("gap", "0/600", "0/700", "slot lost"));
+    assert_ok(choose_notes_read(notes, &n, &err), err);
+    assert_int_equal(n.count, 3);
+    assert_null(choose_obstacle(&n, at(0x100), at(0x1FF)));
+    const struct choose_note *found = choose_obstacle(&n, at(0x100), at(0x1000));
+    assert_non_null(found);
+    assert_int_equal(found->kind, CHOOSE_INEXACT);
+    assert_contains(found->text, "public.t");
+    assert_contains(found->text, "no key");
+    found = choose_obstacle(&n, at(0x500), at(0x1000));
+    assert_int_equal(found->kind, CHOOSE_GAP);
+    assert_contains(found->text, "slot lost");
+    assert_null(choose_obstacle(&n, at(0x700), at(0x1000)));
+    assert_int_equal(choose_obstacle(&n, at(0x310), at(0x350))->kind, CHOOSE_INEXACT);
+    choose_notes_release(&n);
+}
+
+static void test_broken_notes(void **state)
+{
+    struct choose_notes n = {0};
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    JSON_AUTO no_range = json_pack("[{s:s}]", "kind", "gap");
+    assert_fails(choose_notes_read(no_range, &n, &err), err, ERROR_CORRUPT);
+    JSON_AUTO bad_position = json_pack("[o]", note("gap", "here", "0/1", "x"));
+    assert_fails(choose_notes_read(bad_position, &n, &err), err, ERROR_CORRUPT);
+    JSON_AUTO no_kind = json_pack("[{s:s}]", "from", "0/1");
+    assert_fails(choose_notes_read(no_kind, &n, &err), err, ERROR_CORRUPT);
+}
+
+static void test_visibility(void **state)
+{
+    static const struct {
+        uint32_t xid;
+        bool visible;
+    } cases[] = {
+        {(uint32_t)(0x2FFFFFFF0 - 1), true}, /* below xmin */
+        {(uint32_t)0x2FFFFFFF0, false},      /* in progress */
+        {(uint32_t)0x2FFFFFFF1, true},       /* between, and done */
+        {(uint32_t)0x300000005, false},      /* in progress, past the wrap of 32 bits */
+        {(uint32_t)0x30000000F, true},
+        {(uint32_t)0x300000010, false},      /* xmax */
+        {(uint32_t)0x300000011, false},
+        {(uint32_t)(0x300000010 - 0x7FFFFFFF), true},
+    };
+    struct snapshot_visibility v = {.present = true, .xmin = 0x2FFFFFFF0, .xmax = 0x300000010, .xip_count = 2};
+    uint64_t xip[] = {0x300000005, 0x2FFFFFFF0};
+
+    (void)state;
+    v.xip = xip;
+    choose_sort_visibility(&v);
+    assert_true(xip[0] < xip[1]);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(choose_visible(&v, cases[i].xid), cases[i].visible);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_past),      cmocka_unit_test(test_snapshots),    cmocka_unit_test(test_note_rule),
+        cmocka_unit_test(test_obstacles), cmocka_unit_test(test_broken_notes), cmocka_unit_test(test_visibility),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
