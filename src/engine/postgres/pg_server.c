@@ -70,28 +70,43 @@ char *server_socket_directory(const char *directory)
     return mem_printf("/tmp/salvor-%016llx", (unsigned long long)hash64(slice_str(directory)));
 }
 
-static char *conninfo_of(const char *host, int port, const char *user, const char *database)
+/* Values of plain characters stand without quotes: people read them, and scripts put another user in. */
+static void put_pair(struct buf *out, const char *keyword, const char *value)
 {
-    CLEANUP(mem_free_ptr) char *port_text = mem_printf("%d", port);
-    const char *keywords[] = {"host", "port", "user", "dbname", NULL};
-    const char *values[] = {host, port_text, user, database, NULL};
-    char *text = NULL;
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./";
+    bool quoted = !*value || value[strspn(value, plain)];
 
-    /* Of nothing but keywords that libpq knows. */
-    ASSERT(pg_conninfo_with("", keywords, values, &text, NULL) >= 0);
-    return text;
+    buf_printf(out, "%s%s=%s", out->n > 0 ? " " : "", keyword, quoted ? "'" : "");
+    for (const char *p = value; *p; p++) {
+        if (*p == '\'' || *p == '\\')
+            buf_put_u8(out, '\\');
+        buf_put_u8(out, (uint8_t)*p);
+    }
+    buf_printf(out, "%s", quoted ? "'" : "");
+}
+
+static char *conninfo_of(const char *host, int port, const char *database)
+{
+    CLEANUP(buf_release) struct buf out = BUF_INIT(TEXT_BYTES_MAX);
+    CLEANUP(mem_free_ptr) char *port_text = mem_printf("%d", port);
+
+    put_pair(&out, "host", host);
+    put_pair(&out, "port", port_text);
+    put_pair(&out, "dbname", database);
+    put_pair(&out, "user", "postgres");
+    return mem_strdup(buf_cstr(&out));
 }
 
 char *pg_server_conninfo_local(const struct pg_server *s, const char *database)
 {
     CLEANUP(mem_free_ptr) char *socket = server_socket_directory(s->directory);
 
-    return conninfo_of(socket, s->port, "postgres", database);
+    return conninfo_of(socket, s->port, database);
 }
 
 char *pg_server_conninfo_client(const struct pg_server *s, const char *database)
 {
-    return conninfo_of("127.0.0.1", s->port, "postgres", database);
+    return conninfo_of("127.0.0.1", s->port, database);
 }
 
 /* --- the system user --------------------------------------------------------------------------------------------- */

@@ -65,7 +65,7 @@ MUST_CHECK int pg_server_stop(struct pg_server *s, struct error *err); /* fast s
 MUST_CHECK int pg_server_sync(struct pg_server *s, struct error *err);
 /* The recovery is verified: the marker goes, and the directory is refused by the next recovery. Until then it would be emptied. */
 MUST_CHECK int pg_server_ready(struct pg_server *s, struct error *err);
-/* For the superuser by the owned socket, and for clients by loopback TCP. Owner: caller. */
+/* By the owned socket, and for clients by loopback TCP; both name the superuser. Owner: caller. */
 char *pg_server_conninfo_local(const struct pg_server *s, const char *database);
 char *pg_server_conninfo_client(const struct pg_server *s, const char *database);
 
