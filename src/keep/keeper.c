@@ -26,6 +26,7 @@ struct watch {
     enum guard_state state;
     struct act act;
     struct snapshot_keeper snapshots;
+    bool answered;         /* by its conninfo of now, in this life or an earlier one */
     char *moved_conninfo; /* where the source went by our own action */
     int64_t since_wall_us; /* of the state */
     int64_t first_failed_wall_us, first_failed_mono_us;
@@ -38,10 +39,52 @@ struct watch {
 
 static void feed(struct watch *w, enum guard_event event);
 
-/* Armed: automation = act, and no action was ever begun into this target. */
+/* Armed: automation = act, the source has answered once, and no action was ever begun into this target. */
 static bool is_armed(const struct watch *w)
 {
-    return w->s->act && w->s->target_directory && !act_used_target(&w->act, w->s->target_directory);
+    return w->s->act && w->answered && w->s->target_directory && !act_used_target(&w->act, w->s->target_directory);
+}
+
+/*
+ * STATE/<source>/answered holds the digest of the conninfo by which the source has once answered: a mistyped host never did and is
+ * not lost. Durable, since the keeper may be started anew while the source is gone.
+ */
+static char *answered_path(const struct watch *w)
+{
+    return mem_printf("%s/answered", w->s->state_directory);
+}
+
+static void answered_text(const struct watch *w, char text[static DIGEST_TEXT_BYTES])
+{
+    struct digest d = digest_of(slice_str(w->s->protect.conninfo));
+    digest_format(&d, text);
+}
+
+static void answered_load(struct watch *w)
+{
+    CLEANUP(mem_free_ptr) char *path = answered_path(w);
+    CLEANUP(buf_release) struct buf text = BUF_INIT(4096);
+    struct error ignored = ERROR_INIT;
+    char wanted[DIGEST_TEXT_BYTES];
+
+    if (!w->s->protect.conninfo || file_read_all(path, 4096, &text, &ignored) < 0)
+        return;
+    answered_text(w, wanted);
+    w->answered = slice_equal(buf_slice(&text), slice_str(wanted));
+}
+
+static void answered_store(struct watch *w)
+{
+    CLEANUP(mem_free_ptr) char *path = answered_path(w);
+    struct error err = ERROR_INIT;
+    char text[DIGEST_TEXT_BYTES];
+
+    if (w->answered)
+        return;
+    w->answered = true;
+    answered_text(w, text);
+    if (file_replace(path, slice_str(text), 0600, &err) < 0)
+        log_warn("%s: %s", w->s->protect.source, err.message);
 }
 
 static void write_state(const struct watch *w)
@@ -87,7 +130,9 @@ static void announce(struct watch *w)
               (unsigned long long)w->failed_probes, w->last_why.message);
     if (is_armed(w))
         return;
-    if (w->s->act && w->s->target_directory)
+    if (w->s->act && !w->answered)
+        log_error("%s: not acting: by this conninfo the source has never answered yet", w->s->protect.source);
+    else if (w->s->act && w->s->target_directory)
         log_error("%s: not acting: %s was used by an earlier action; name another target", w->s->protect.source,
                   w->s->target_directory);
     else
@@ -200,6 +245,8 @@ static void probe(struct watch *w)
             log_warn("%s: a probe failed: %s", w->s->protect.source, w->last_why.message);
         }
     }
+    if (w->last_event == GUARD_EVENT_PROBE_GOOD)
+        answered_store(w);
     /* Past that point the stream that gives signs of life may already be the new database's. */
     bool committed = w->last_event != GUARD_EVENT_PROBE_FAILED && act_committed(&w->act);
     feed(w, committed ? GUARD_EVENT_COMMITTED : w->last_event);
@@ -303,6 +350,7 @@ void keeper_watch(struct keeper_source *s, const volatile bool *stop)
         log_error("%s: %s: automation is off until a person has looked at it", s->protect.source, err.message);
         s->act = false;
     }
+    answered_load(&w);
     resume(&w);
     if (act_unprotected(&w.act))
         follow(&w);
