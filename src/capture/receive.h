@@ -60,7 +60,7 @@ struct receiver {
 /* Connects, judges continuity, starts the stream (receive_connect.c). A break is no error: the line is then ending. */
 MUST_CHECK int receive_connect(struct receiver *r, struct error *err);
 MUST_CHECK int receive_stream(struct receiver *r, struct error *err);
-/* Asks the server what continuity is judged by. */
+/* Asks the server what continuity is judged by. Errors: BUSY somebody else streams from the slot. */
 MUST_CHECK int receive_ask(struct capture *c, struct pg_conn *replication, struct pg_identity *ret_server,
                            struct continuity_theirs *ret_theirs, struct error *err);
 /* All that was received whole is durable; false: the disk did not take it in time. */

@@ -44,6 +44,11 @@ int receive_ask(struct capture *c, struct pg_conn *replication, struct pg_identi
 
     TRY(pg_identify(replication, ret_server, err));
     TRY(pg_slot_get(replication, c->names.slot, &slot, err));
+    /* Whoever streams from it moves it: what it says now is no basis for a judgement, and what he captures is not lost. */
+    if (slot.exists && slot.active)
+        return error_set(err, ERROR_BUSY,
+                         "the slot %s is in use: another process captures this source, or the session before has not ended yet",
+                         c->names.slot);
     describe_theirs(ret_server, &slot, ret_theirs);
     return 0;
 }

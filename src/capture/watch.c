@@ -2,8 +2,9 @@
  * capture/watch.c - the thread with an ordinary session: heartbeats, and what the stream does not tell.
  *
  * A heartbeat is a logical message in a transaction of its own: while nobody writes it shows that the stream lives, and
- * lets the server free its log. Every few seconds a poll looks at the catalogue's fingerprint, the lists of tables, the server's counts of
- * changes that are not captured, the sequences and the slot. What it finds goes into the stream as notes.
+ * lets the server free its log. With it the slot is looked at: how much log it holds back, and that nobody else moved it. Every few
+ * seconds a poll looks at the catalogue's fingerprint, the lists of tables, the server's counts of changes that are not captured and the
+ * sequences. What it finds goes into the stream as notes.
  *
  * In trigger mode a schema change stands in the stream already, as a record in its own transaction. A fingerprint that
  * differs without such a record, once the stream has passed the poll, is noted like one that no trigger saw.
@@ -545,8 +546,6 @@ static void poll_all(struct watcher *w)
         attempt(w, STEP_COUNTS, poll_counts(w, lsn, &err), &err);
     if (w->sql.pq)
         attempt(w, STEP_SEQUENCES, poll_sequences(w, &err), &err);
-    if (w->sql.pq)
-        attempt(w, STEP_SLOT, poll_slot(w, &err), &err);
     store(w);
 }
 
@@ -629,6 +628,8 @@ static void turn(struct watcher *w)
         try_to_connect(w);
     if (w->sql.pq && clock_mono_us() >= w->heartbeat_mono_us) {
         attempt(w, STEP_HEARTBEAT, heartbeat(w, &err), &err);
+        if (w->sql.pq)
+            attempt(w, STEP_SLOT, poll_slot(w, &err), &err);
         w->heartbeat_mono_us = clock_mono_us() + k->heartbeat_us;
     }
     if (w->sql.pq && clock_mono_us() >= w->poll_mono_us) {

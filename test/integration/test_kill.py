@@ -165,7 +165,7 @@ def test_recover_killed(servers, protected, seed):
     into = ["recover", "shop", "--into", server.conninfo("recovered")]
     local = ["recover", "shop", "--local", str(directory), "--port", str(port)]
     for command in (into, local):
-        in_the_middle, span_s = 0, 0.8
+        in_the_middle, span_s = 0, 0.2
         while in_the_middle < RECOVER_KILLS:
             if kill_in_the_middle(box, rnd, span_s, *command):
                 in_the_middle += 1
