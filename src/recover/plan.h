@@ -50,6 +50,7 @@ struct history {
     struct incarnation incarnation;
     struct chain *chain;
     struct chain_range range;
+    struct position promised; /* what this host has called durable; zero: nothing */
     size_t count;             /* snapshots that may be chosen, by position */
     char **ids;
     struct position *positions;

@@ -87,9 +87,29 @@ static int open_chain(const struct plan_options *o, struct history *h, struct er
     return chain_range(h->chain, &h->range, err);
 }
 
+/* What capture on this host last said was durable, of this incarnation; zero: it says nothing. */
+static struct position promised_position(const struct recover_config *c, const char *incarnation)
+{
+    CLEANUP(mem_free_ptr) char *path = c->state_directory ? mem_printf("%s/status.json", c->state_directory) : NULL;
+    CLEANUP(buf_release) struct buf text = BUF_INIT(STATUS_BYTES_MAX);
+    struct position promised = POSITION_ZERO;
+    struct error ignored = ERROR_INIT;
+    JSON_AUTO j = NULL;
+
+    if (!path || file_read_all(path, STATUS_BYTES_MAX, &text, &ignored) < 0 ||
+        json_parse(buf_slice(&text), path, &j, &ignored) < 0)
+        return POSITION_ZERO;
+    const char *of = json_string_value(json_object_get(j, "incarnation"));
+    const char *durable = json_string_value(json_object_get(j, "durable_position"));
+    if (!of || !durable || strcmp(of, incarnation) != 0 || position_parse(slice_str(durable), &promised, &ignored) < 0)
+        return POSITION_ZERO;
+    return promised;
+}
+
 int history_open(const struct plan_options *o, const struct incarnation *i, struct history *ret, struct error *err)
 {
-    struct history h = {.incarnation = *i};
+    /* Before the chain is listed: a running capture goes on meanwhile. */
+    struct history h = {.incarnation = *i, .promised = promised_position(o->config, i->id)};
     int rc = list_snapshots(o, &h, err);
 
     if (rc >= 0 && h.count > 0)
@@ -151,38 +171,18 @@ static int place_time(struct history *h, int64_t wanted_wall_us, struct choose_s
     return 0;
 }
 
-/* What capture on this host last said was durable, of this incarnation; zero: it says nothing. */
-static struct position promised_position(const struct recover_config *c, const char *incarnation)
-{
-    CLEANUP(mem_free_ptr) char *path = c->state_directory ? mem_printf("%s/status.json", c->state_directory) : NULL;
-    CLEANUP(buf_release) struct buf text = BUF_INIT(STATUS_BYTES_MAX);
-    struct position promised = POSITION_ZERO;
-    struct error ignored = ERROR_INIT;
-    JSON_AUTO j = NULL;
-
-    if (!path || file_read_all(path, STATUS_BYTES_MAX, &text, &ignored) < 0 ||
-        json_parse(buf_slice(&text), path, &j, &ignored) < 0)
-        return POSITION_ZERO;
-    const char *of = json_string_value(json_object_get(j, "incarnation"));
-    const char *durable = json_string_value(json_object_get(j, "durable_position"));
-    if (!of || !durable || strcmp(of, incarnation) != 0 || position_parse(slice_str(durable), &promised, &ignored) < 0)
-        return POSITION_ZERO;
-    return promised;
-}
-
 /* `latest` must not mean less than what `status` has called durable: then newest segments and spool files are missing. */
 static int check_promised(const struct recover_config *c, const struct history *h, struct error *err)
 {
-    struct position promised = promised_position(c, h->incarnation.id);
     char wanted[POSITION_TEXT_BYTES], end[POSITION_TEXT_BYTES];
 
-    if (position_compare(promised, end_of(h)) <= 0)
+    if (position_compare(h->promised, end_of(h)) <= 0)
         return 0;
     position_format(end_of(h), end);
     return error_set(err, ERROR_GAP,
                      "%s was durable up to %s on this host, but vault and spool now end at %s: newest segments or spool files are "
                      "missing; --to %s recovers what is left",
-                     c->source, position_format(promised, wanted), end, end);
+                     c->source, position_format(h->promised, wanted), end, end);
 }
 
 static int place_wish(const struct recover_config *c, struct history *h, struct choose_span *ret, enum place *ret_place,
