@@ -561,7 +561,11 @@ static void set_state(struct receiver *r, enum capture_state state, const char *
     capture_lock(c);
     if (error[0] && strcmp(c->error, error) != 0)
         log_warn("%s", error);
-    c->state = state;
+    if (c->state != state) {
+        c->state = state;
+        c->state_changed = true;
+        capture_changed(c);
+    }
     (void)snprintf(c->error, sizeof c->error, "%s", error);
     if (state != STATE_STREAMING)
         c->session = 0;

@@ -241,8 +241,9 @@ void *reporter_thread(void *arg)
 
         report(c);
         capture_lock(c);
-        while (!(ending = capture_is_ending(c)) && clock_mono_us() < until_mono_us)
+        while (!(ending = capture_is_ending(c)) && !c->state_changed && clock_mono_us() < until_mono_us)
             capture_wait(c, &c->changed, until_mono_us - clock_mono_us());
+        c->state_changed = false;
         capture_unlock(c);
     }
     report(c);

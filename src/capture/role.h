@@ -97,6 +97,7 @@ struct capture {
     bool ending;       /* the threads of this line are to end */
     int64_t ship_until_mono_us; /* ending: what is sealed may still be shipped until then */
     enum capture_state state;
+    bool state_changed; /* the reporter is to tell it now */
     char error[ERROR_MESSAGE_BYTES];
     char warning[ERROR_MESSAGE_BYTES];
     /* Any thread: the line cannot go on. */

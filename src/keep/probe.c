@@ -14,7 +14,19 @@
 #define STREAM_ALIVE_US (3 * CLOCK_US_PER_S)
 #define STATUS_BYTES_MAX ((size_t)1 << 20)
 
-/* The capture role tells when the stream last had anything to say (docs/formats/state.md). */
+/* Does this state of capture mean that it has a stream (docs/formats/state.md)? One that broke is no sign of life any more. */
+static bool is_streaming(const json_t *status)
+{
+    static const char *const states[] = {"streaming", "spool_full", "vault_down"};
+    const char *state = json_string_value(json_object_get(status, "state"));
+
+    for (size_t i = 0; state && i < sizeof states / sizeof *states; i++)
+        if (strcmp(state, states[i]) == 0)
+            return true;
+    return false;
+}
+
+/* The capture role tells when the stream last had anything to say. */
 static bool stream_alive(const char *state_directory)
 {
     CLEANUP(mem_free_ptr) char *path = mem_printf("%s/status.json", state_directory);
@@ -27,7 +39,7 @@ static bool stream_alive(const char *state_directory)
         json_get_i64(j, "received_wall_us", path, &received_us, &ignored) < 0)
         return false;
     int64_t age_us = clock_wall_us() - received_us;
-    return age_us >= 0 && age_us < STREAM_ALIVE_US;
+    return is_streaming(j) && age_us >= 0 && age_us < STREAM_ALIVE_US;
 }
 
 static int connect_and_ask(const char *conninfo, int timeout_ms, struct error *err)
