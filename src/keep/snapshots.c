@@ -135,8 +135,10 @@ static int is_due(struct snapshot_keeper *k, const struct keeper_source *s, bool
 
     *ret = false;
     int result = capture_current(s->state_directory, incarnation, err);
-    if (result == -ERROR_NOT_FOUND)
-        return 0; /* capture has not begun yet */
+    if (result == -ERROR_NOT_FOUND) {
+        k->looked_mono_us = 0; /* capture has not begun yet: looked for again at once, the first snapshot is what all wait for */
+        return 0;
+    }
     TRY(result);
     TRY(newest_wall(s, incarnation, &newest, err));
     if (newest == 0) {
