@@ -290,11 +290,21 @@ static bool has_name(const struct dir_names *names, const char *name)
     return false;
 }
 
+/* Empty, or left behind by a recovery. One that was killed while it made the marker left the marker's temporary file alone. */
+static bool is_free(const struct dir_names *names)
+{
+    size_t ours = 0;
+
+    for (size_t i = 0; i < names->count; i++)
+        ours += strncmp(names->names[i], MARKER ".tmp-", sizeof MARKER ".tmp-" - 1) == 0;
+    return ours == names->count || has_name(names, MARKER);
+}
+
 static int claim_names(const struct pg_server *s, const struct dir_names *names, struct error *err)
 {
     CLEANUP(mem_free_ptr) char *marker = inside(s, MARKER);
 
-    if (names->count > 0 && !has_name(names, MARKER))
+    if (!is_free(names))
         return error_set(err, ERROR_REFUSED, "%s is not empty: a recovery goes into an empty or a new directory",
                          s->directory);
     if (names->count > 0)
@@ -309,7 +319,7 @@ int pg_server_check_directory(const char *directory, struct error *err)
     if (!file_exists(directory))
         return 0;
     TRY(dir_list(directory, &names, err));
-    bool good = names.count == 0 || has_name(&names, MARKER);
+    bool good = is_free(&names);
     dir_names_free(&names);
     if (good)
         return 0;
