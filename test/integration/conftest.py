@@ -44,7 +44,7 @@ def prepare(server, boxes, dbname="shop", role="salvor", **options):
     server.sql(f"DO $$ BEGIN CREATE ROLE {role} LOGIN REPLICATION BYPASSRLS; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
     server.sql(f"GRANT pg_read_all_data TO {role}")
     settings = {"conninfo": server.conninfo(dbname, role, tcp=True), "rpo": "8s", "heartbeat": "500ms", "poll": "1s",
-                "snapshot_schedule": "none", "snapshot_quiet": "1s", "snapshot_spacing": "0s", **options}
+                "snapshot_schedule": "none", "snapshot_quiet": "1s", "snapshot_spacing": "0s", "probe": "300ms", **options}
     return boxes({dbname: settings})
 
 

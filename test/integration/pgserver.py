@@ -3,6 +3,7 @@
 When the test runs as root the server runs as the system user `postgres` (PostgreSQL refuses root), else as we are.
 Only the processes started here are ever signalled, by their own pid.
 """
+import atexit
 import contextlib
 import fcntl
 import glob
@@ -71,9 +72,12 @@ def release_port(port):
 
 
 class PgServer:
-    """One server. The superuser is `postgres`; local connections are trusted, unless `hba` says otherwise."""
+    """One server. The superuser is `postgres`; local connections are trusted, unless `hba` says otherwise. Servers of one process are copies of
+    one that initdb made once; where the system identifier must be another one: own_identifier."""
 
-    def __init__(self, parent="/tmp", initdb_options=(), hba=None):
+    templates = {}  # initdb's options: a data directory
+
+    def __init__(self, parent="/tmp", initdb_options=(), hba=None, own_identifier=False):
         self.bin = bin_directory()
         self.system_user = "postgres" if os.geteuid() == 0 else None
         self.root = tempfile.mkdtemp(prefix="salvor-pg-", dir=parent)
@@ -86,10 +90,27 @@ class PgServer:
         self.log_path = os.path.join(self.root, "log")
         self.port = free_port()
         self.pid = None
-        self.run("initdb", "-D", self.datadir, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8",
-                 "--no-sync", *initdb_options)
+        if own_identifier:
+            self.initdb(self.datadir, initdb_options)
+        else:
+            subprocess.run(["cp", "-a", self.template(initdb_options), self.datadir], check=True, timeout=60)
         if hba is not None:
             self.write("pg_hba.conf", hba)
+
+    def initdb(self, directory, options):
+        self.run("initdb", "-D", directory, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", *options)
+
+    def template(self, options):
+        key = tuple(options)
+        if key not in self.templates:
+            root = tempfile.mkdtemp(prefix="salvor-pg-template-", dir="/tmp")
+            atexit.register(shutil.rmtree, root, ignore_errors=True)
+            if self.system_user:
+                entry = pwd.getpwnam(self.system_user)
+                os.chown(root, entry.pw_uid, entry.pw_gid)
+            self.initdb(os.path.join(root, "data"), options)
+            self.templates[key] = os.path.join(root, "data")
+        return self.templates[key]
 
     # -- programs and files
 

@@ -182,7 +182,7 @@ def test_another_server_at_the_address(servers, protected):
     settle(server, box)
     before = box.status("shop")["durable_position"]
     server.stop()
-    other = servers()
+    other = servers(own_identifier=True)
     other.stop()
     release_port(other.port)
     other.port = server.port

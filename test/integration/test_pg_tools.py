@@ -223,6 +223,15 @@ def ended():
                     time.sleep(0.02)
 
 
+def is_running(pid):
+    """A process that has ended and that nobody has reaped yet does not run."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
+            return f.read().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def test_a_local_server_from_making_to_ready(folder, ended):
     ended(folder)
     directory = folder / "with a space, and 'quotes'" / "db"
@@ -257,7 +266,7 @@ def test_a_local_server_from_making_to_ready(folder, ended):
     # Not ready yet: the next recovery may take the directory, whatever runs in it.
     pid = s.pid()
     again = Local(directory=directory, auth="trust")
-    assert not os.path.exists(f"/proc/{pid}")
+    assert not is_running(pid)
     again.do("start")
     assert again.value("SELECT 1", client=True) == 1
     again.do("ready")

@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import shutil
+import subprocess
 
 import psycopg2
 from pgserver import DEFAULTS, PgServer
@@ -60,7 +61,6 @@ def sequences(connection):
 
 def schema(server_or_bin, conninfo):
     """pg_dump --schema-only without Salvor's own objects and without what differs from run to run."""
-    import subprocess
     bin_directory = server_or_bin if isinstance(server_or_bin, str) else server_or_bin.bin
     done = subprocess.run([os.path.join(bin_directory, "pg_dump"), "--schema-only", f"--restrict-key={RESTRICT}", "-d", conninfo], capture_output=True, text=True,
                           timeout=120, check=False)
@@ -100,10 +100,31 @@ class PitrTruth:
     @contextlib.contextmanager
     def at(self, lsn, dbname):
         """A session with a server that stands just after the commit that ends at lsn."""
+        with self.started(self.backup, lsn, "pause") as copy:
+            wait_for(f"the truth at {lsn}", lambda: copy.value("SELECT pg_get_wal_replay_pause_state() = 'paused'"), 60)
+            replayed = copy.value("SELECT pg_last_wal_replay_lsn()::text")
+            assert parse_lsn(replayed) >= parse_lsn(lsn) - 8192, (replayed, lsn)
+            if not copy.value("SELECT count(*) FROM pg_locks WHERE locktype = 'relation' AND mode = 'AccessExclusiveLock' AND granted"):
+                with contextlib.closing(copy.connect(dbname)) as c:
+                    yield copy, c
+                return
+        # A transaction that was open there has truncated a table, and the paused server holds its lock: nobody could read it.
+        # Promoted, it has been undone; but that server could not go on to the next position, so it is a copy.
+        aside = self.backup + ".promoted"
+        subprocess.run(["cp", "-a", self.backup, aside], check=True, timeout=120)
+        try:
+            with self.started(aside, lsn, "promote") as copy:
+                wait_for(f"the truth at {lsn}", lambda: not copy.value("SELECT pg_is_in_recovery()"), 60)
+                with contextlib.closing(copy.connect(dbname)) as c:
+                    yield copy, c
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def started(self, datadir, lsn, action):
         copy = PgServer.__new__(PgServer)
         copy.__dict__.update(self.server.__dict__)
-        copy.datadir = self.backup
-        copy.pid = None
+        copy.datadir, copy.pid = datadir, None
         from pgserver import free_port
         copy.port = free_port()
         copy.log_path = os.path.join(self.server.root, "truth.log")
@@ -111,15 +132,8 @@ class PitrTruth:
         stopped = False
         try:
             copy.start({**DEFAULTS, "archive_mode": "off", "restore_command": f"cp {self.archive}/%f %p", "recovery_target_lsn": lsn,
-                        "recovery_target_inclusive": "off", "recovery_target_action": "pause", "hot_standby": "on", "recovery_target_timeline": "current"})
-            wait_for(f"the truth at {lsn}", lambda: copy.value("SELECT pg_get_wal_replay_pause_state() = 'paused'"), 60)
-            replayed = copy.value("SELECT pg_last_wal_replay_lsn()::text")
-            assert parse_lsn(replayed) >= parse_lsn(lsn) - 8192, (replayed, lsn)
-            c = copy.connect(dbname)
-            try:
-                yield copy, c
-            finally:
-                c.close()
+                        "recovery_target_inclusive": "off", "recovery_target_action": action, "hot_standby": "on", "recovery_target_timeline": "current"})
+            yield copy
             copy.stop("fast")
             stopped = True
         finally:
