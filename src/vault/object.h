@@ -1,6 +1,6 @@
 /*
  * vault/object.h - the two forms of a vault's small objects: checked JSON and checked zstd (docs/formats/vault.md).
- * Both carry a checksum over every bit and the key that they were written under. For src/vault/ alone.
+ * Both carry a checksum over every bit and the key that they were written under. For src/vault/ and src/journal/.
  *
  * ret_misplaced of the readers may be NULL; it is set to true where an object is whole but was written under another
  * key, which is CORRUPT as well.
