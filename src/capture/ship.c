@@ -351,7 +351,7 @@ static int put(struct way *w, const char *path, const struct segment_id *id, con
     struct digest there;
 
     segment_key(key, source_of(w), w->incarnation.id, id);
-    int rc = w->vault->driver->ops->put_file_if_absent(w->vault->driver, key, path, err);
+    int rc = driver_put_file(w->vault->driver, key, path, err);
     if (rc != -ERROR_EXISTS)
         return rc;
     /* An earlier attempt of ours whose answer was lost. */

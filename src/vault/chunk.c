@@ -15,11 +15,13 @@
 
 #define COMPARE_BYTES ((size_t)4 << 20)
 
-void chunk_key(char key[static VAULT_KEY_BYTES], const char *source, const struct digest *digest, unsigned copy)
+void chunk_key(char key[static VAULT_KEY_BYTES], const struct vault *v, const char *source, const struct digest *digest,
+               unsigned copy)
 {
+    struct digest name = vault_content_name(v, digest);
     char text[DIGEST_TEXT_BYTES];
 
-    (void)digest_format(digest, text);
+    (void)digest_format(&name, text);
     int n = snprintf(key, VAULT_KEY_BYTES, "sources/%s/chunks/%.2s/%s", source, text, text);
     ASSERT(n > 0 && n < VAULT_KEY_BYTES - 2);
     if (copy > 0)
@@ -70,7 +72,7 @@ int chunk_put(struct vault *v, const char *source, const struct chunk_ref *ref, 
 
     TRY(check_stored(ref, stored, err));
     for (unsigned copy = 0; copy <= CHUNK_COPIES_MAX; copy++) {
-        chunk_key(key, source, &ref->digest, copy);
+        chunk_key(key, v, source, &ref->digest, copy);
         int rc = v->driver->ops->put_if_absent(v->driver, key, &stored, 1, err);
         if (rc != -ERROR_EXISTS)
             return rc;
@@ -109,20 +111,20 @@ int chunk_put_file(struct vault *v, const char *source, const struct chunk_ref *
                    struct error *err)
 {
     CLEANUP(file_release) struct file f = FILE_INIT;
+    struct file_source from;
     char key[VAULT_KEY_BYTES];
-    uint64_t bytes;
 
     TRY(file_open(&f, FILE_READ, path, err));
-    TRY(file_size(&f, &bytes, err));
-    if (bytes != ref->stored_bytes)
+    TRY(file_source_init(&from, &f, err));
+    if (from.source.bytes != ref->stored_bytes)
         return error_set(err, ERROR_BUG, "%s has %llu bytes, and the chunk that it is to be has %u", path,
-                         (unsigned long long)bytes, ref->stored_bytes);
+                         (unsigned long long)from.source.bytes, ref->stored_bytes);
     for (unsigned copy = 0; copy <= CHUNK_COPIES_MAX; copy++) {
-        chunk_key(key, source, &ref->digest, copy);
-        int rc = v->driver->ops->put_file_if_absent(v->driver, key, path, err);
+        chunk_key(key, v, source, &ref->digest, copy);
+        int rc = v->driver->ops->put_source_if_absent(v->driver, key, &from.source, err);
         if (rc != -ERROR_EXISTS)
             return rc;
-        rc = same_as_file(v, key, &f, bytes, err);
+        rc = same_as_file(v, key, &f, from.source.bytes, err);
         if (rc != 0)
             return rc < 0 ? rc : 0;
     }
@@ -171,7 +173,7 @@ int chunk_get(struct vault *v, const char *source, const struct chunk_ref *ref, 
     int rc = -1;
 
     for (unsigned copy = 0; copy <= CHUNK_COPIES_MAX; copy++) {
-        chunk_key(key, source, &ref->digest, copy);
+        chunk_key(key, v, source, &ref->digest, copy);
         rc = get_copy(v, key, copy > 0, ref, z, out, copy == 0 ? &first : &next);
         if (rc >= 0)
             return 0;

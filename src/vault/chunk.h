@@ -8,7 +8,8 @@
 #define CHUNK_STORED_BYTES_MAX (CHUNK_PLAIN_BYTES_MAX + ((size_t)16 << 20)) /* what does not compress grows a little   \
                                                                              */
 
-/* The key of copy n; 0: the first one. */
-void chunk_key(char key[static VAULT_KEY_BYTES], const char *source, const struct digest *digest, unsigned copy);
+/* The key of copy n (0: the first one) of the chunk whose plain content has this digest. */
+void chunk_key(char key[static VAULT_KEY_BYTES], const struct vault *v, const char *source, const struct digest *digest,
+               unsigned copy);
 
 #endif

@@ -20,8 +20,21 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "os/file.h"
 
 struct vault_driver;
+
+/*
+ * What an object is made of: bytes that may be read from any offset, more than once and by several threads (parts of an
+ * upload, and parts again), always the same. So nothing of it has to lie ready anywhere.
+ */
+struct object_source {
+    uint64_t bytes;
+    /* Appends exactly n bytes from offset on; offset + n <= bytes. */
+    int (*read)(const struct object_source *s, uint64_t offset, size_t n, struct buf *out, struct error *err);
+    int fd;           /* a plain file that is exactly these bytes, for copies inside the kernel; -1: there is none */
+    const char *name; /* for messages; lives as long as the source */
+};
 
 /* What a store can do, as probed; stored in capabilities/<n>.json. */
 struct vault_capabilities {
@@ -32,7 +45,9 @@ struct vault_driver_ops {
     const char *name; /* "posix" */
     int (*put_if_absent)(struct vault_driver *d, const char *key, const struct slice *parts, size_t parts_count,
                          struct error *err);
-    int (*put_file_if_absent)(struct vault_driver *d, const char *key, const char *path, struct error *err);
+    /* For what is large: memory does not grow with it. */
+    int (*put_source_if_absent)(struct vault_driver *d, const char *key, const struct object_source *from,
+                                struct error *err);
     /* Appends to out, at most bytes_max (LIMIT). */
     int (*get)(struct vault_driver *d, const char *key, size_t bytes_max, struct buf *out, struct error *err);
     /* Appends exactly n bytes from offset; the object is shorter: CORRUPT. */
@@ -57,6 +72,16 @@ struct vault_driver_ops {
 struct vault_driver {
     const struct vault_driver_ops *ops;
 };
+
+/* An open file as a source; the file is the caller's and outlives it. */
+struct file_source {
+    struct object_source source;
+    struct file *file;
+};
+MUST_CHECK int file_source_init(struct file_source *ret, struct file *file, struct error *err);
+
+/* put_source_if_absent of a file. Errors: also those of opening it. */
+MUST_CHECK int driver_put_file(struct vault_driver *d, const char *key, const char *path, struct error *err);
 
 /*
  * What a driver's probe is made of: 16 threads put to one key at the same moment, several rounds.

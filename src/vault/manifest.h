@@ -21,6 +21,6 @@ void manifest_key(char key[static VAULT_KEY_BYTES], const char *source, const ch
 /* As manifest_get, and says whether a failure is a whole object in the wrong place. */
 MUST_CHECK int manifest_get_where(struct vault *v, const char *source, const char *incarnation, const char *id,
                                   struct manifest *ret, bool *ret_misplaced, struct error *err);
-void schema_key(char key[static VAULT_KEY_BYTES], const struct manifest *m, const char *suffix);
+void schema_key(char key[static VAULT_KEY_BYTES], const struct vault *v, const struct manifest *m, const char *suffix);
 
 #endif

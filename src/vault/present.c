@@ -11,11 +11,12 @@
 
 struct wanted {
     const struct chunk_ref *ref;
+    struct digest name; /* in its key */
     bool found;
 };
 
 struct presence {
-    struct wanted *wanted; /* by digest */
+    struct wanted *wanted; /* by name */
     size_t count;
 };
 
@@ -24,38 +25,39 @@ static void presence_release(struct presence *p)
     free(p->wanted);
 }
 
-static int by_digest(const void *a, const void *b)
+static int by_name(const void *a, const void *b)
 {
     const struct wanted *x = a, *y = b;
 
-    return memcmp(x->ref->digest.b, y->ref->digest.b, DIGEST_BYTES);
+    return memcmp(x->name.b, y->name.b, DIGEST_BYTES);
 }
 
-static void collect(struct presence *p, const struct manifest *m)
+static void collect(struct presence *p, const struct vault *v, const struct manifest *m)
 {
     for (uint32_t i = 0; i < m->tables_count; i++)
         p->count += m->tables[i].chunks_count;
     p->wanted = mem_zalloc(p->count, sizeof *p->wanted);
     struct wanted *w = p->wanted;
     for (uint32_t i = 0; i < m->tables_count; i++)
-        for (uint32_t k = 0; k < m->tables[i].chunks_count; k++)
-            w++->ref = &m->tables[i].chunks[k];
+        for (uint32_t k = 0; k < m->tables[i].chunks_count; k++, w++) {
+            w->ref = &m->tables[i].chunks[k];
+            w->name = vault_content_name(v, &w->ref->digest);
+        }
     if (p->count > 1)
-        qsort(p->wanted, p->count, sizeof *p->wanted, by_digest);
+        qsort(p->wanted, p->count, sizeof *p->wanted, by_name);
 }
 
 /* All that refer to this content; those of one content have the same size, or else a copy of their own. */
-static void mark(struct presence *p, const struct digest *digest, uint64_t bytes, bool is_copy)
+static void mark(struct presence *p, const struct digest *name, uint64_t bytes, bool is_copy)
 {
-    const struct chunk_ref sought = {.digest = *digest};
-    const struct wanted key = {.ref = &sought};
-    struct wanted *w = p->count ? bsearch(&key, p->wanted, p->count, sizeof *p->wanted, by_digest) : NULL;
+    const struct wanted key = {.name = *name};
+    struct wanted *w = p->count ? bsearch(&key, p->wanted, p->count, sizeof *p->wanted, by_name) : NULL;
 
     if (!w)
         return;
-    while (w > p->wanted && by_digest(w - 1, &key) == 0)
+    while (w > p->wanted && by_name(w - 1, &key) == 0)
         w--;
-    for (; w < p->wanted + p->count && by_digest(w, &key) == 0; w++)
+    for (; w < p->wanted + p->count && by_name(w, &key) == 0; w++)
         w->found |= is_copy || w->ref->stored_bytes == bytes;
 }
 
@@ -78,14 +80,14 @@ int snapshot_chunks_present(struct vault *v, const struct manifest *m, struct er
     char key[VAULT_KEY_BYTES];
 
     (void)snprintf(key, sizeof key, "sources/%s/chunks/", m->source);
-    collect(&p, m);
+    collect(&p, v, m);
     if (p.count == 0)
         return 0;
     TRY(v->driver->ops->list(v->driver, key, see, &p, err));
     for (size_t i = 0; i < p.count; i++) {
         if (p.wanted[i].found)
             continue;
-        chunk_key(key, m->source, &p.wanted[i].ref->digest, 0);
+        chunk_key(key, v, m->source, &p.wanted[i].ref->digest, 0);
         return error_set(err, ERROR_CORRUPT, "snapshot %s: chunk %s is missing or has another size than it was written with", m->id, key);
     }
     return 0;

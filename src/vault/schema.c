@@ -11,19 +11,23 @@
 
 #define SCHEMA_PLAIN_BYTES_MAX ((size_t)1 << 30)
 
-void schema_key(char key[static VAULT_KEY_BYTES], const struct manifest *m, const char *suffix)
+void schema_key(char key[static VAULT_KEY_BYTES], const struct vault *v, const struct manifest *m, const char *suffix)
 {
-    char position[POSITION_KEY_BYTES];
+    char position[POSITION_KEY_BYTES], text[DIGEST_TEXT_BYTES];
+    struct digest digest;
+
+    ASSERT(digest_parse(slice_str(m->schema_digest), &digest, NULL) == 0); /* manifest_check saw to it */
+    struct digest name = vault_content_name(v, &digest);
 
     vault_key(key, m->source, m->incarnation, "schemas/%s-%s.%s.zst", position_key(m->position, position),
-              m->schema_digest, suffix);
+              digest_format(&name, text), suffix);
 }
 
 static int get(struct vault *v, const struct manifest *m, const char *suffix, struct buf *out, struct error *err)
 {
     char key[VAULT_KEY_BYTES];
 
-    schema_key(key, m, suffix);
+    schema_key(key, v, m, suffix);
     return object_get_zst(v->driver, key, SCHEMA_PLAIN_BYTES_MAX, out, NULL, err);
 }
 
@@ -59,7 +63,7 @@ static int put(struct vault *v, const struct manifest *m, const char *suffix, st
     CLEANUP(buf_release) struct buf there = BUF_INIT(SCHEMA_PLAIN_BYTES_MAX);
     char key[VAULT_KEY_BYTES];
 
-    schema_key(key, m, suffix);
+    schema_key(key, v, m, suffix);
     int rc = object_put_zst(v->driver, key, plain, err);
     if (rc != -ERROR_EXISTS)
         return rc;

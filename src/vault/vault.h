@@ -6,6 +6,7 @@
 #ifndef SALVOR_VAULT_VAULT_H
 #define SALVOR_VAULT_VAULT_H
 
+#include "base/hash.h"
 #include "event/position.h"
 #include "vault/driver.h"
 
@@ -14,11 +15,19 @@
 #define VAULT_SOURCE_BYTES 41     /* a source's name and NUL */
 #define VAULT_INCARNATION_BYTES 8 /* "0001" and NUL */
 
+struct vault_keys; /* vault/keys.h */
+
 struct vault {
     char *name; /* as in the configuration */
+    /* Of an encrypted vault this is the sealing driver around the store's own: readers and writers see plain content. */
     struct vault_driver *driver;
+    struct vault_keys *keys; /* NULL: a plain vault */
     char id[33]; /* random, hex: two vaults are never taken for one another */
 };
+
+/* What an object is called after its content (chunks, schemas): the digest, or in an encrypted vault its image under a
+ * secret of the vault, so that a name tells nothing outside. */
+struct digest vault_content_name(const struct vault *v, const struct digest *content);
 
 struct vault_config {
     const char *name;

@@ -221,7 +221,7 @@ static void read_chunk(struct verify *y, struct verify_worker *w, const char *so
     for (unsigned copy = 0; copy <= CHUNK_COPIES_MAX; copy++) {
         bool known = job->seen->good_first || job->seen->good_copy;
 
-        chunk_key(key, source, &job->ref->digest, copy);
+        chunk_key(key, y->v, source, &job->ref->digest, copy);
         int rc = read_place(y, w, key, &job->ref->digest, &err);
         if (rc == -ERROR_NOT_FOUND && copy > 0)
             break;
@@ -267,7 +267,7 @@ static void report_job(struct verify *y, const char *source, const struct job *j
         if (!job->damage[copy])
             continue;
         damaged = true;
-        chunk_key(key, source, &job->ref->digest, copy);
+        chunk_key(key, y->v, source, &job->ref->digest, copy);
         if (job->seen->good_copy)
             verify_find(y, "damaged", key, "%s; a good copy stands beside it: this one can be removed",
                         job->damage[copy]);
@@ -275,7 +275,7 @@ static void report_job(struct verify *y, const char *source, const struct job *j
             verify_find(y, "damaged", key, "%s; %s needs it for rows of %s.%s", job->damage[copy], manifest_key,
                         r->schema, r->name);
     }
-    chunk_key(key, source, &job->ref->digest, 0);
+    chunk_key(key, y->v, source, &job->ref->digest, 0);
     if (!good && !damaged)
         verify_find(y, "missing", key, "the chunk is missing; %s needs it for rows of %s.%s", manifest_key, r->schema,
                     r->name);
@@ -309,7 +309,7 @@ static void check_reference(struct verify *y, const struct seen *s, const struct
     /* Readers go by the stored bytes, and zstd passes over some bits. A copy is proved by its content. */
     if (s->good_copy || (s->stored_bytes == ref->stored_bytes && s->stored_checksum == ref->stored_checksum))
         return;
-    chunk_key(key, source, &ref->digest, 0);
+    chunk_key(key, y->v, source, &ref->digest, 0);
     verify_find(y, "damaged", key, "its content is good, but its bytes are not the ones that %s names", manifest_key);
 }
 

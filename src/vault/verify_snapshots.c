@@ -72,7 +72,7 @@ static void verify_schema(struct verify *y, const struct manifest *m, const char
     char key[VAULT_KEY_BYTES];
     bool misplaced;
 
-    schema_key(key, m, suffix);
+    schema_key(key, y->v, m, suffix);
     int rc = object_get_zst(y->v->driver, key, plain.max, &plain, &misplaced, &err);
     if (rc >= 0 && strcmp(suffix, "sql") == 0) {
         char digest[DIGEST_TEXT_BYTES];

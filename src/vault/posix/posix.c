@@ -151,7 +151,7 @@ static void posix_free(struct vault_driver *d)
 static const struct vault_driver_ops posix_ops = {
     .name = "posix",
     .put_if_absent = posix_put_if_absent,
-    .put_file_if_absent = posix_put_file_if_absent,
+    .put_source_if_absent = posix_put_source_if_absent,
     .get = posix_get,
     .get_range = posix_get_range,
     .size = posix_size,

@@ -36,7 +36,8 @@ int posix_error(const struct posix_driver *p, struct error *err, int errnum, con
 /* posix_put.c */
 int posix_put_if_absent(struct vault_driver *d, const char *key, const struct slice *parts, size_t parts_count,
                         struct error *err);
-int posix_put_file_if_absent(struct vault_driver *d, const char *key, const char *path, struct error *err);
+int posix_put_source_if_absent(struct vault_driver *d, const char *key, const struct object_source *from,
+                               struct error *err);
 int posix_remove(struct vault_driver *d, const char *key, struct error *err);
 void posix_clean_temporary(struct posix_driver *p);
 

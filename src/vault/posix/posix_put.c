@@ -237,16 +237,16 @@ int posix_put_if_absent(struct vault_driver *d, const char *key, const struct sl
 
 /* What copy_file_range did not do (between two file systems, for one) is read and written. *done bytes are there
  * already. */
-static int copy_by_hand(const struct temporary *t, int from, const char *key, const char *path, uint64_t *done,
+static int copy_by_hand(const struct temporary *t, const struct object_source *from, const char *key, uint64_t *done,
                         struct error *err)
 {
     CLEANUP(mem_free_ptr) uint8_t *room = mem_alloc(COPY_BYTES);
 
     for (;;) {
-        ssize_t n = pread(from, room, COPY_BYTES, (off_t)*done);
+        ssize_t n = pread(from->fd, room, COPY_BYTES, (off_t)*done);
 
         if (n < 0 && errno != EINTR)
-            return error_errno(err, errno, "cannot read %s", path);
+            return error_errno(err, errno, "cannot read %s", from->name);
         if (n == 0)
             return 0;
         if (n > 0)
@@ -255,14 +255,13 @@ static int copy_by_hand(const struct temporary *t, int from, const char *key, co
     }
 }
 
-static int copy_all(const struct temporary *t, int from, uint64_t bytes, const char *key, const char *path,
-                    struct error *err)
+static int copy_file(const struct temporary *t, const struct object_source *from, const char *key, struct error *err)
 {
     uint64_t done = 0;
 
-    while (done < bytes) {
+    while (done < from->bytes) {
         off_t at = (off_t)done;
-        ssize_t n = copy_file_range(from, &at, t->fd, NULL, (size_t)(bytes - done), 0);
+        ssize_t n = copy_file_range(from->fd, &at, t->fd, NULL, (size_t)(from->bytes - done), 0);
 
         if (n < 0 && (errno == ENOSPC || errno == EDQUOT || errno == EIO))
             return posix_error(t->p, err, errno, "write", key);
@@ -270,24 +269,35 @@ static int copy_all(const struct temporary *t, int from, uint64_t bytes, const c
             break;
         done += (uint64_t)n;
     }
-    TRY(copy_by_hand(t, from, key, path, &done, err)); /* also to see that the end is the end */
-    if (done != bytes)
-        return error_set(err, ERROR_IO, "%s changed while it was stored: it had %llu bytes, then %llu", path,
-                         (unsigned long long)bytes, (unsigned long long)done);
+    TRY(copy_by_hand(t, from, key, &done, err)); /* also to see that the end is the end */
+    if (done != from->bytes)
+        return error_set(err, ERROR_IO, "%s changed while it was stored: it had %llu bytes, then %llu", from->name,
+                         (unsigned long long)from->bytes, (unsigned long long)done);
     return 0;
 }
 
-int posix_put_file_if_absent(struct vault_driver *d, const char *key, const char *path, struct error *err)
+static int copy_read(const struct temporary *t, const struct object_source *from, const char *key, struct error *err)
+{
+    CLEANUP(buf_release) struct buf room = BUF_INIT(COPY_BYTES);
+
+    for (uint64_t done = 0; done < from->bytes; done += room.n) {
+        uint64_t left = from->bytes - done;
+
+        buf_clear(&room);
+        TRY(from->read(from, done, left < COPY_BYTES ? (size_t)left : COPY_BYTES, &room, err));
+        TRY(write_all(t, buf_slice(&room), key, err));
+    }
+    return 0;
+}
+
+int posix_put_source_if_absent(struct vault_driver *d, const char *key, const struct object_source *from,
+                               struct error *err)
 {
     CLEANUP(temporary_end) struct temporary t = {.p = posix_of(d), .fd = -1};
-    CLEANUP(posix_close_fd) int from = open(path, O_RDONLY | O_CLOEXEC);
-    struct stat st;
 
-    if (from < 0 || fstat(from, &st) < 0)
-        return error_errno(err, errno, "cannot open %s", path);
     TRY(check_absent(t.p, key, err));
     TRY(temporary_begin(&t, err));
-    TRY(copy_all(&t, from, (uint64_t)st.st_size, key, path, err));
+    TRY(from->fd >= 0 ? copy_file(&t, from, key, err) : copy_read(&t, from, key, err));
     return sync_and_publish(&t, key, err);
 }
 

@@ -202,7 +202,7 @@ static inline void made_ship(struct made *m, uint64_t sequence, bool keep)
     assert_ok(segment_writer_end(w, &id, &m->previous, &err), err);
     segment_writer_free(w);
     segment_key(key, MADE_SOURCE, MADE_INCARNATION, &id);
-    assert_ok(m->vault->driver->ops->put_file_if_absent(m->vault->driver, key, m->segment_path, &err), err);
+    assert_ok(driver_put_file(m->vault->driver, key, m->segment_path, &err), err);
     (void)remove(m->segment_path);
     if (!keep)
         assert_ok(spool_remove(m->spool_directory, sequence, &err), err);

@@ -128,7 +128,7 @@ static inline struct segment_id frames_store(struct fixture *x, const struct spo
     assert_ok(segment_writer_end(w, &id, &digest, &x->err), x->err);
     segment_writer_free(w);
     segment_key(key, "shop", "0001", &id);
-    assert_ok(x->v->driver->ops->put_file_if_absent(x->v->driver, key, path, &x->err), x->err);
+    assert_ok(driver_put_file(x->v->driver, key, path, &x->err), x->err);
     if (ret_digest)
         *ret_digest = digest;
     return id;

@@ -452,7 +452,7 @@ static void test_schemas(void **state)
     assert_string_equal(buf_cstr(&out), "D" SNAPSHOTS_SQL);
     static const char *const suffixes[2] = {"dump", "sql"};
     for (int i = 0; i < 2; i++) {
-        schema_key(key, &m, suffixes[i]);
+        schema_key(key, x->v, &m, suffixes[i]);
         struct buf good = fixture_read(x, key);
         for (size_t bit = 0; bit < good.n * 8; bit++) {
             fixture_poke(x, key, bit / 8, (uint8_t)(good.p[bit / 8] ^ 1u << bit % 8));

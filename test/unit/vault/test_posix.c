@@ -199,7 +199,7 @@ static void put_file_of(struct state *s, const char *key, size_t bytes)
         content.p[i] = (uint8_t)(i * 31 + i / 257);
     content.n = bytes;
     assert_ok(file_replace_volatile(path, buf_slice(&content), 0600, &s->err), s->err);
-    assert_ok(s->d->ops->put_file_if_absent(s->d, key, path, &s->err), s->err);
+    assert_ok(driver_put_file(s->d, key, path, &s->err), s->err);
     assert_ok(s->d->ops->get(s->d, key, bytes, &back, &s->err), s->err);
     assert_true(slice_equal(buf_slice(&content), buf_slice(&back)));
     buf_release(&content);
@@ -225,10 +225,10 @@ static void test_put_file_from_another_file_system(void **state)
 
     (void)snprintf(path, sizeof path, "/dev/shm/salvor-unit-%d", getpid());
     assert_ok(file_replace_volatile(path, slice_str(content), 0600, &s->err), s->err);
-    assert_ok(s->d->ops->put_file_if_absent(s->d, "k", path, &s->err), s->err);
+    assert_ok(driver_put_file(s->d, "k", path, &s->err), s->err);
     assert_content(s, "k", content);
     /* copy_file_range gives nothing for files of /proc, and they have no size: more bytes than were announced. */
-    assert_fails(s->d->ops->put_file_if_absent(s->d, "proc", "/proc/self/status", &s->err), s->err, ERROR_IO);
+    assert_fails(driver_put_file(s->d, "proc", "/proc/self/status", &s->err), s->err, ERROR_IO);
     assert_int_equal(unlink(path), 0);
 }
 
@@ -237,8 +237,8 @@ static void test_put_file_exists_or_missing(void **state)
     struct state *s = *state;
 
     assert_ok(put(s, "k", "x"), s->err);
-    assert_fails(s->d->ops->put_file_if_absent(s->d, "k", "/etc/hostname", &s->err), s->err, ERROR_EXISTS);
-    assert_fails(s->d->ops->put_file_if_absent(s->d, "l", "/no/such/file", &s->err), s->err, ERROR_NOT_FOUND);
+    assert_fails(driver_put_file(s->d, "k", "/etc/hostname", &s->err), s->err, ERROR_EXISTS);
+    assert_fails(driver_put_file(s->d, "l", "/no/such/file", &s->err), s->err, ERROR_NOT_FOUND);
     assert_content(s, "k", "x");
 }
 
@@ -537,7 +537,7 @@ static int with_small_tmpfs(struct state *s)
         return 2;
     if (file_replace_volatile("/dev/shm/salvor-unit-big", part, 0600, &s->err) < 0)
         return 3;
-    int rc = d->ops->put_file_if_absent(d, "a/k", "/dev/shm/salvor-unit-big", &s->err);
+    int rc = driver_put_file(d, "a/k", "/dev/shm/salvor-unit-big", &s->err);
     (void)unlink("/dev/shm/salvor-unit-big");
     if (rc != -ERROR_NO_SPACE)
         return 4;

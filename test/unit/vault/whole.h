@@ -103,19 +103,22 @@ static inline char *snapshot_name(const struct manifest *m, const char *name)
     return key;
 }
 
+/* Of a plain vault, where content is named by its digest. */
 static inline char *chunk_name(const struct manifest *m, uint32_t table, uint32_t chunk, unsigned copy)
 {
+    static const struct vault plain;
     char *key = mem_alloc(VAULT_KEY_BYTES);
 
-    chunk_key(key, "shop", &m->tables[table].chunks[chunk].digest, copy);
+    chunk_key(key, &plain, "shop", &m->tables[table].chunks[chunk].digest, copy);
     return key;
 }
 
 static inline char *schema_name(const struct manifest *m, const char *suffix)
 {
+    static const struct vault plain;
     char *key = mem_alloc(VAULT_KEY_BYTES);
 
-    schema_key(key, m, suffix);
+    schema_key(key, &plain, m, suffix);
     return key;
 }
 
