@@ -15,13 +15,13 @@
 
 static void leave(struct chain *c)
 {
-    segment_free(c->segment);
-    spool_reader_free(c->reader);
-    c->segment = NULL;
-    c->reader = NULL;
-    c->blocks_read = 0;
-    c->block = (struct slice){0};
-    c->cursor = cursor_of(c->block);
+    segment_free(c->stand.segment);
+    spool_reader_free(c->stand.reader);
+    c->stand.segment = NULL;
+    c->stand.reader = NULL;
+    c->stand.blocks_read = 0;
+    c->stand.block = (struct slice){0};
+    c->stand.cursor = cursor_of(c->stand.block);
 }
 
 void chain_free(struct chain *c)
@@ -29,7 +29,7 @@ void chain_free(struct chain *c)
     if (!c)
         return;
     leave(c);
-    buf_release(&c->plain);
+    buf_release(&c->stand.plain);
     free(c->items);
     free(c->spool_directory);
     free(c->source);
@@ -108,7 +108,7 @@ int chain_open(const struct chain_config *config, struct chain **ret, struct err
     c->source = mem_strdup(config->source);
     c->incarnation = mem_strdup(config->incarnation);
     c->holes = config->holes;
-    c->plain = BUF_INIT(BUF_BYTES_MAX);
+    c->stand.plain = BUF_INIT(BUF_BYTES_MAX);
     int rc = list_items(c, err);
     if (rc < 0) {
         chain_free(c);
@@ -159,11 +159,11 @@ int chain_open_spool(struct chain *c, size_t item, struct spool_reader **ret, st
 int chain_enter(struct chain *c, size_t item, struct error *err)
 {
     leave(c);
-    c->item = item;
+    c->stand.item = item;
     if (c->items[item].in_spool)
-        TRY(chain_open_spool(c, item, &c->reader, err));
+        TRY(chain_open_spool(c, item, &c->stand.reader, err));
     if (!c->items[item].in_spool)
-        TRY(chain_open_segment(c, item, &c->segment, err));
+        TRY(chain_open_segment(c, item, &c->stand.segment, err));
     return 0;
 }
 
@@ -184,7 +184,7 @@ static struct position end_of(const struct chain *c, size_t item)
 static int check_spool_link(struct chain *c, size_t item, struct error *err)
 {
     char here[POSITION_TEXT_BYTES], before[POSITION_TEXT_BYTES];
-    struct position after = spool_reader_header(c->reader)->after, end = end_of(c, item - 1);
+    struct position after = spool_reader_header(c->stand.reader)->after, end = end_of(c, item - 1);
 
     if (position_is_zero(end) || position_compare(after, end) == 0)
         return 0;
@@ -195,7 +195,7 @@ static int check_spool_link(struct chain *c, size_t item, struct error *err)
 
 static int check_segment_link(struct chain *c, size_t item, struct error *err)
 {
-    const struct segment_footer *f = segment_footer(c->segment);
+    const struct segment_footer *f = segment_footer(c->stand.segment);
     struct digest digest;
 
     if (position_compare(f->after, c->items[item - 1].id.last) != 0)
@@ -217,7 +217,7 @@ int chain_check_link(struct chain *c, size_t item, struct error *err)
     return 0;
 }
 
-bool chain_in_spool(const struct chain *c) { return c->item < c->count && c->items[c->item].in_spool; }
+bool chain_in_spool(const struct chain *c) { return c->stand.item < c->count && c->items[c->stand.item].in_spool; }
 
 /* --- frames ------------------------------------------------------------------------------------------------------ */
 
@@ -226,36 +226,37 @@ static int next_block(struct chain *c, struct error *err)
 {
     struct slice frames;
 
-    if (c->segment) {
-        if (c->blocks_read == segment_footer(c->segment)->blocks_count)
+    if (c->stand.segment) {
+        if (c->stand.blocks_read == segment_footer(c->stand.segment)->blocks_count)
             return 0;
-        buf_clear(&c->plain);
-        TRY(segment_read_block(c->segment, (uint32_t)c->blocks_read, &c->plain, err));
-        frames = buf_slice(&c->plain);
+        buf_clear(&c->stand.plain);
+        TRY(segment_read_block(c->stand.segment, (uint32_t)c->stand.blocks_read, &c->stand.plain, err));
+        frames = buf_slice(&c->stand.plain);
     } else {
-        int rc = spool_reader_next(c->reader, &frames, err);
+        c->stand.block_offset = spool_reader_offset(c->stand.reader);
+        int rc = spool_reader_next(c->stand.reader, &frames, err);
 
         if (rc <= 0)
             return rc;
     }
-    c->blocks_read++;
-    c->block = frames;
-    c->cursor = cursor_of(frames);
+    c->stand.blocks_read++;
+    c->stand.block = frames;
+    c->stand.cursor = cursor_of(frames);
     return 1;
 }
 
 /* To the item after this one. 1; 0: this is the last one. */
 static int next_item(struct chain *c, struct error *err)
 {
-    size_t next = c->item + 1;
+    size_t next = c->stand.item + 1;
 
     if (next >= c->count)
         return 0;
     if (!chain_is_dense(c, next))
         return chain_hole(c, next, err);
-    if (c->reader && !spool_reader_sealed(c->reader))
+    if (c->stand.reader && !spool_reader_sealed(c->stand.reader))
         return error_set(err, ERROR_CORRUPT, "spool file %llu of source %s, incarnation %s is damaged: it is not good to its end",
-                         (unsigned long long)c->items[c->item].id.sequence, c->source, c->incarnation);
+                         (unsigned long long)c->items[c->stand.item].id.sequence, c->source, c->incarnation);
     TRY(chain_enter(c, next, err));
     TRY(chain_check_link(c, next, err));
     return 1;
@@ -269,7 +270,7 @@ static int check_order(struct chain *c, const struct frame *f, struct error *err
         return 0;
     if (position_compare(f->part.position, c->last) <= 0)
         return error_set(err, ERROR_CORRUPT, "source %s, incarnation %s, %llu: a commit at %s stands behind one at %s",
-                         c->source, c->incarnation, (unsigned long long)c->items[c->item].id.sequence,
+                         c->source, c->incarnation, (unsigned long long)c->items[c->stand.item].id.sequence,
                          position_format(f->part.position, here), position_format(c->last, before));
     c->last = f->part.position;
     return 0;
@@ -279,9 +280,9 @@ int chain_next(struct chain *c, struct frame *ret, struct error *err)
 {
     if (c->count == 0)
         return 0;
-    if (!c->segment && !c->reader)
+    if (!c->stand.segment && !c->stand.reader)
         TRY(chain_enter(c, 0, err));
-    while (cursor_done(&c->cursor)) {
+    while (cursor_done(&c->stand.cursor)) {
         int rc = next_block(c, err);
 
         if (rc == 0)
@@ -289,37 +290,55 @@ int chain_next(struct chain *c, struct frame *ret, struct error *err)
         if (rc <= 0)
             return rc;
     }
-    int rc = frame_decode(&c->cursor, ret, err);
+    int rc = frame_decode(&c->stand.cursor, ret, err);
     if (rc < 0)
         return error_prefix(err, "source %s, incarnation %s, %s %llu", c->source, c->incarnation,
-                            chain_in_spool(c) ? "spool file" : "segment", (unsigned long long)c->items[c->item].id.sequence);
+                            chain_in_spool(c) ? "spool file" : "segment", (unsigned long long)c->items[c->stand.item].id.sequence);
     TRY(check_order(c, ret, err));
     return 1;
 }
 
 struct chain_place chain_here(const struct chain *c)
 {
-    return (struct chain_place){.item = c->item,
-                                .block = c->blocks_read > 0 ? c->blocks_read - 1 : 0,
-                                .offset = c->block.n - cursor_left(&c->cursor)};
+    ASSERT(c->stand.blocks_read > 0);
+    return (struct chain_place){
+        .item = c->stand.item, .in_spool = c->stand.reader != NULL, .block = c->stand.blocks_read - 1, .file_offset = c->stand.block_offset};
 }
 
-int chain_go(struct chain *c, struct chain_place place, struct error *err)
+void chain_leave_for(struct chain *c, struct chain_stand *ret)
 {
-    TRY(chain_enter(c, place.item, err));
-    if (c->segment)
-        c->blocks_read = place.block;
-    while (c->blocks_read <= place.block) {
-        int rc = next_block(c, err);
+    *ret = c->stand;
+    c->stand = (struct chain_stand){.item = c->count, .plain = BUF_INIT(BUF_BYTES_MAX)};
+}
 
-        if (rc < 0)
-            return rc;
-        if (rc == 0)
-            return place.offset == 0 ? 0
-                                     : error_set(err, ERROR_CORRUPT, "block %llu of %llu is not there any more",
-                                                 (unsigned long long)place.block,
-                                                 (unsigned long long)c->items[place.item].id.sequence);
+void chain_return(struct chain *c, struct chain_stand *to)
+{
+    leave(c);
+    buf_release(&c->stand.plain);
+    c->stand = *to;
+}
+
+int chain_go(struct chain *c, struct chain_place place, bool *ret_shipped, struct error *err)
+{
+    *ret_shipped = false;
+    if (c->stand.item != place.item || (!c->stand.segment && !c->stand.reader))
+        TRY(chain_enter(c, place.item, err));
+    if (place.in_spool && c->stand.segment) {
+        c->stand.blocks_read = 0;
+        *ret_shipped = true;
+        return 0;
     }
-    (void)cursor_get(&c->cursor, place.offset);
+    if (c->stand.reader)
+        spool_reader_go(c->stand.reader, place.file_offset, place.block);
+    c->stand.blocks_read = place.block;
     return 0;
+}
+
+int chain_block(struct chain *c, struct slice *ret, struct error *err)
+{
+    int rc = next_block(c, err);
+
+    if (rc > 0)
+        *ret = c->stand.block;
+    return rc;
 }

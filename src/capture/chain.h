@@ -53,15 +53,14 @@ MUST_CHECK int chain_next(struct chain *c, struct frame *ret, struct error *err)
 bool chain_in_spool(const struct chain *c); /* the frame came from the spool */
 
 /*
- * Above frames: committed transactions in commit order. Parts without the commit's session are void; parts of transactions
- * still open are kept (bounded: past `memory_bytes_max` they are read again from the chain at the commit).
- * With protocol version 1 a transaction's parts stand together and nothing is kept.
+ * Above frames: committed transactions in commit order, without what was undone in them. Parts without the commit's session are void;
+ * parts of transactions still open are kept, 16 MiB in all: beyond, the blocks in which they stand are read again at the commit.
  */
 struct chain_transaction {
     uint32_t xid;
     struct position commit_start, position;
     int64_t commit_time_wall_us;
-    uint64_t events_count;
+    uint64_t events_count; /* at most: those of undone subtransactions, and the marks of subtransactions, are among them */
 };
 struct chain_visitor {
     /* Every relation before its first use; the struct lives until the visit ends. */

@@ -12,11 +12,24 @@ struct chain_item {
     struct segment_id id; /* in_spool: the sequence alone */
 };
 
-/* Where a frame begins. */
+/* A block that was read. */
 struct chain_place {
     size_t item;
+    bool in_spool;
     uint64_t block;
-    size_t offset; /* in the block's frames */
+    uint64_t file_offset; /* in_spool */
+};
+
+/* Where a chain is being read. */
+struct chain_stand {
+    size_t item; /* count: none */
+    struct segment *segment;
+    struct spool_reader *reader;
+    uint64_t blocks_read;  /* of the current item: the block that the cursor is in has number blocks_read - 1 */
+    uint64_t block_offset; /* of that block, in a spool file */
+    struct buf plain;      /* a segment's block */
+    struct slice block;    /* the current block's frames */
+    struct cursor cursor;  /* in it */
 };
 
 struct chain {
@@ -28,14 +41,7 @@ struct chain {
     struct chain_item *items;
     size_t count;
 
-    /* The current item; count: none. */
-    size_t item;
-    struct segment *segment;
-    struct spool_reader *reader;
-    uint64_t blocks_read; /* of the current item: the block that the cursor is in has number blocks_read - 1 */
-    struct buf plain;     /* a segment's block */
-    struct slice block;   /* the current block's frames */
-    struct cursor cursor; /* in it */
+    struct chain_stand stand;
     struct position last; /* the last commit that was passed; zero: not known */
 };
 
@@ -58,7 +64,17 @@ MUST_CHECK int chain_open_segment(struct chain *c, size_t item, struct segment *
 /* The file of an item in the spool. When it has become a segment meanwhile: *ret NULL, and the item says so. */
 MUST_CHECK int chain_open_spool(struct chain *c, size_t item, struct spool_reader **ret, struct error *err);
 
+/* Behind at least one chain_next: the block that it came from. */
 struct chain_place chain_here(const struct chain *c);
-MUST_CHECK int chain_go(struct chain *c, struct chain_place place, struct error *err);
+/* To read something else and come back: what is open stays open meanwhile. Each leave has its return. */
+void chain_leave_for(struct chain *c, struct chain_stand *ret);
+void chain_return(struct chain *c, struct chain_stand *to);
+/*
+ * So that the block is the next one. *ret_shipped: it was in a spool file that is a segment by now; its frames are somewhere in that, and
+ * the next block is the segment's first.
+ */
+MUST_CHECK int chain_go(struct chain *c, struct chain_place place, bool *ret_shipped, struct error *err);
+/* The current item's next block: 1; 0: it has no more. Frames are not checked against each other. */
+MUST_CHECK int chain_block(struct chain *c, struct slice *ret, struct error *err);
 
 #endif

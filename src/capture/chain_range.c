@@ -118,24 +118,6 @@ int chain_notes(struct chain *c, json_t **ret, struct error *err)
 
 /* --- where to begin ---------------------------------------------------------------------------------------------- */
 
-/* Is the first part from this item on one of a transaction that began before? For spool files: segments say it. */
-static int begins_inside(struct chain *c, size_t item, bool *ret, struct error *err)
-{
-    struct frame f;
-    int rc;
-
-    *ret = false;
-    TRY(chain_enter(c, item, err));
-    c->last = POSITION_ZERO;
-    while ((rc = chain_next(c, &f, err)) > 0) {
-        if (f.type != FRAME_PART)
-            continue;
-        *ret = !(f.part.flags & FRAME_PART_FIRST);
-        return 0;
-    }
-    return rc;
-}
-
 /* The first item at or past a number. */
 static size_t item_of_sequence(const struct chain *c, uint64_t sequence)
 {
@@ -150,17 +132,16 @@ static size_t item_of_sequence(const struct chain *c, uint64_t sequence)
 static int oldest_open(struct chain *c, size_t item, size_t *ret, struct error *err)
 {
     CLEANUP(segment_free_ptr) struct segment *s = NULL;
+    CLEANUP(spool_reader_free_ptr) struct spool_reader *r = NULL;
 
     *ret = item;
-    while (item > 0 && c->items[item].in_spool && chain_is_dense(c, item)) {
-        bool inside;
+    if (c->items[item].in_spool)
+        TRY(chain_open_spool(c, item, &r, err));
+    if (r) {
+        uint64_t sequence = spool_reader_header(r)->oldest_open_sequence;
 
-        TRY(begins_inside(c, item, &inside, err));
-        if (!inside)
-            return 0;
-        if (!c->items[item - 1].in_spool)
-            break;
-        *ret = --item;
+        *ret = sequence ? item_of_sequence(c, sequence) : item;
+        return 0;
     }
     if (item == 0 || !chain_is_dense(c, item))
         return 0;
@@ -226,7 +207,7 @@ static int check_reach(struct chain *c, size_t item, struct position after, stru
     if (!c->holes || !begins || position_is_zero(after))
         return 0;
     TRY(chain_enter(c, item, err));
-    struct position from = c->reader ? spool_reader_header(c->reader)->after : segment_footer(c->segment)->after;
+    struct position from = c->stand.reader ? spool_reader_header(c->stand.reader)->after : segment_footer(c->stand.segment)->after;
     return position_compare(from, after) > 0 ? chain_hole(c, item, err) : 0;
 }
 
@@ -309,15 +290,15 @@ static int pass(struct by_time *t, struct position end, int64_t wall_us, struct 
 /* A segment whose commits are all past `after` and not later: passed by its footer. */
 static int pass_segment(struct chain *c, struct by_time *t, bool *ret, struct error *err)
 {
-    const struct segment_footer *f = c->segment && c->blocks_read == 0 ? segment_footer(c->segment) : NULL;
+    const struct segment_footer *f = c->stand.segment && c->stand.blocks_read == 0 ? segment_footer(c->stand.segment) : NULL;
 
     *ret = false;
     if (!f || f->transactions_count == 0 || f->last_wall_us > t->wall_us || position_compare(f->id.first, t->after) <= 0 ||
-        c->item + 1 >= c->count)
+        c->stand.item + 1 >= c->count)
         return 0;
     TRY(pass(t, f->id.last, f->last_wall_us, err));
     c->last = f->id.last;
-    TRY(chain_enter(c, c->item + 1, err));
+    TRY(chain_enter(c, c->stand.item + 1, err));
     *ret = true;
     return 0;
 }

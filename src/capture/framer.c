@@ -10,77 +10,18 @@
  * commit did not come is forgotten again, so that the note is made when the transaction is sent anew. Where an event
  * trigger's record stands in that stretch it has said it better already.
  *
+ * Transactions that are sent before they have ended are the matter of framer_stream.c: while a block of one is being sent it is in the
+ * place of the open transaction here.
+ *
  * Rows of the helper schema are Salvor's own and are not framed. Messages that are not part of a transaction are not
  * changes of the database and overtake transactions: they are passed over.
  */
-#include "capture/framer.h"
-
 #include <stdlib.h>
 
 #include "base/mem.h"
-#include "capture/idmap.h"
+#include "capture/framer_internal.h"
 
 #define NOTE_BYTES_MAX ((size_t)64 << 10)
-
-/* A relation as it was framed last, and as this session's messages say it is. */
-struct known {
-    struct relation framed;  /* version 0: never framed */
-    struct relation current; /* of this session */
-    uint32_t session;        /* in which `current` was sent */
-    bool same;               /* current has framed's shape */
-    bool helper;             /* of the helper schema */
-    uint64_t file;           /* in which `framed` was defined last */
-    uint64_t used_lsn;       /* start of the commit record of the last transaction that used it; 0: unknown */
-    uint64_t oversize_in;    /* number of the transaction in which an oversize event of it stands already */
-};
-
-/* A shape that the open transaction has replaced: it comes back if the transaction does not end in this session. */
-struct replaced {
-    struct known *known;
-    struct relation before;
-    uint64_t used_before_lsn;
-};
-
-struct framer {
-    struct pg_names names;
-    struct idmap relations;
-    struct known **all;
-    size_t all_count, all_cap;
-    struct known *last; /* of the event before */
-    bool learned;
-    uint32_t version_floor;
-
-    uint32_t session;
-    uint64_t durable_lsn;
-    bool binary;
-
-    struct buf *out;
-    uint64_t file;
-
-    /* The open transaction. */
-    bool in_transaction, compare;
-    uint64_t number; /* counted, so that each is told from all others */
-    uint32_t xid;
-    uint64_t start_lsn;
-    int64_t wall_us;
-    uint32_t part;
-    uint64_t events_count;   /* in all */
-    uint64_t messages_count; /* of them heartbeats */
-    json_t *notes;           /* to be put behind the commit; NULL: none */
-    bool by_trigger;
-    struct hash128 hash;
-    struct replaced *replaced;
-    size_t replaced_count, replaced_cap;
-    /* Its open part. */
-    bool part_open;
-    size_t part_at;
-    uint32_t part_events;
-
-    uint64_t seen_lsn;         /* the schema is known unchanged up to here */
-    uint64_t trigger_lsn;      /* end of the last commit with an event trigger's record */
-    struct buf scratch;
-    struct event_columns room; /* large: last */
-};
 
 static void known_free(struct known *k)
 {
@@ -130,6 +71,8 @@ void framer_free(struct framer *f)
         return;
     forget_notes(f);
     settle_shapes(f, true);
+    framer_streams_forget(f);
+    free(f->streams);
     free(f->replaced);
     for (size_t i = 0; i < f->all_count; i++)
         known_free(f->all[i]);
@@ -141,7 +84,7 @@ void framer_free(struct framer *f)
 
 /* --- relations --------------------------------------------------------------------------------------------------- */
 
-static struct known *known_of(struct framer *f, uint32_t id)
+struct known *framer_known(struct framer *f, uint32_t id)
 {
     struct known *k = idmap_get(&f->relations, id);
 
@@ -156,13 +99,30 @@ static struct known *known_of(struct framer *f, uint32_t id)
 
 void framer_know(struct framer *f, const struct relation *r)
 {
-    struct known *k = known_of(f, r->id);
+    struct known *k = framer_known(f, r->id);
 
+    framer_know_version(f, r->id, r->version);
     if (k->framed.version > r->version)
         return;
     relation_release(&k->framed);
     relation_copy(&k->framed, r);
     f->learned = true;
+}
+
+void framer_know_version(struct framer *f, uint32_t id, uint32_t version)
+{
+    struct known *k = framer_known(f, id);
+
+    if (version > k->version_max)
+        k->version_max = version;
+}
+
+uint32_t framer_next_version(struct framer *f, struct known *k)
+{
+    k->version_max++;
+    if (k->version_max < f->version_floor)
+        k->version_max = f->version_floor;
+    return k->version_max;
 }
 
 void framer_set_version_floor(struct framer *f, uint32_t floor)
@@ -190,15 +150,22 @@ bool framer_save(struct framer *f, struct buf *out)
     return true;
 }
 
+bool framer_is_helper(const struct framer *f, const struct relation *r) { return strcmp(r->schema, f->names.schema) == 0; }
+
 static void see_relation(struct framer *f, struct pgoutput *m)
 {
-    struct known *k = known_of(f, m->relation.id);
+    if (f->stream) {
+        framer_stream_relation(f, m);
+        return;
+    }
+    struct known *k = framer_known(f, m->relation.id);
 
     relation_release(&k->current);
     k->current = m->relation;
     m->relation = (struct relation){0};
     k->session = f->session;
-    k->helper = strcmp(k->current.schema, f->names.schema) == 0;
+    k->told_stamp = ++f->stamp;
+    k->helper = framer_is_helper(f, &k->current);
     k->same = k->framed.version > 0 && relation_same_shape(&k->framed, &k->current);
 }
 
@@ -215,7 +182,7 @@ static int relation_of_event(struct framer *f, uint32_t id, struct known **ret, 
     return 0;
 }
 
-static void add_note(struct framer *f, json_t *note)
+void framer_note(struct framer *f, json_t *note)
 {
     if (!f->notes)
         f->notes = json_array();
@@ -223,37 +190,36 @@ static void add_note(struct framer *f, json_t *note)
 }
 
 /* The end of the range is the position of this commit: known only when it comes. */
-static void note_new_shape(struct framer *f, const struct known *k)
+void framer_note_new_shape(struct framer *f, const struct known *k, const struct relation *shape)
 {
     uint64_t from = k->used_lsn > f->seen_lsn ? k->used_lsn : f->seen_lsn;
 
     if (f->trigger_lsn > from)
         return;
     CLEANUP(mem_free_ptr) char *reason =
-        mem_printf("table %s.%s has another shape or identity than before", k->current.schema, k->current.name);
-    add_note(f, note_range(NOTE_SCHEMA_CHANGED, "relation", position_of_lsn(from + 1), POSITION_ZERO, reason));
+        mem_printf("table %s.%s has another shape or identity than before", shape->schema, shape->name);
+    framer_note(f, note_range(NOTE_SCHEMA_CHANGED, "relation", position_of_lsn(from + 1), POSITION_ZERO, reason));
 }
 
 static void take_new_shape(struct framer *f, struct known *k)
 {
-    uint32_t version = k->framed.version + 1;
-
     if (k->framed.version > 0)
-        note_new_shape(f, k);
+        framer_note_new_shape(f, k, &k->current);
     MEM_GROW(f->replaced, f->replaced_cap, f->replaced_count);
     f->replaced[f->replaced_count++] = (struct replaced){.known = k, .before = k->framed, .used_before_lsn = k->used_lsn};
     relation_copy(&k->framed, &k->current);
-    k->framed.version = version > f->version_floor ? version : f->version_floor;
+    k->framed.version = framer_next_version(f, k);
     k->same = true;
     k->file = 0;
 }
 
 /* --- parts ------------------------------------------------------------------------------------------------------- */
 
-static void end_part(struct framer *f, uint8_t flags, uint64_t end_lsn)
+void framer_end_part(struct framer *f, uint8_t flags, uint32_t sub_xid, uint64_t end_lsn)
 {
     struct frame_part p = {.flags = (uint8_t)(flags | (f->part == 0 ? FRAME_PART_FIRST : 0)),
                            .xid = f->xid,
+                           .sub_xid = sub_xid,
                            .session = f->session,
                            .part = f->part,
                            .events_count = f->part_events};
@@ -270,23 +236,37 @@ static void end_part(struct framer *f, uint8_t flags, uint64_t end_lsn)
     f->part++;
 }
 
-static void begin_part(struct framer *f)
+void framer_begin_part(struct framer *f)
 {
     if (f->part_open)
         return;
     f->part_at = frame_begin_part(f->out);
     f->part_open = true;
+    f->part_sub_xid = f->stream ? f->xid : 0;
+    if (f->part == 0)
+        f->first_file = f->file;
 }
 
 void framer_cut(struct framer *f)
 {
     if (f->part_open)
-        end_part(f, 0, 0);
+        framer_end_part(f, 0, 0, 0);
 }
 
-static void put_event(struct framer *f, const struct event *e)
+static void put_subtransaction(struct framer *f)
 {
-    begin_part(f);
+    const struct event e = {.op = EVENT_SUBTRANSACTION, .sub_xid = f->sub_xid};
+
+    event_encode(&e, f->out);
+    f->part_sub_xid = f->sub_xid;
+    f->part_events++;
+}
+
+void framer_put_event(struct framer *f, const struct event *e)
+{
+    framer_begin_part(f);
+    if (f->sub_xid != f->part_sub_xid)
+        put_subtransaction(f);
     event_encode(e, f->out);
     ASSERT(!f->out->overflow);
     f->part_events++;
@@ -326,19 +306,28 @@ static void keep_event(struct framer *f, const struct event *e)
 {
     f->events_count++;
     if (!f->compare)
-        put_event(f, e);
+        framer_put_event(f, e);
     else if (!f->binary)
         framer_hash_event(&f->hash, &f->scratch, e);
 }
 
-static void note_helper_row(struct framer *f, const struct known *k, const struct event *e)
+json_t *framer_ddl_note(struct framer *f, const struct relation *r, const struct event *e)
 {
     CLEANUP(buf_release) struct buf sentence = BUF_INIT(NOTE_BYTES_MAX);
 
-    if (f->compare || e->op != EVENT_INSERT || !pg_is_ddl_record(&k->current, e, &f->names, &sentence))
+    if (e->op != EVENT_INSERT || !pg_is_ddl_record(r, e, &f->names, &sentence))
+        return NULL;
+    return note_range(NOTE_SCHEMA_CHANGED, "trigger", POSITION_ZERO, POSITION_ZERO, buf_cstr(&sentence));
+}
+
+static void note_helper_row(struct framer *f, const struct known *k, const struct event *e)
+{
+    json_t *note = f->compare ? NULL : framer_ddl_note(f, &k->current, e);
+
+    if (!note)
         return;
     f->by_trigger = true;
-    add_note(f, note_range(NOTE_SCHEMA_CHANGED, "trigger", POSITION_ZERO, POSITION_ZERO, buf_cstr(&sentence)));
+    framer_note(f, note);
 }
 
 /* Values in binary form are no text and cannot be kept: one event stands for all changes of the table in this transaction. */
@@ -350,7 +339,7 @@ static bool becomes_oversize(struct framer *f, struct known *k, struct event *e)
     *e = (struct event){.op = EVENT_OVERSIZE, .relation_id = e->relation_id};
     if (!f->compare) {
         CLEANUP(mem_free_ptr) char *table = mem_printf("%s.%s", k->current.schema, k->current.name);
-        add_note(f, note_inexact(table, e->relation_id, POSITION_ZERO, POSITION_ZERO,
+        framer_note(f, note_inexact(table, e->relation_id, POSITION_ZERO, POSITION_ZERO,
                                  "a row of this transaction is too large to be sent as text (1 GB)"));
     }
     return true;
@@ -362,6 +351,8 @@ static int see_change(struct framer *f, struct event *e, struct error *err)
 
     if (!f->in_transaction)
         return error_set(err, ERROR_PROTOCOL, "the stream has a change outside of a transaction");
+    if (f->stream)
+        return framer_stream_change(f, e, err);
     TRY(relation_of_event(f, e->relation_id, &k, err));
     if (k->helper) {
         note_helper_row(f, k, e);
@@ -397,6 +388,10 @@ static int see_logical_message(struct framer *f, struct pgoutput *m, struct erro
         return 0;
     if (!f->in_transaction)
         return error_set(err, ERROR_PROTOCOL, "the stream has a transactional message outside of a transaction");
+    if (f->stream) {
+        framer_stream_message(f, &m->event);
+        return 0;
+    }
     f->messages_count += slice_equal(m->event.prefix, slice_str(FRAMER_HEARTBEAT_PREFIX));
     keep_event(f, &m->event);
     return 0;
@@ -421,7 +416,7 @@ static int see_begin(struct framer *f, const struct pgoutput *m, struct error *e
 }
 
 /* Ranges that end with this commit get their end; those of what was written in it begin with it too. */
-static void put_notes(struct framer *f, struct position position)
+void framer_put_notes(struct framer *f, struct position position)
 {
     char text[POSITION_TEXT_BYTES];
     json_t *note;
@@ -438,26 +433,16 @@ static void put_notes(struct framer *f, struct position position)
     }
 }
 
-static int see_commit(struct framer *f, const struct pgoutput *m, struct framed *ret, struct error *err)
+void framer_tell_commit(struct framer *f, uint64_t end_lsn, struct framed *ret)
 {
-    if (!f->in_transaction || m->final_lsn != f->start_lsn || m->end_lsn <= m->final_lsn)
-        return error_set(err, ERROR_PROTOCOL, "the stream has a commit that does not fit its transaction %u", f->xid);
-    if (!f->compare) {
-        begin_part(f);
-        end_part(f, FRAME_PART_COMMIT, m->end_lsn);
-        put_notes(f, position_of_lsn(m->end_lsn));
-        f->learned |= f->replaced_count > 0;
-        settle_shapes(f, true);
-        if (f->by_trigger)
-            f->trigger_lsn = m->end_lsn;
-    }
     *ret = (struct framed){.committed = true,
                            .compared = f->compare,
+                           .content_known = !f->binary,
                            .heartbeat = f->events_count == 1 && f->messages_count == 1,
                            .by_trigger = f->by_trigger,
                            .xid = f->xid,
                            .start_lsn = f->start_lsn,
-                           .end_lsn = m->end_lsn,
+                           .end_lsn = end_lsn,
                            .wall_us = f->wall_us,
                            .events_count = f->events_count,
                            .hash = f->hash,
@@ -465,6 +450,22 @@ static int see_commit(struct framer *f, const struct pgoutput *m, struct framed 
     f->notes = NULL;
     f->by_trigger = false;
     f->in_transaction = false;
+}
+
+static int see_commit(struct framer *f, const struct pgoutput *m, struct framed *ret, struct error *err)
+{
+    if (!f->in_transaction || f->stream || m->final_lsn != f->start_lsn || m->end_lsn <= m->final_lsn)
+        return error_set(err, ERROR_PROTOCOL, "the stream has a commit that does not fit its transaction %u", f->xid);
+    if (!f->compare) {
+        framer_begin_part(f);
+        framer_end_part(f, FRAME_PART_COMMIT, 0, m->end_lsn);
+        framer_put_notes(f, position_of_lsn(m->end_lsn));
+        f->learned |= f->replaced_count > 0;
+        settle_shapes(f, true);
+        if (f->by_trigger)
+            f->trigger_lsn = m->end_lsn;
+    }
+    framer_tell_commit(f, m->end_lsn, ret);
     return 0;
 }
 
@@ -486,6 +487,14 @@ static int see_message(struct framer *f, struct pgoutput *m, struct framed *ret,
         return see_truncate(f, m, err);
     case PGOUTPUT_MESSAGE:
         return see_logical_message(f, m, err);
+    case PGOUTPUT_STREAM_START:
+        return framer_stream_start(f, m, err);
+    case PGOUTPUT_STREAM_STOP:
+        return framer_stream_stop(f, err);
+    case PGOUTPUT_STREAM_COMMIT:
+        return framer_stream_commit(f, m, ret, err);
+    case PGOUTPUT_STREAM_ABORT:
+        return framer_stream_abort(f, m, err);
     case PGOUTPUT_ORIGIN:
     case PGOUTPUT_TYPE:
         return 0;
@@ -498,7 +507,9 @@ int framer_message(struct framer *f, struct slice message, struct framed *ret, s
     struct pgoutput m;
 
     ret->committed = false;
-    TRY(pgoutput_parse(message, &f->room, &m, err));
+    TRY(pgoutput_parse(message, f->stream != NULL, &f->room, &m, err));
+    if (f->stream && m.xid)
+        f->sub_xid = m.xid;
     int rc = see_message(f, &m, ret, err);
     pgoutput_release(&m);
     return rc;
@@ -508,9 +519,10 @@ int framer_message(struct framer *f, struct slice message, struct framed *ret, s
 
 void framer_begin_session(struct framer *f, uint32_t session, uint64_t durable_lsn, bool binary)
 {
-    ASSERT(!f->in_transaction);
+    ASSERT(!f->in_transaction && f->streams_count == 0);
     f->session = session;
     f->durable_lsn = durable_lsn;
+    f->hashes_streams = durable_lsn > 0;
     f->binary = binary;
     f->last = NULL;
 }
@@ -529,12 +541,13 @@ void framer_abandon(struct framer *f)
     f->part_open = false;
     f->part_events = 0;
     f->in_transaction = false;
+    framer_streams_forget(f);
     forget_notes(f);
     settle_shapes(f, false);
 }
 
 bool framer_in_transaction(const struct framer *f) { return f->in_transaction; }
-bool framer_in_new_transaction(const struct framer *f) { return f->in_transaction && !f->compare; }
+bool framer_in_new_transaction(const struct framer *f) { return f->in_transaction && !f->stream && !f->compare; }
 
 void framer_schema_seen(struct framer *f, uint64_t lsn)
 {

@@ -2,7 +2,9 @@
  * capture/framer.h - from pgoutput messages to frames: transactions in parts, relation versions, notes about the schema.
  *
  * Belongs to the receiving thread. Frames go into a buffer of the caller's, which may be exchanged between two messages; what was
- * sent again by the server (it commits at or before what is durable) is not framed but hashed, to be compared.
+ * sent again by the server (it commits at or before what is durable) is not framed but hashed, to be compared. Of a transaction that
+ * is sent before its end nobody knows where it will commit: until the server has sent what is durable again, it is framed and
+ * hashed, and where it then turns out to be durable already the frames are declared void.
  * Invariants: I-2, I-3, I-12, I-15, I-16.
  */
 #ifndef SALVOR_CAPTURE_FRAMER_H
@@ -22,6 +24,8 @@ void framer_free(struct framer *f);
 
 /* The shape that was framed last, from a file that capture reads at its start; the greatest version of an id counts. */
 void framer_know(struct framer *f, const struct relation *r);
+/* A number that was given to a shape, of which nobody knows whether its transaction committed. */
+void framer_know_version(struct framer *f, uint32_t id, uint32_t version);
 /* What was known is lost: versions of relations are counted from here. */
 void framer_set_version_floor(struct framer *f, uint32_t floor);
 /* If something was learned since the last call, RELATION frames of all that is known are appended to out; what a transaction
@@ -46,21 +50,28 @@ void framer_cut(struct framer *f);
 /* The session broke: the open part is taken back; parts already handed on are void. */
 void framer_abandon(struct framer *f);
 bool framer_in_transaction(const struct framer *f);
-bool framer_in_new_transaction(const struct framer *f); /* one that is framed, not compared */
+bool framer_in_new_transaction(const struct framer *f); /* one that is framed, not compared, and sent at its commit */
+/* The message is the commit of a streamed transaction that was not durable when the session began. Nothing is framed. */
+bool framer_is_new_commit(const struct framer *f, struct slice message);
+/* All that was durable when the session began has been sent again. */
+void framer_end_comparison(struct framer *f);
+/* The least file in which a transaction begins that is open now; 0: none. Nothing may be open in the buffer (framer_cut). */
+uint64_t framer_oldest_open_file(const struct framer *f);
 
 /* The schema is known unchanged up to here: a lower bound for changes that relation messages show later. */
 void framer_schema_seen(struct framer *f, uint64_t lsn);
 
 struct framed {
     bool committed;      /* the message ended a transaction; the rest is about it: */
-    bool compared;       /* it was not framed, but hashed */
+    bool compared;       /* it is durable already: it was hashed, and not framed, or in vain */
+    bool content_known;  /* compared: events_count and hash are of all its changes */
     bool heartbeat;      /* nothing in it but our own heartbeat (not to be trusted: only for how often to ship) */
     bool by_trigger;     /* an event trigger's record was in it */
     uint32_t xid;
     uint64_t start_lsn, end_lsn; /* of the commit record */
     int64_t wall_us;
     uint64_t events_count;
-    struct hash128 hash; /* compared; zero in a binary session */
+    struct hash128 hash; /* compared */
     json_t *notes;       /* array of what was noted behind it, NULL: nothing. Owner: caller */
 };
 /* One message of the stream. Errors: PROTOCOL; the framer is good for framer_abandon alone. */

@@ -418,22 +418,28 @@ int line_settle_old(struct capture *c, struct error *err)
 
 /* --- relations --------------------------------------------------------------------------------------------------- */
 
-/* What stands behind the last commit was framed by a transaction that will be sent again. */
+/*
+ * What stands behind the last commit, or is said to be tentative, was framed by a transaction that will be sent again: its number is
+ * not given to another shape, and that is all.
+ */
 static int know_up_to_commit(struct chain *chain, struct position last, struct framer *f, struct error *err)
 {
+    bool behind = position_is_zero(last);
     struct frame frame;
     int rc;
 
     while ((rc = chain_next(chain, &frame, err)) > 0) {
         struct relation r;
 
-        if (frame.type == FRAME_PART && (frame.part.flags & FRAME_PART_COMMIT) &&
-            position_compare(frame.part.position, last) >= 0)
-            return 0;
+        behind |= frame.type == FRAME_PART && (frame.part.flags & FRAME_PART_COMMIT) &&
+                  position_compare(frame.part.position, last) >= 0;
         if (frame.type != FRAME_RELATION)
             continue;
         TRY(relation_decode(frame.body, &r, err));
-        framer_know(f, &r);
+        if (behind || frame.tentative)
+            framer_know_version(f, r.id, r.version);
+        else
+            framer_know(f, &r);
         relation_release(&r);
     }
     return rc;
@@ -455,7 +461,7 @@ int line_relations(struct capture *c, struct line *l, struct framer *f, struct e
     if (!found && l->shipped)
         framer_set_version_floor(f, l->session);
     TRY(chain_open(&config, &chain, err));
-    rc = position_is_zero(l->last) ? 0 : know_up_to_commit(chain, l->last, f, err);
+    rc = know_up_to_commit(chain, l->last, f, err);
     chain_free(chain);
     return rc;
 }

@@ -33,8 +33,7 @@ enum overlap_result {
  * Compares a transaction that the server sent again with the next one of the chain.
  * Errors: those of reading the chain, where nothing at all could be compared.
  */
-MUST_CHECK int overlap_compare(struct overlap *o, const struct framed *t, bool binary, char ret_reason[static 256],
-                               struct error *err);
+MUST_CHECK int overlap_compare(struct overlap *o, const struct framed *t, char ret_reason[static 256], struct error *err);
 /* The server sends something new: is anything missing that it should have sent before? SAME, WAIT or DIFFERS. */
 MUST_CHECK int overlap_end(struct overlap *o, char ret_reason[static 256], struct error *err);
 

@@ -7,7 +7,7 @@
  *
  * A session begins with the question whether the server continues what was captured (continuity.c) and then streams from 0/0: what
  * the server sends again is compared transaction by transaction (overlap.c). When the first new transaction begins and something that
- * should have come before it has not, it is not framed.
+ * should have come before it has not, it is not framed; of one that was streamed the commit is not.
  *
  * What is told: written = durable in the spool. Flushed = the start of the last commit record that is in all vaults, so that
  * one transaction is always sent again; past half of the server's limit for the slot, of the last that is durable here. When
@@ -111,7 +111,7 @@ static bool seal_is_due(const struct receiver *r)
 
 static void begin_next_file(struct receiver *r)
 {
-    r->file = (struct file_state){.number = r->file.number + 1};
+    r->file = (struct file_state){.number = r->file.number + 1, .oldest_open = framer_oldest_open_file(r->framer)};
 }
 
 /* The turn goes to the writer, which is idle; the other one is filled from here on. */
@@ -123,6 +123,7 @@ static void hand_over(struct receiver *r, bool seal)
     framer_cut(r->framer);
     take_notes(r);
     t->seal = seal;
+    t->oldest_open_file = r->file.oldest_open;
     if (seal)
         (void)framer_save(r->framer, &t->relations);
     if (!r->file.used && t->frames.n > 0) {
@@ -233,7 +234,7 @@ static int prove(struct receiver *r, struct error *err)
     int rc = OVERLAP_SAME;
 
     if (r->has_pending) {
-        rc = overlap_compare(r->overlap, &r->pending, r->binary, reason, err);
+        rc = overlap_compare(r->overlap, &r->pending, reason, err);
         TRY(rc);
         r->has_pending = rc == OVERLAP_WAIT;
     } else if (r->unproved) {
@@ -243,6 +244,7 @@ static int prove(struct receiver *r, struct error *err)
         if (!r->unproved) {
             overlap_free(r->overlap);
             r->overlap = NULL;
+            framer_end_comparison(r->framer);
         }
     }
     if (rc == OVERLAP_DIFFERS)
@@ -278,7 +280,7 @@ static void remember_notes(struct receiver *r, const struct framed *t)
 static int see_commit(struct receiver *r, const struct framed *t, struct error *err)
 {
     r->last_lsn = t->end_lsn;
-    if (r->binary && t->end_lsn > r->stuck_after_lsn)
+    if (r->mode == PG_STREAM_WHOLE_BINARY && t->end_lsn > r->stuck_after_lsn)
         r->release_lsn = t->end_lsn;
     if (t->compared) {
         if (!r->overlap)
@@ -310,13 +312,35 @@ static void see_clock(struct receiver *r, int64_t sent_wall_us)
 
 static bool is_blocked(const struct receiver *r)
 {
-    return r->has_pending || r->unproved || r->release_lsn || r->turn->frames.n >= TURN_BYTES_MAX;
+    return r->has_pending || r->unproved || r->held.n > 0 || r->release_lsn || r->turn->frames.n >= TURN_BYTES_MAX;
+}
+
+/* A new transaction that was streamed ends: the same, and the commit is framed later (take_held). */
+static int hold(struct receiver *r, struct slice commit, struct error *err)
+{
+    buf_put_slice(&r->held, commit);
+    ASSERT(!r->held.overflow);
+    r->unproved = true;
+    return prove(r, err);
+}
+
+static int take_held(struct receiver *r, struct error *err)
+{
+    struct framed t;
+
+    if (r->held.n == 0 || r->unproved || r->overlap)
+        return 0;
+    TRY(framer_message(r->framer, buf_slice(&r->held), &t, err));
+    buf_clear(&r->held);
+    return see_commit(r, &t, err);
 }
 
 static int see_data(struct receiver *r, const struct pg_stream_message *m, struct error *err)
 {
     struct framed t;
 
+    if (r->overlap && framer_is_new_commit(r->framer, m->data))
+        return hold(r, m->data, err);
     TRY(framer_message(r->framer, m->data, &t, err));
     if (t.committed)
         return see_commit(r, &t, err);
@@ -540,6 +564,7 @@ int receive_stream(struct receiver *r, struct error *err)
         int64_t wait_us;
 
         TRY(prove(r, err));
+        TRY(take_held(r, err));
         TRY(take_messages(r, err));
         hand_over_if_due(r);
         TRY(feedback(r, &wait_us, err));
@@ -575,17 +600,25 @@ static void set_state(struct receiver *r, enum capture_state state, const char *
 /* Does the server end the stream because a value is too large for it, and at the same place as before? */
 static void see_too_large(struct receiver *r, const struct error *why)
 {
-    if (why->code != ERROR_SERVER || (strcmp(why->sqlstate, "54000") != 0 && strcmp(why->sqlstate, "XX000") != 0))
+    if (why->code != ERROR_SERVER || (strcmp(why->sqlstate, "54000") != 0 && strcmp(why->sqlstate, "XX000") != 0)) {
+        if (r->mode == PG_STREAM_WHOLE)
+            r->mode_wanted = PG_STREAM_OPEN;
         return;
+    }
+    /* Others may commit while it is being streamed: at its own commit it is known which one it is. */
+    if (r->mode == PG_STREAM_OPEN) {
+        r->mode_wanted = PG_STREAM_WHOLE;
+        return;
+    }
     r->stuck_count = r->stuck_after_lsn == r->last_lsn ? r->stuck_count + 1 : 1;
     r->stuck_after_lsn = r->last_lsn;
     if (r->stuck_count < 2)
         return;
     r->stuck_count = 0;
-    if (!r->binary) {
+    if (r->mode == PG_STREAM_WHOLE) {
         log_error("a transaction after %X/%X cannot be sent as text; it is fetched in binary form and its tables become inexact",
                   (unsigned)(r->last_lsn >> 32), (unsigned)r->last_lsn);
-        r->binary_wanted = true;
+        r->mode_wanted = PG_STREAM_WHOLE_BINARY;
         return;
     }
     char reason[256];
@@ -603,8 +636,9 @@ static void end_session(struct receiver *r)
     r->overlap = NULL;
     r->has_pending = r->unproved = false;
     pg_stream_close(&r->stream);
+    buf_clear(&r->held);
     if (r->release_lsn && r->told_flushed_lsn >= r->release_lsn)
-        r->binary_wanted = false;
+        r->mode_wanted = PG_STREAM_OPEN;
     r->release_lsn = 0;
 }
 
@@ -648,10 +682,10 @@ static void resume_file(struct receiver *r)
 {
     struct spool *s = r->capture->line->spool;
 
-    r->file = (struct file_state){.number = 1};
+    r->file = (struct file_state){.number = spool_sequence(s) + 1};
     if (spool_is_begun(s))
         r->file = (struct file_state){
-            .number = 1, .used = true, .content = true, .bytes = spool_bytes(s), .began_mono_us = clock_mono_us()};
+            .number = spool_sequence(s), .used = true, .content = true, .bytes = spool_bytes(s), .began_mono_us = clock_mono_us()};
 }
 
 static void set_ages(struct receiver *r)
@@ -668,6 +702,7 @@ bool receive_drain(struct receiver *r) { return drain(r, false, DRAIN_PATIENCE_U
 static void receiver_release(struct receiver *r)
 {
     framer_free(r->framer);
+    buf_release(&r->held);
     for (size_t i = 0; i < 2; i++) {
         buf_release(&r->capture->turns[i].frames);
         buf_release(&r->capture->turns[i].relations);
@@ -676,7 +711,7 @@ static void receiver_release(struct receiver *r)
 
 void receive(struct capture *c)
 {
-    struct receiver r = {.capture = c, .turn = &c->turns[0], .backoff_us = BACKOFF_FIRST_US};
+    struct receiver r = {.capture = c, .turn = &c->turns[0], .backoff_us = BACKOFF_FIRST_US, .held = BUF_INIT((size_t)4096)};
     struct error err = ERROR_INIT;
 
     for (size_t i = 0; i < 2; i++)

@@ -10,7 +10,8 @@
 
 /* The spool file that turns go into. */
 struct file_state {
-    uint64_t number;       /* for the framer: differs from file to file */
+    uint64_t number;       /* its sequence number */
+    uint64_t oldest_open;  /* the least number in which a transaction began that is open before it; 0: none */
     bool used, content;    /* there is something in it; more than heartbeats and polls */
     uint64_t bytes;
     int64_t began_mono_us;
@@ -25,13 +26,14 @@ struct receiver {
 
     /* The session. */
     struct pg_stream stream;
-    bool binary;
+    enum pg_stream_mode mode;
     uint64_t confirmed_lsn; /* where the slot stood */
     int64_t feedback_interval_us;
     struct overlap *overlap;  /* NULL: everything was compared */
     struct framed pending;    /* has_pending: waits for the chain to be read */
     bool has_pending;
     bool unproved;            /* a new transaction begins, and it is not known yet whether one before it is missing */
+    struct buf held;          /* unproved: the commit of a streamed one, to be taken then */
     bool more;                /* there are messages that were not taken */
     bool reply_wanted;
     bool asked;               /* the server asked in this turn, and had nothing more to send */
@@ -49,7 +51,7 @@ struct receiver {
     int64_t clock_now_us, clock_before_us, clock_began_us;
 
     /* A transaction that is too large for text. */
-    bool binary_wanted;       /* the next session is to be binary */
+    enum pg_stream_mode mode_wanted; /* of the next session */
     uint64_t stuck_after_lsn; /* the stream ended behind the commit that ends here */
     unsigned stuck_count;
     uint64_t release_lsn;     /* it was received: when it is durable the server may forget it; 0: none */

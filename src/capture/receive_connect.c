@@ -95,8 +95,8 @@ static void begin_session(struct receiver *r, const struct continuity_theirs *th
     r->heard_mono_us = r->clock_began_us = clock_mono_us();
     r->clock_now_us = r->clock_before_us = CLOCK_UNKNOWN_US;
     r->release_lsn = 0;
-    r->binary = r->binary_wanted;
-    framer_begin_session(r->framer, l->session, durable_lsn, r->binary);
+    r->mode = r->mode_wanted;
+    framer_begin_session(r->framer, l->session, durable_lsn, r->mode == PG_STREAM_WHOLE_BINARY);
     capture_lock(c);
     c->confirmed_lsn = r->confirmed_lsn;
     c->told_flushed_lsn = 0;
@@ -146,16 +146,18 @@ static int start(struct receiver *r, const struct pg_identity *server, const str
     capture_unlock(c);
     TRY(ask_feedback_interval(r, err));
     begin_session(r, theirs, durable_lsn);
-    TRY(pg_stream_start(&r->stream, c->names.slot, c->names.publication_rows, c->names.publication_keys, r->binary, err));
+    TRY(pg_stream_start(&r->stream, c->names.slot, c->names.publication_rows, c->names.publication_keys, r->mode, err));
     if (r->confirmed_lsn < durable_lsn)
         start_overlap(r, durable_lsn);
+    else
+        framer_end_comparison(r->framer);
     keep_session(r);
     put_session_note(r, server);
     capture_lock(c);
     c->session = c->line->session;
     capture_unlock(c);
     log_info("streaming from %X/%X, session %u%s", (unsigned)(r->confirmed_lsn >> 32), (unsigned)r->confirmed_lsn,
-             c->line->session, r->binary ? ", binary" : "");
+             c->line->session, r->mode == PG_STREAM_WHOLE_BINARY ? ", binary" : r->mode == PG_STREAM_WHOLE ? ", whole transactions" : "");
     return 0;
 }
 

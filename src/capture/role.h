@@ -44,6 +44,7 @@ struct turn {
     struct buf frames;
     struct buf relations; /* with seal: what is known of relations, to be kept; empty: unchanged */
     bool seal;            /* the file ends behind it */
+    uint64_t oldest_open_file; /* what the header of its file is to say */
     uint64_t commits_count, events_count;
     struct position position, start; /* of the last commit in it */
     int64_t wall_us;

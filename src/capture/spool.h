@@ -51,6 +51,9 @@ MUST_CHECK int spool_reader_open(const char *path, const char *source, const cha
 const struct spool_header *spool_reader_header(const struct spool_reader *r);
 /* The next block's frames: 1; 0: no further good block now (sealed or tail). Slices live until the next call. */
 MUST_CHECK int spool_reader_next(struct spool_reader *r, struct slice *ret_frames, struct error *err);
+uint64_t spool_reader_offset(const struct spool_reader *r); /* in the file, of the next block */
+/* Back to a block that was read, by its offset and number: it is the next one. */
+void spool_reader_go(struct spool_reader *r, uint64_t offset, uint64_t number);
 bool spool_reader_sealed(const struct spool_reader *r); /* after 0: the file is complete */
 void spool_reader_free(struct spool_reader *r);
 static inline void spool_reader_free_ptr(struct spool_reader **r) { spool_reader_free(*r); } /* for CLEANUP */

@@ -19,7 +19,6 @@ void spool_name_path(char path[static SPOOL_PATH_BYTES], const char *directory, 
 MUST_CHECK int spool_names(const char *directory, struct spool_name **ret, size_t *ret_count, struct error *err);
 
 /* For the check of a whole file: where the good blocks end. */
-uint64_t spool_reader_offset(const struct spool_reader *r);
 uint64_t spool_reader_number(const struct spool_reader *r);
 
 struct spool {

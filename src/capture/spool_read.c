@@ -70,6 +70,13 @@ bool spool_reader_sealed(const struct spool_reader *r) { return r->sealed; }
 uint64_t spool_reader_offset(const struct spool_reader *r) { return r->offset; }
 uint64_t spool_reader_number(const struct spool_reader *r) { return r->number; }
 
+void spool_reader_go(struct spool_reader *r, uint64_t offset, uint64_t number)
+{
+    r->offset = offset;
+    r->number = number;
+    r->sealed = false;
+}
+
 static bool in_window(const struct spool_reader *r, uint64_t n)
 {
     return r->offset >= r->window_at && r->offset + n <= r->window_at + r->window.n;

@@ -22,11 +22,8 @@ static int see_note(struct spool_summary *s, const struct frame *f, json_t *note
     return 0;
 }
 
-static void see_part(struct spool_summary *s, const struct frame_part *p, bool *seen_part)
+static void see_part(struct spool_summary *s, const struct frame_part *p)
 {
-    if (!*seen_part)
-        s->begins_inside = !(p->flags & FRAME_PART_FIRST);
-    *seen_part = true;
     if (p->session > s->session)
         s->session = p->session;
     if (!(p->flags & FRAME_PART_COMMIT))
@@ -38,7 +35,7 @@ static void see_part(struct spool_summary *s, const struct frame_part *p, bool *
     s->last_wall_us = p->commit_time_wall_us;
 }
 
-static int see_block(struct spool_summary *s, struct slice frames, json_t *notes, bool *seen_part, struct error *err)
+static int see_block(struct spool_summary *s, struct slice frames, json_t *notes, struct error *err)
 {
     struct cursor c = cursor_of(frames);
 
@@ -47,7 +44,7 @@ static int see_block(struct spool_summary *s, struct slice frames, json_t *notes
 
         TRY(frame_decode(&c, &f, err));
         if (f.type == FRAME_PART)
-            see_part(s, &f.part, seen_part);
+            see_part(s, &f.part);
         else if (f.type == FRAME_NOTE)
             TRY(see_note(s, &f, notes, err));
     }
@@ -59,14 +56,13 @@ int spool_summarize(const char *path, const char *source, const char *incarnatio
 {
     CLEANUP(spool_reader_free_ptr) struct spool_reader *r = NULL;
     struct spool_summary s = {0};
-    bool seen_part = false;
     struct slice frames;
     int rc;
 
     TRY(spool_reader_open(path, source, incarnation, &r, err));
     s.header = *spool_reader_header(r);
     while ((rc = spool_reader_next(r, &frames, err)) > 0) {
-        rc = see_block(&s, frames, notes, &seen_part, err);
+        rc = see_block(&s, frames, notes, err);
         if (rc < 0)
             return error_prefix(err, "%s", path);
     }
@@ -75,39 +71,12 @@ int spool_summarize(const char *path, const char *source, const char *incarnatio
     return rc;
 }
 
-/* 1: the block has a part, and *ret says whether it is a transaction's first. */
-static int first_part(struct slice frames, bool *ret, struct error *err)
-{
-    struct cursor c = cursor_of(frames);
-
-    while (!cursor_done(&c)) {
-        struct frame f;
-
-        TRY(frame_decode(&c, &f, err));
-        if (f.type != FRAME_PART)
-            continue;
-        *ret = (f.part.flags & FRAME_PART_FIRST) != 0;
-        return 1;
-    }
-    return 0;
-}
-
-int spool_begins_inside(const char *path, const char *source, const char *incarnation, struct spool_header *ret_header,
-                        bool *ret, struct error *err)
+int spool_header_read(const char *path, const char *source, const char *incarnation, struct spool_header *ret,
+                      struct error *err)
 {
     CLEANUP(spool_reader_free_ptr) struct spool_reader *r = NULL;
-    struct slice frames;
-    bool first = true;
-    int rc;
 
     TRY(spool_reader_open(path, source, incarnation, &r, err));
-    *ret_header = *spool_reader_header(r);
-    while ((rc = spool_reader_next(r, &frames, err)) > 0) {
-        rc = first_part(frames, &first, err);
-        if (rc != 0)
-            break;
-    }
-    TRY(rc);
-    *ret = !first;
+    *ret = *spool_reader_header(r);
     return 0;
 }

@@ -12,15 +12,13 @@ struct spool_summary {
     struct position last_start;   /* start of the last commit's record */
     int64_t last_wall_us;         /* its commit time */
     uint32_t session;             /* the greatest that it names; 0: none */
-    bool begins_inside;           /* its first part goes on with a transaction of an earlier file */
     bool sealed;
 };
 
 /* notes: not NULL: an array, to which the file's notes are appended. Errors: CORRUPT a frame that does not parse. */
 MUST_CHECK int spool_summarize(const char *path, const char *source, const char *incarnation, json_t *notes,
                                struct spool_summary *ret, struct error *err);
-/* Only as far as its first part: does it go on with a transaction of an earlier file? A file without parts: no. */
-MUST_CHECK int spool_begins_inside(const char *path, const char *source, const char *incarnation,
-                                   struct spool_header *ret_header, bool *ret, struct error *err);
+MUST_CHECK int spool_header_read(const char *path, const char *source, const char *incarnation, struct spool_header *ret,
+                                 struct error *err);
 
 #endif

@@ -39,10 +39,11 @@ static int check_limit(struct capture *c, struct error *err)
                      (unsigned long long)c->config->spool_bytes_max);
 }
 
-static int begin_file(struct capture *c, struct error *err)
+static int begin_file(struct capture *c, const struct turn *t, struct error *err)
 {
     struct spool *s = c->line->spool;
     struct spool_header h = {.sequence = spool_sequence(s) + 1,
+                             .oldest_open_sequence = t->oldest_open_file,
                              .source_hash = spool_source_hash(c->config->protect.source, c->line->incarnation.id)};
 
     capture_lock(c);
@@ -56,7 +57,7 @@ static int write_frames(struct capture *c, const struct turn *t, struct error *e
 {
     TRY(check_limit(c, err));
     if (!spool_is_begun(c->line->spool))
-        TRY(begin_file(c, err));
+        TRY(begin_file(c, t, err));
     return spool_append(c->line->spool, buf_slice(&t->frames), err);
 }
 

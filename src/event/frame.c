@@ -104,13 +104,19 @@ static void cut_overflow(struct buf *out, size_t at)
         out->n = at;
 }
 
-void frame_put_relation(struct buf *out, const struct relation *r)
+static void put_relation(struct buf *out, const struct relation *r, uint8_t flags)
 {
     size_t at = begin_frame(out, 0);
 
     relation_encode(r, out);
-    end_frame(out, at, FRAME_RELATION, 0);
+    end_frame(out, at, FRAME_RELATION, flags);
     cut_overflow(out, at);
+}
+
+void frame_put_relation(struct buf *out, const struct relation *r) { put_relation(out, r, 0); }
+void frame_put_relation_tentative(struct buf *out, const struct relation *r)
+{
+    put_relation(out, r, FRAME_RELATION_TENTATIVE);
 }
 
 void frame_put_note(struct buf *out, const json_t *note)
@@ -185,7 +191,10 @@ static const char *get_body(uint8_t flags, struct frame *ret)
         return get_part(ret->body, flags, &ret->part);
     if (ret->type != FRAME_RELATION && ret->type != FRAME_NOTE)
         return "its type is unknown";
-    return flags != 0 ? "it has unknown flags" : NULL;
+    if (flags & ~(ret->type == FRAME_RELATION ? FRAME_RELATION_TENTATIVE : 0u))
+        return "it has unknown flags";
+    ret->tentative = flags != 0;
+    return NULL;
 }
 
 static const char *get_frame(struct cursor *c, struct frame *ret)

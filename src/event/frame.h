@@ -22,6 +22,8 @@ enum frame_type {
 #define FRAME_PART_FIRST 1u  /* begins a transaction (of this session) */
 #define FRAME_PART_COMMIT 2u /* ends it: commit fields are set */
 #define FRAME_PART_ABORT 4u  /* the transaction, or the subtransaction sub_xid, is undone */
+/* Of a relation: it was first used by a transaction that is still open. Defined again without it when that has committed. */
+#define FRAME_RELATION_TENTATIVE 1u
 
 #define FRAME_HEADER_BYTES 8u
 #define FRAME_PART_FIXED_BYTES 56u
@@ -53,6 +55,7 @@ struct frame_part {
 
 struct frame {
     enum frame_type type;
+    bool tentative;         /* FRAME_RELATION */
     struct frame_part part; /* FRAME_PART */
     struct slice body;      /* FRAME_RELATION, FRAME_NOTE */
     struct slice raw;       /* the whole frame, for copying on */
@@ -64,6 +67,7 @@ struct frame {
  * position that is not zero; events_count zero iff there are no events. A note is an object with "kind".
  */
 void frame_put_relation(struct buf *out, const struct relation *r);
+void frame_put_relation_tentative(struct buf *out, const struct relation *r);
 void frame_put_part(struct buf *out, const struct frame_part *p); /* p->events copied */
 void frame_put_note(struct buf *out, const json_t *note);
 

@@ -24,13 +24,14 @@ struct segment_id {
     struct position last;  /* of the last commit in it; the predecessor's last if it has none */
 };
 
-/* The 64-byte header of spool files (docs/formats/segments.md); segments carry the same facts. */
-#define SPOOL_HEADER_BYTES 64u
+/* The header of spool files (docs/formats/segments.md); segments carry the same facts. */
+#define SPOOL_HEADER_BYTES 72u
 struct spool_header {
     uint64_t sequence;
     uint32_t epoch;
     struct position after; /* the last commit position before this file */
     uint64_t source_hash;  /* XXH3-64 of "<source>/<incarnation>": a file in the wrong place is refused */
+    uint64_t oldest_open_sequence; /* the oldest file in which a transaction began that is open before this one; 0: none */
 };
 void spool_header_encode(const struct spool_header *h, uint8_t ret[static SPOOL_HEADER_BYTES]);
 MUST_CHECK int spool_header_decode(struct slice s, struct spool_header *ret, struct error *err); /* CORRUPT */

@@ -88,6 +88,7 @@ void spool_header_encode(const struct spool_header *h, uint8_t ret[static SPOOL_
     CLEANUP(buf_release) struct buf b = BUF_INIT(SPOOL_HEADER_BYTES);
 
     put_common(&b, SPOOL_MAGIC, h->sequence, h->epoch, h->after, h->source_hash);
+    buf_put_u64(&b, h->oldest_open_sequence);
     close_header(&b, SPOOL_HEADER_BYTES, ret);
 }
 
@@ -98,8 +99,15 @@ int spool_header_decode(struct slice s, struct spool_header *ret, struct error *
     TRY(check_sealed(s, SPOOL_HEADER_BYTES, SPOOL_MAGIC, "header of a spool file", err));
     struct cursor c = cursor_of(s);
     TRY(get_common(&c, "header of a spool file", &h, err));
-    *ret =
-        (struct spool_header){.sequence = h.sequence, .epoch = h.epoch, .after = h.after, .source_hash = h.source_hash};
+    uint64_t oldest = cursor_get_u64(&c);
+    if (oldest >= h.sequence)
+        return error_set(err, ERROR_CORRUPT, "header of a spool file: a transaction that is open before %llu began in %llu",
+                         (unsigned long long)h.sequence, (unsigned long long)oldest);
+    *ret = (struct spool_header){.sequence = h.sequence,
+                                 .epoch = h.epoch,
+                                 .after = h.after,
+                                 .source_hash = h.source_hash,
+                                 .oldest_open_sequence = oldest};
     return 0;
 }
 

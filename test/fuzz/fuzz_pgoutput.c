@@ -45,14 +45,14 @@ static void check_event(const struct event *e)
     check_values(e->old, again.old, e->old_count);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void check_message(const uint8_t *data, size_t size, bool in_block)
 {
     CLEANUP(pgoutput_release) struct pgoutput m = {0};
     struct error err;
 
-    if (pgoutput_parse(slice_of(data, size), &room, &m, &err) < 0) {
+    if (pgoutput_parse(slice_of(data, size), in_block, &room, &m, &err) < 0) {
         ASSERT(err.code == ERROR_PROTOCOL && m.type == 0);
-        return 0;
+        return;
     }
     ASSERT((uint8_t)m.type == data[0]);
     if (m.type == PGOUTPUT_RELATION)
@@ -60,5 +60,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     else if (m.event.op)
         check_event(&m.event);
     ASSERT(m.truncate_ids.n == (size_t)m.truncate_count * 4);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    check_message(data, size, false);
+    check_message(data, size, true);
     return 0;
 }

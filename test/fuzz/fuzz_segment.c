@@ -191,7 +191,7 @@ static void check_header(struct slice s)
         return;
     spool_header_encode(&h, again);
     /* The compatible flags alone are not kept. */
-    ASSERT(memcmp(again, s.p, 28) == 0 && memcmp(again + 32, s.p + 32, 24) == 0);
+    ASSERT(memcmp(again, s.p, 28) == 0 && memcmp(again + 32, s.p + 32, 32) == 0);
 }
 
 static void check_name(struct slice s)

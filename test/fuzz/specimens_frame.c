@@ -108,6 +108,7 @@ static void put_note(struct buf *out)
     frame_put_note(out, note);
 }
 
+static void put_tentative(struct buf *out) { frame_put_relation_tentative(out, &keyed); }
 static void put_relation_keyed(struct buf *out) { relation_encode(&keyed, out); }
 static void put_relation_full(struct buf *out) { relation_encode(&full, out); }
 static void put_relation_empty(struct buf *out) { relation_encode(&empty, out); }
@@ -161,6 +162,7 @@ static const struct specimen {
     {"frame-part-commit-empty", put_commit_empty},
     {"frame-part-open", put_open},
     {"frame-note", put_note},
+    {"frame-relation-tentative", put_tentative},
     {"relation-keyed", put_relation_keyed},
     {"relation-full", put_relation_full},
     {"relation-empty", put_relation_empty},

@@ -122,7 +122,7 @@ static int take_message(struct slice message, const struct tables *tables, struc
     static struct event_columns room;
     CLEANUP(pgoutput_release) struct pgoutput m = {0};
 
-    TRY(pgoutput_parse(message, &room, &m, err));
+    TRY(pgoutput_parse(message, false, &room, &m, err));
     if (m.type == PGOUTPUT_RELATION)
         print_shape(&m.relation, find_by_id(tables, m.relation.id));
     if (m.type == PGOUTPUT_MESSAGE && slice_equal(m.event.prefix, slice_str("end")))
@@ -166,7 +166,7 @@ static int run_shapes(char **args, struct error *err)
     TRY(pg_connect(args[0], PG_SESSION_SQL, "test", PG_CONNECT_TIMEOUT_MS, &c, err));
     TRY(pg_tables(&c, "salvor_x", &tables.items, &tables.count, err));
     TRY(pg_stream_connect(args[0], &s, err));
-    TRY(pg_stream_start(&s, args[1], args[2], args[3], false, err));
+    TRY(pg_stream_start(&s, args[1], args[2], args[3], PG_STREAM_WHOLE, err));
     return stream(&s, &tables, err);
 }
 
@@ -175,7 +175,7 @@ static int run_start(char **args, struct error *err)
     CLEANUP(pg_stream_close) struct pg_stream s = {0};
 
     TRY(pg_stream_connect(args[0], &s, err));
-    return pg_stream_start(&s, args[1], args[2], args[3], false, err);
+    return pg_stream_start(&s, args[1], args[2], args[3], PG_STREAM_WHOLE, err);
 }
 
 static int collect(void *user, struct slice row, struct error *err)

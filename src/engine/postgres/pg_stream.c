@@ -49,8 +49,10 @@ bool pg_stream_wants_write(const struct pg_stream *s)
 /* --- starting --------------------------------------------------------------------------------------------------- */
 
 static void put_start_command(struct buf *sql, const char *slot, const char *publication_rows,
-                              const char *publication_keys, bool binary)
+                              const char *publication_keys, enum pg_stream_mode mode)
 {
+    static const char *const options[] = {
+        [PG_STREAM_OPEN] = ", streaming 'on'", [PG_STREAM_WHOLE] = "", [PG_STREAM_WHOLE_BINARY] = ", binary 'true'"};
     struct buf names = BUF_INIT(COMMAND_BYTES_MAX);
 
     pg_quote_ident(&names, publication_rows);
@@ -58,9 +60,9 @@ static void put_start_command(struct buf *sql, const char *slot, const char *pub
     pg_quote_ident(&names, publication_keys);
     buf_printf(sql, "START_REPLICATION SLOT ");
     pg_quote_ident(sql, slot);
-    buf_printf(sql, " LOGICAL 0/0 (proto_version '1', messages 'true', publication_names ");
+    buf_printf(sql, " LOGICAL 0/0 (proto_version '2', messages 'true', publication_names ");
     pg_quote_literal(sql, buf_cstr(&names));
-    buf_printf(sql, "%s)", binary ? ", binary 'true'" : "");
+    buf_printf(sql, "%s)", options[mode]);
     buf_release(&names);
 }
 
@@ -115,12 +117,12 @@ static int await_copy_both(struct pg_stream *s, struct error *err)
 }
 
 int pg_stream_start(struct pg_stream *s, const char *slot, const char *publication_rows, const char *publication_keys,
-                    bool binary, struct error *err)
+                    enum pg_stream_mode mode, struct error *err)
 {
     CLEANUP(buf_release) struct buf sql = BUF_INIT(COMMAND_BYTES_MAX);
     struct error why = ERROR_INIT;
 
-    put_start_command(&sql, slot, publication_rows, publication_keys, binary);
+    put_start_command(&sql, slot, publication_rows, publication_keys, mode);
     TRY(pg_send(&s->conn, buf_cstr(&sql), err));
     if (await_copy_both(s, &why) < 0)
         return start_refused(s, slot, &why, err);

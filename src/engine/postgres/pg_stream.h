@@ -19,12 +19,20 @@ struct pg_stream {
 /* The session, before streaming: pg_identify may be asked on stream->conn. Errors: those of pg_connect. */
 MUST_CHECK int pg_stream_connect(const char *conninfo, struct pg_stream *ret, struct error *err);
 /*
- * Starts streaming: proto_version 1, both publications, messages on.
- *   binary  values in binary form, for a transaction whose text form passes 1 GB
+ * How transactions come. OPEN: large ones in blocks before they have ended, so that the server need not write them into files of its own
+ * (as one that was restarted does with what began before confirmed_flush). WHOLE: each after its commit.
+ */
+enum pg_stream_mode {
+    PG_STREAM_OPEN,
+    PG_STREAM_WHOLE,
+    PG_STREAM_WHOLE_BINARY, /* values in binary form, for a transaction whose text form passes 1 GB */
+};
+/*
+ * Starts streaming: proto_version 2 (PostgreSQL 14), both publications, messages on.
  * Errors: BUSY the slot is active (somebody else streams); CONTINUITY missing or invalidated slot; SERVER.
  */
 MUST_CHECK int pg_stream_start(struct pg_stream *s, const char *slot, const char *publication_rows,
-                               const char *publication_keys, bool binary, struct error *err);
+                               const char *publication_keys, enum pg_stream_mode mode, struct error *err);
 void pg_stream_close(struct pg_stream *s);
 int pg_stream_fd(const struct pg_stream *s); /* to poll for reading */
 bool pg_stream_wants_write(const struct pg_stream *s); /* feedback is still in libpq's buffer: poll for writing too */

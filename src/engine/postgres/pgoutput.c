@@ -7,7 +7,8 @@
  *
  * What the documentation leaves to the reader: the empty schema name means pg_catalog; a relation with REPLICA IDENTITY FULL
  * has the key flag on every column; in an old key tuple 'n' means "not part of the key" and never NULL, since
- * PostgreSQL takes only NOT NULL columns as identity.
+ * PostgreSQL takes only NOT NULL columns as identity. Inside a block of a streamed transaction everything begins with the id of
+ * the (sub)transaction, but for an origin.
  */
 #include "engine/postgres/pgoutput.h"
 
@@ -243,6 +244,44 @@ static const char *parse_message(struct cursor *c, struct pgoutput *m)
     return NULL;
 }
 
+static const char *parse_stream_start(struct cursor *c, struct pgoutput *m)
+{
+    m->xid = cursor_get_u32_be(c);
+    uint8_t first = cursor_get_u8(c);
+    m->first = first == 1;
+    return m->xid == 0 || first > 1 ? "beginning of a block" : NULL;
+}
+
+static const char *parse_stream_commit(struct cursor *c, struct pgoutput *m)
+{
+    m->xid = cursor_get_u32_be(c);
+    return m->xid == 0 ? "id of a transaction" : parse_commit(c, m);
+}
+
+static const char *parse_stream_abort(struct cursor *c, struct pgoutput *m)
+{
+    m->xid = cursor_get_u32_be(c);
+    m->sub_xid = cursor_get_u32_be(c);
+    return m->xid == 0 || m->sub_xid == 0 ? "id of a transaction" : NULL;
+}
+
+/* What inside a block has the id of its (sub)transaction before it. */
+static bool has_xid_in_block(enum pgoutput_type type)
+{
+    switch (type) {
+    case PGOUTPUT_RELATION:
+    case PGOUTPUT_TYPE:
+    case PGOUTPUT_INSERT:
+    case PGOUTPUT_UPDATE:
+    case PGOUTPUT_DELETE:
+    case PGOUTPUT_TRUNCATE:
+    case PGOUTPUT_MESSAGE:
+        return true;
+    default:
+        return false;
+    }
+}
+
 static const char *parse_body(struct cursor *c, struct event_columns *room, struct pgoutput *m)
 {
     switch (m->type) {
@@ -266,15 +305,33 @@ static const char *parse_body(struct cursor *c, struct event_columns *room, stru
         return parse_truncate(c, m);
     case PGOUTPUT_MESSAGE:
         return parse_message(c, m);
+    case PGOUTPUT_STREAM_START:
+        return parse_stream_start(c, m);
+    case PGOUTPUT_STREAM_STOP:
+        return NULL;
+    case PGOUTPUT_STREAM_COMMIT:
+        return parse_stream_commit(c, m);
+    case PGOUTPUT_STREAM_ABORT:
+        return parse_stream_abort(c, m);
     }
     return "unknown type";
 }
 
-int pgoutput_parse(struct slice message, struct event_columns *room, struct pgoutput *ret, struct error *err)
+static const char *parse(struct cursor *c, bool in_block, struct event_columns *room, struct pgoutput *m)
+{
+    if (in_block && has_xid_in_block(m->type)) {
+        m->xid = cursor_get_u32_be(c);
+        if (m->xid == 0 && !c->failed)
+            return "id of a transaction";
+    }
+    return parse_body(c, room, m);
+}
+
+int pgoutput_parse(struct slice message, bool in_block, struct event_columns *room, struct pgoutput *ret, struct error *err)
 {
     struct cursor c = cursor_of(message);
     struct pgoutput m = {.type = cursor_get_u8(&c)};
-    const char *wrong = parse_body(&c, room, &m);
+    const char *wrong = parse(&c, in_block, room, &m);
 
     /* A get beyond the end is the first cause of whatever its zero then looked like. */
     if (c.failed)

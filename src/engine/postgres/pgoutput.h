@@ -1,5 +1,5 @@
 /*
- * engine/postgres/pgoutput.h - the parser of pgoutput messages (protocol version 1, text or binary values).
+ * engine/postgres/pgoutput.h - the parser of pgoutput messages (protocol version 2, text or binary values).
  *
  * Source: PostgreSQL 15 documentation, "Logical Replication Message Formats" (protocol-logicalrep-message-formats).
  * Pure functions over bytes: fuzzed. Errors: PROTOCOL.
@@ -20,14 +20,21 @@ enum pgoutput_type {
     PGOUTPUT_DELETE = 'D',
     PGOUTPUT_TRUNCATE = 'T',
     PGOUTPUT_MESSAGE = 'M',
+    /* Transactions that are sent before they have ended, block by block: */
+    PGOUTPUT_STREAM_START = 'S',
+    PGOUTPUT_STREAM_STOP = 'E',
+    PGOUTPUT_STREAM_COMMIT = 'c',
+    PGOUTPUT_STREAM_ABORT = 'A',
 };
 
 struct pgoutput {
     enum pgoutput_type type;
-    uint64_t final_lsn;         /* B, C: start of the commit record */
-    uint64_t end_lsn;           /* C */
-    int64_t commit_time_wall_us; /* B, C */
-    uint32_t xid;               /* B */
+    uint64_t final_lsn;         /* B, C, c: start of the commit record */
+    uint64_t end_lsn;           /* C, c */
+    int64_t commit_time_wall_us; /* B, C, c */
+    uint32_t xid;               /* B, S, c, A: of the top transaction. R Y I U D T M of a block: of the (sub)transaction; else 0 */
+    uint32_t sub_xid;           /* A: what is undone; xid: all of it */
+    bool first;                 /* S: the transaction's first block */
     struct relation relation;   /* R; owned by this struct: pgoutput_release. identity as sent: 'd'/'i' KEY (or NONE if no column is key), 'f' FULL, 'n' NONE */
     char replica_identity;      /* R: d i f n */
     struct event event;         /* I U D T M, without relation_version; values are slices of the message; T without relation_id */
@@ -42,10 +49,11 @@ void pgoutput_release(struct pgoutput *m);
 /*
  * Parses one whole message; bytes left over are an error. In an old key ('K') the columns outside of the key are
  * VALUE_ABSENT. Under FULL and NONE no column of a relation is key: rows are a multiset.
+ *   in_block  the message stands between a STREAM_START and its STREAM_STOP
  *   room  where the values of an event go; used until the event has been
  *   ret   untouched on failure
  */
-MUST_CHECK int pgoutput_parse(struct slice message, struct event_columns *room, struct pgoutput *ret,
+MUST_CHECK int pgoutput_parse(struct slice message, bool in_block, struct event_columns *room, struct pgoutput *ret,
                               struct error *err);
 
 #endif

@@ -29,6 +29,12 @@ struct made {
     bool relation_there; /* in the current file */
     struct buf block;
     struct digest previous;
+    struct made_open {
+        uint32_t xid;
+        uint64_t file; /* in which it began */
+    } open[16];
+    size_t open_count;
+    uint64_t oldest_open; /* for the header of the next file */
 };
 
 static inline struct position made_position(uint64_t i) { return position_of_lsn(1000 * i + 100); }
@@ -84,6 +90,32 @@ static inline void made_close(struct made *m)
     free(m->segment_path);
 }
 
+static inline uint64_t made_file(const struct made *m) { return spool_sequence(m->spool) + !spool_is_begun(m->spool); }
+
+static inline uint64_t made_oldest_open(const struct made *m)
+{
+    uint64_t oldest = 0;
+
+    for (size_t i = 0; i < m->open_count; i++)
+        if (m->open[i].file < made_file(m) && (!oldest || m->open[i].file < oldest))
+            oldest = m->open[i].file;
+    return oldest;
+}
+
+/* For the header of the next file. */
+static inline void made_follow(struct made *m, const struct frame_part *p)
+{
+    bool ends = (p->flags & FRAME_PART_COMMIT) || ((p->flags & FRAME_PART_ABORT) && !p->sub_xid);
+
+    for (size_t i = m->open_count; i-- > 0;)
+        if (ends && m->open[i].xid == p->xid)
+            m->open[i] = m->open[--m->open_count];
+    if (ends || p->part > 0)
+        return;
+    assert_true(m->open_count < 16);
+    m->open[m->open_count++] = (struct made_open){.xid = p->xid, .file = made_file(m)};
+}
+
 /* What was framed becomes a durable block. */
 static inline void made_flush(struct made *m)
 {
@@ -95,7 +127,8 @@ static inline void made_flush(struct made *m)
         struct spool_header h = {.sequence = spool_sequence(m->spool) + 1,
                                  .epoch = 1,
                                  .after = m->last,
-                                 .source_hash = spool_source_hash(MADE_SOURCE, MADE_INCARNATION)};
+                                 .source_hash = spool_source_hash(MADE_SOURCE, MADE_INCARNATION),
+                                 .oldest_open_sequence = m->oldest_open};
 
         assert_ok(spool_begin(m->spool, &h, &err), err);
     }
@@ -109,6 +142,7 @@ static inline void made_seal(struct made *m)
 
     made_flush(m);
     assert_ok(spool_seal(m->spool, &err), err);
+    m->oldest_open = made_oldest_open(m);
     m->relation_there = false;
 }
 
@@ -148,6 +182,7 @@ static inline void made_part(struct made *m, uint64_t i, uint32_t part, uint32_t
     for (uint32_t row = 0; row < rows; row++)
         made_insert(&m->block, i * 1000 + part * 100 + row, text);
     frame_end_part(&m->block, at, &p);
+    made_follow(m, &p);
     assert_false(m->block.overflow);
 }
 

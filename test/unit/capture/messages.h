@@ -15,6 +15,52 @@ static inline void put_be(struct buf *b, uint64_t v, unsigned bytes)
 
 static inline void put_cstr(struct buf *b, const char *s) { buf_put(b, s, strlen(s) + 1); }
 
+/* Not 0: a block of a streamed transaction is being said, and this is the (sub)transaction of what comes. */
+static uint32_t say_xid;
+
+static inline void put_type(struct buf *b, char type)
+{
+    buf_put_u8(b, (uint8_t)type);
+    if (say_xid)
+        put_be(b, say_xid, 4);
+}
+
+static inline void say_stream_start(struct buf *b, uint32_t xid, bool first)
+{
+    buf_clear(b);
+    buf_put_u8(b, 'S');
+    put_be(b, xid, 4);
+    buf_put_u8(b, first);
+    say_xid = xid;
+}
+
+static inline void say_stream_stop(struct buf *b, uint32_t xid)
+{
+    buf_clear(b);
+    buf_put_u8(b, 'E');
+    (void)xid;
+    say_xid = 0;
+}
+
+static inline void say_stream_commit(struct buf *b, uint32_t xid, uint64_t start_lsn, uint64_t end_lsn)
+{
+    buf_clear(b);
+    buf_put_u8(b, 'c');
+    put_be(b, xid, 4);
+    buf_put_u8(b, 0);
+    put_be(b, start_lsn, 8);
+    put_be(b, end_lsn, 8);
+    put_be(b, start_lsn * 10, 8);
+}
+
+static inline void say_stream_abort(struct buf *b, uint32_t xid, uint32_t sub_xid)
+{
+    buf_clear(b);
+    buf_put_u8(b, 'A');
+    put_be(b, xid, 4);
+    put_be(b, sub_xid, 4);
+}
+
 static inline void say_begin(struct buf *b, uint64_t start_lsn, uint32_t xid)
 {
     buf_clear(b);
@@ -42,7 +88,7 @@ static inline void say_relation(struct buf *b, uint32_t id, const char *schema, 
     for (const char *p = columns; *p; p++)
         count = (uint16_t)(count + (*p == ' '));
     buf_clear(b);
-    buf_put_u8(b, 'R');
+    put_type(b, 'R');
     put_be(b, id, 4);
     put_cstr(b, schema);
     put_cstr(b, name);
@@ -80,7 +126,7 @@ static inline void put_tuple(struct buf *b, const char *values, char kind)
 static inline void say_insert(struct buf *b, uint32_t id, const char *values)
 {
     buf_clear(b);
-    buf_put_u8(b, 'I');
+    put_type(b, 'I');
     put_be(b, id, 4);
     buf_put_u8(b, 'N');
     put_tuple(b, values, 't');
@@ -89,7 +135,7 @@ static inline void say_insert(struct buf *b, uint32_t id, const char *values)
 static inline void say_insert_binary(struct buf *b, uint32_t id, const char *values)
 {
     buf_clear(b);
-    buf_put_u8(b, 'I');
+    put_type(b, 'I');
     put_be(b, id, 4);
     buf_put_u8(b, 'N');
     put_tuple(b, values, 'b');
@@ -98,7 +144,7 @@ static inline void say_insert_binary(struct buf *b, uint32_t id, const char *val
 static inline void say_delete(struct buf *b, uint32_t id, const char *values)
 {
     buf_clear(b);
-    buf_put_u8(b, 'D');
+    put_type(b, 'D');
     put_be(b, id, 4);
     buf_put_u8(b, 'O');
     put_tuple(b, values, 't');
@@ -107,7 +153,7 @@ static inline void say_delete(struct buf *b, uint32_t id, const char *values)
 static inline void say_truncate(struct buf *b, uint32_t id, uint32_t id2)
 {
     buf_clear(b);
-    buf_put_u8(b, 'T');
+    put_type(b, 'T');
     put_be(b, 2, 4);
     buf_put_u8(b, 1);
     put_be(b, id, 4);
@@ -117,7 +163,7 @@ static inline void say_truncate(struct buf *b, uint32_t id, uint32_t id2)
 static inline void say_message(struct buf *b, const char *prefix, const char *content, bool transactional)
 {
     buf_clear(b);
-    buf_put_u8(b, 'M');
+    put_type(b, 'M');
     buf_put_u8(b, transactional);
     put_be(b, 77, 8);
     put_cstr(b, prefix);

@@ -9,6 +9,7 @@
 #include "engine/postgres/pgoutput.h"
 
 static struct event_columns room;
+static bool in_block; /* of a streamed transaction */
 
 static void put_be(struct buf *b, uint64_t v, unsigned bytes)
 {
@@ -177,7 +178,7 @@ static struct pgoutput parse(struct buf *b)
     struct error err = ERROR_INIT;
 
     memset(&m, 0xa5, sizeof m);
-    assert_ok(pgoutput_parse(buf_slice(b), &room, &m, &err), err);
+    assert_ok(pgoutput_parse(buf_slice(b), in_block, &room, &m, &err), err);
     return m;
 }
 
@@ -186,7 +187,7 @@ static void refuse(struct buf b, const char *because)
     struct pgoutput m = {.xid = 42};
     struct error err = ERROR_INIT;
 
-    assert_fails(pgoutput_parse(buf_slice(&b), &room, &m, &err), err, ERROR_PROTOCOL);
+    assert_fails(pgoutput_parse(buf_slice(&b), in_block, &room, &m, &err), err, ERROR_PROTOCOL);
     assert_contains(err.message, because);
     assert_int_equal(m.xid, 42);
     buf_release(&b);
@@ -443,7 +444,7 @@ static void test_cut_at_each_byte(void **state)
             assert_non_null(copy);
             memcpy(copy, all[i].p, n < all[i].n ? n : all[i].n);
             if (n != all[i].n)
-                assert_fails(pgoutput_parse(slice_of(copy, n), &room, &m, &err), err, ERROR_PROTOCOL);
+                assert_fails(pgoutput_parse(slice_of(copy, n), in_block, &room, &m, &err), err, ERROR_PROTOCOL);
             free(copy);
         }
         buf_release(&all[i]);
@@ -452,11 +453,103 @@ static void test_cut_at_each_byte(void **state)
 
 static void test_unknown_type(void **state)
 {
-    struct buf stream_start = BUF_INIT(16);
+    struct buf begin_prepare = BUF_INIT(16);
 
     (void)state;
-    buf_put(&stream_start, "S\0\0\0\1\1", 6);
-    refuse(stream_start, "unknown type");
+    buf_put(&begin_prepare, "b\0\0\0\1\1", 6);
+    refuse(begin_prepare, "unknown type");
+}
+
+/* The same message with the id of its (sub)transaction behind the type. */
+static struct buf with_xid(struct buf plain, uint32_t xid)
+{
+    struct buf b = BUF_INIT(2 << 20);
+
+    buf_put_u8(&b, plain.p[0]);
+    put_be(&b, xid, 4);
+    buf_put(&b, plain.p + 1, plain.n - 1);
+    buf_release(&plain);
+    return b;
+}
+
+static struct buf stream_message(uint8_t type, uint32_t xid, uint32_t more, unsigned more_bytes)
+{
+    struct buf b = BUF_INIT(64);
+
+    buf_put_u8(&b, type);
+    if (xid)
+        put_be(&b, xid, 4);
+    put_be(&b, more, more_bytes);
+    return b;
+}
+
+static struct pgoutput parse_and_release(struct buf b)
+{
+    struct pgoutput m = parse(&b);
+
+    buf_release(&b);
+    return m;
+}
+
+static void test_blocks(void **state)
+{
+    (void)state;
+    struct pgoutput m = parse_and_release(stream_message('S', 77, 1, 1));
+    assert_int_equal(m.type, PGOUTPUT_STREAM_START);
+    assert_int_equal(m.xid, 77);
+    assert_true(m.first);
+    assert_false(parse_and_release(stream_message('S', 77, 0, 1)).first);
+    refuse(stream_message('S', 77, 2, 1), "beginning of a block");
+    refuse(stream_message('S', 77, 0, 0), "too early");
+    assert_int_equal(parse_and_release(stream_message('E', 0, 0, 0)).type, PGOUTPUT_STREAM_STOP);
+    refuse(stream_message('E', 1, 0, 0), "left over");
+    m = parse_and_release(stream_message('A', 77, 78, 4));
+    assert_int_equal(m.type, PGOUTPUT_STREAM_ABORT);
+    assert_true(m.xid == 77 && m.sub_xid == 78);
+    refuse(stream_message('A', 77, 0, 4), "id of a transaction");
+    struct buf commit = commit_message(0, 0);
+    commit.p[0] = 'c';
+    m = parse_and_release(with_xid(commit, 77));
+    assert_int_equal(m.type, PGOUTPUT_STREAM_COMMIT);
+    assert_int_equal(m.xid, 77);
+    struct buf plain = commit_message(0, 0);
+    struct pgoutput whole = parse(&plain);
+    assert_true(m.final_lsn == whole.final_lsn && m.end_lsn == whole.end_lsn && m.commit_time_wall_us == whole.commit_time_wall_us);
+    buf_release(&plain);
+}
+
+static void test_in_a_block(void **state)
+{
+    struct buf all[] = {relation_message("s", 'd', 1), insert_message(),     update_message('K'),  delete_message('O'),
+                        truncate_message(2, 0),        logical_message(1), type_message()};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        struct pgoutput whole = parse(&all[i]);
+        char type = (char)all[i].p[0];
+
+        assert_int_equal(whole.xid, 0);
+        pgoutput_release(&whole);
+        struct buf b = with_xid(all[i], 0x01020304);
+        in_block = true;
+        struct pgoutput m = parse(&b);
+        assert_int_equal(m.type, type);
+        assert_int_equal(m.xid, 0x01020304);
+        pgoutput_release(&m);
+        for (size_t n = 1; n < b.n; n++) {
+            struct error err = ERROR_INIT;
+
+            assert_fails(pgoutput_parse(slice_of(b.p, n), true, &room, &m, &err), err, ERROR_PROTOCOL);
+        }
+        memset(b.p + 1, 0, 4);
+        refuse(b, "id of a transaction");
+        in_block = false;
+    }
+    /* An origin has none. */
+    struct buf origin = origin_message();
+    in_block = true;
+    assert_int_equal(parse_and_release(origin).type, PGOUTPUT_ORIGIN);
+    in_block = false;
 }
 
 int main(void)
@@ -468,7 +561,8 @@ int main(void)
         cmocka_unit_test(test_delete),           cmocka_unit_test(test_tuple_limits),
         cmocka_unit_test(test_binary_value),     cmocka_unit_test(test_truncate),
         cmocka_unit_test(test_logical_message),  cmocka_unit_test(test_cut_at_each_byte),
-        cmocka_unit_test(test_unknown_type),
+        cmocka_unit_test(test_unknown_type),     cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_in_a_block),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
