@@ -227,6 +227,16 @@ static enum key_kind kind_in_source(const struct parts *k)
     return is_number(k->part[2], 4, "") ? kind_in_history(k) : KEY_UNKNOWN;
 }
 
+/* Runs of the journal are read by who knows its writers (src/journal/check.c). */
+static enum key_kind kind_in_journal(const struct parts *k)
+{
+    if (k->count != 3 || strlen(k->part[1]) != 16 || !is_hex(k->part[1], 16))
+        return KEY_UNKNOWN;
+    if (strcmp(k->part[2], "writer.json") == 0)
+        return KEY_JSON;
+    return is_number(k->part[2], 12, ".jsonl.zst") ? KEY_ROWS : KEY_UNKNOWN;
+}
+
 static enum key_kind kind_of(const struct parts *k)
 {
     if (k->count == 1)
@@ -235,6 +245,8 @@ static enum key_kind kind_of(const struct parts *k)
         return strcmp(k->part[0], "capabilities") == 0 && is_number(k->part[1], 6, ".json") ? KEY_JSON : KEY_UNKNOWN;
     if (strcmp(k->part[0], "sources") == 0)
         return kind_in_source(k);
+    if (strcmp(k->part[0], "journal") == 0)
+        return kind_in_journal(k);
     if (k->count != 5 || strcmp(k->part[0], "proofs") != 0)
         return KEY_UNKNOWN;
     bool good = text_is_name(k->part[1]) && is_number(k->part[2], 4, "") && is_snapshot(k->part[3]) &&
