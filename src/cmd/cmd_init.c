@@ -1,5 +1,21 @@
 /* cmd/cmd_init.c - makes the vaults that the configuration names. */
 #include "cmd/command.h"
+#include "cmd/journaled.h"
+
+static void journal_made(const struct config *c, const struct config_section *section)
+{
+    json_t *members = json_object();
+    struct vault *v = NULL;
+
+    json_set_str(members, "vault", section->name);
+    json_set_str(members, "driver", config_text(section, OPTION_DRIVER));
+    if (config_vault_open(section, &v, NULL) >= 0)
+        json_set_str(members, "id", v->id);
+    journaled_add(c, "vault_made", NULL, members);
+    if (v)
+        journaled_ship(c, &v, 1);
+    vault_free(v);
+}
 
 int command_init(const struct invocation *in, struct error *err)
 {
@@ -16,6 +32,8 @@ int command_init(const struct invocation *in, struct error *err)
         if (result < 0 && err->code != ERROR_EXISTS)
             return error_prefix(err, "vault %s", v->name);
         printf("vault %s: %s %s\n", v->name, result < 0 ? "is there already:" : "made in", vc.path);
+        if (result >= 0)
+            journal_made(&c, v);
         *err = ERROR_INIT;
     }
     if (c.vaults_count == 0)

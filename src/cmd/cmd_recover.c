@@ -4,11 +4,14 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "cmd/adopt.h"
 #include "cmd/command.h"
+#include "cmd/ini.h"
+#include "cmd/journaled.h"
 #include "os/file.h"
 
 struct wish {
-    const char *name, *to, *into, *local, *port;
+    const char *name, *to, *into, *local, *port, *vault;
     bool json, dry_run;
 };
 
@@ -111,6 +114,22 @@ static void print_result(const char *source, const struct recover_result *r)
         printf("  superuser    %s\n", r->admin_conninfo);
 }
 
+/* A refusal touched nothing and is no recovery. */
+static void journal_outcome(const struct source_context *s, int done, const struct recover_result *result, const struct error *err)
+{
+    double rto_s = (double)config_duration(s->section, OPTION_RTO) / 1e6;
+
+    if (done >= 0) {
+        journaled_add(s->config, "recovery", s->name, journaled_recovery(s->name, result));
+        journaled_measured(s, "rto_measured", rto_s, result->rto_s);
+    } else if (done != -ERROR_REFUSED && done != -ERROR_USAGE && done != -ERROR_GAP && done != -ERROR_NOT_FOUND) {
+        json_t *members = json_object();
+        json_set_str(members, "reason", err->message);
+        journaled_add(s->config, "recovery_failed", s->name, members);
+    }
+    journaled_ship(s->config, s->vaults, s->vaults_count);
+}
+
 static int run(const struct wish *w, const struct source_context *s, struct recover_config *rc, struct error *err)
 {
     if (w->dry_run) {
@@ -122,7 +141,10 @@ static int run(const struct wish *w, const struct source_context *s, struct reco
     CLEANUP(recover_result_release) struct recover_result result = {0};
     char name[VAULT_SOURCE_BYTES];
     snprintf(name, sizeof name, "%s", s->name);
-    TRY(recover_run(rc, on_progress, name, &result, err));
+    int done = recover_run(rc, on_progress, name, &result, err);
+    if (!w->vault)
+        journal_outcome(s, done, &result, err);
+    TRY(done);
     if (w->json) {
         JSON_AUTO j = recover_result_json(s->name, &result);
         print_json(j);
@@ -133,15 +155,33 @@ static int run(const struct wish *w, const struct source_context *s, struct reco
 }
 
 /* Scratch for sort runs: the state directory, or a temporary one where that cannot be written (a bare host). */
-static int make_work(const struct source_context *s, char **ret, struct error *err)
+static int make_work(const struct source_context *s, bool bare, char **ret, struct error *err)
 {
     const char *tmp = getenv("TMPDIR");
 
-    if (dir_make_all(s->state_directory, 0700, err) >= 0)
+    if (!bare && dir_make_all(s->state_directory, 0700, err) >= 0)
         *ret = mem_printf("%s/recover.%d", s->state_directory, (int)getpid());
     else
         *ret = mem_printf("%s/salvor-recover.%d", tmp && *tmp ? tmp : "/var/tmp", (int)getpid());
     return dir_make_all(*ret, 0700, err);
+}
+
+/* The configuration file, or a vault that is named itself, and with it no file at all. */
+static int open_context(const struct invocation *in, const struct wish *w, struct config *c, struct source_context *s, struct error *err)
+{
+    CLEANUP(adopted_release) struct adopted a = {0};
+    CLEANUP(buf_release) struct buf text = BUF_INIT(INI_FILE_BYTES_MAX);
+
+    if (!w->vault) {
+        TRY(config_load(in->config_path, c, err));
+        return source_context_open(c, w->name, SOURCE_NEEDS_VAULTS, s, err);
+    }
+    if (!w->name || !text_is_name(w->name))
+        return error_set(err, ERROR_USAGE, "--vault needs the name of a source; `salvor adopt %s` lists them", w->vault);
+    TRY(adopt_read(w->vault, &a, err));
+    adopt_for_recovery(&a, w->name, &text);
+    TRY(config_parse(buf_slice(&text), w->vault, c, err));
+    return source_context_open(c, w->name, SOURCE_NEEDS_VAULTS, s, err);
 }
 
 int command_recover(const struct invocation *in, struct error *err)
@@ -153,16 +193,18 @@ int command_recover(const struct invocation *in, struct error *err)
     struct recover_config rc, wanted = {0};
     const struct argument flags[] = {{"--to", &w.to, NULL},       {"--into", &w.into, NULL},
                                      {"--local", &w.local, NULL}, {"--port", &w.port, NULL},
-                                     {"--json", NULL, &w.json},   {"--dry-run", NULL, &w.dry_run}};
+                                     {"--json", NULL, &w.json},   {"--dry-run", NULL, &w.dry_run},
+                                     {"--vault", &w.vault, NULL}};
     struct error ignored = ERROR_INIT;
 
-    TRY(arguments_parse(in, command_find("recover"), flags, 6, &w.name, err));
+    TRY(arguments_parse(in, command_find("recover"), flags, 7, &w.name, err));
     TRY(parse_to(w.to, &wanted, err));
     TRY(parse_target(&w, &wanted, err));
-    TRY(config_load(in->config_path, &c, err));
-    TRY(source_context_open(&c, w.name, SOURCE_NEEDS_VAULTS, &s, err));
-    TRY(make_work(&s, &work, err));
+    TRY(open_context(in, &w, &c, &s, err));
+    TRY(make_work(&s, w.vault != NULL, &work, err));
     source_recover_config(&s, work, &rc);
+    if (w.vault)
+        rc.state_directory = NULL; /* the vault alone: what lies on this host may be another's */
     rc.kind = wanted.kind;
     rc.to_position = wanted.to_position;
     rc.to_wall_us = wanted.to_wall_us;

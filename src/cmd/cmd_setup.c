@@ -1,5 +1,6 @@
 /* cmd/cmd_setup.c - setup and teardown of what Salvor needs in a source. */
 #include "cmd/command.h"
+#include "cmd/journaled.h"
 
 static void print_result(const char *name, const struct pg_setup_result *r)
 {
@@ -20,6 +21,14 @@ static int need_name(const struct command *command, const char *name, struct err
     return 0;
 }
 
+static json_t *by_admin(const char *admin)
+{
+    json_t *members = json_object();
+
+    json_set_bool(members, "by_administrator", admin != NULL);
+    return members;
+}
+
 int command_setup(const struct invocation *in, struct error *err)
 {
     CLEANUP(config_release) struct config c = {0};
@@ -38,10 +47,12 @@ int command_setup(const struct invocation *in, struct error *err)
     if (admin && pg_conninfo_check(admin, err) < 0)
         return error_prefix(err, "--admin");
     TRY(pg_setup(&s.protect, admin, print ? &sql : NULL, &result, err));
-    if (print)
+    if (print) {
         printf("%s", buf_cstr(&sql));
-    else
-        print_result(name, &result);
+        return 0;
+    }
+    print_result(name, &result);
+    journaled_add(&c, "set_up", s.name, by_admin(admin));
     return 0;
 }
 
@@ -60,6 +71,7 @@ int command_teardown(const struct invocation *in, struct error *err)
     if (admin && pg_conninfo_check(admin, err) < 0)
         return error_prefix(err, "--admin");
     TRY(pg_teardown(&s.protect, admin, err));
+    journaled_add(&c, "torn_down", s.name, by_admin(admin));
     printf("source %s: nothing of Salvor's is left in the database; the vault keeps what it has\n", name);
     return 0;
 }

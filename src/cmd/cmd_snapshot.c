@@ -1,9 +1,11 @@
 /* cmd/cmd_snapshot.c - a full snapshot now, and its comparison with the one before. */
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "cmd/command.h"
+#include "cmd/journaled.h"
 #include "keep/compare.h"
 
 static void on_progress(void *user, const struct snapshot_progress *p)
@@ -47,6 +49,30 @@ static void print_manifest_json(const struct manifest *m, json_t *findings)
     print_json(j);
 }
 
+static void journal_snapshot(const struct source_context *s, const struct manifest *m, const json_t *findings, double seconds)
+{
+    json_t *members = json_object();
+    char position[POSITION_TEXT_BYTES];
+
+    json_set_str(members, "incarnation", m->incarnation);
+    json_set_str(members, "snapshot", m->id);
+    json_set_str(members, "position", position_format(m->position, position));
+    json_set_u64(members, "tables", m->tables_count);
+    json_set_u64(members, "rows", m->rows);
+    json_set_u64(members, "stored_bytes", m->stored_bytes);
+    json_object_set_new(members, "seconds", json_real(seconds));
+    json_object_set(members, "findings", (json_t *)(uintptr_t)findings);
+    journaled_add(s->config, "snapshot", s->name, members);
+}
+
+static void journal_failure(const struct source_context *s, const struct error *why)
+{
+    json_t *members = json_object();
+
+    json_set_str(members, "reason", why->message);
+    journaled_add(s->config, "snapshot_failed", s->name, members);
+}
+
 int command_snapshot(const struct invocation *in, struct error *err)
 {
     CLEANUP(config_release) struct config c = {0};
@@ -69,9 +95,17 @@ int command_snapshot(const struct invocation *in, struct error *err)
     if (capture_current(s.state_directory, incarnation, err) < 0)
         return error_prefix(err, "source %s is not being captured on this host (start `salvor run`)", name);
     source_snapshot_config(&s, &sc);
-    TRY(snapshot_take(&sc, incarnation, on_progress, s.section->name, &m, err));
-    TRY(compare_with_previous(&s.protect, s.vaults[0], s.state_directory, &m, config_number(s.section, OPTION_SORT_MEMORY),
-                              &findings, err));
+    int64_t begun_mono_us = clock_mono_us();
+    int result = snapshot_take(&sc, incarnation, on_progress, s.section->name, &m, err);
+    double seconds = (double)(clock_mono_us() - begun_mono_us) / 1e6;
+    if (result < 0)
+        journal_failure(&s, err);
+    TRY(result);
+    result = compare_with_previous(&s.protect, s.vaults[0], s.state_directory, &m, config_number(s.section, OPTION_SORT_MEMORY),
+                                   &findings, err);
+    journal_snapshot(&s, &m, findings, seconds);
+    journaled_ship(&c, s.vaults, s.vaults_count);
+    TRY(result);
     if (json)
         print_manifest_json(&m, findings);
     else

@@ -77,6 +77,35 @@ static void print_snapshots(const json_t *o)
     }
 }
 
+static void print_proof(const json_t *o)
+{
+    const json_t *p = json_object_get(o, "last_proof");
+    char age[CLOCK_TEXT_BYTES], took[CLOCK_TEXT_BYTES];
+
+    format_seconds(json_object_get(p, "age_s"), age);
+    format_seconds(json_object_get(p, "rto_s"), took);
+    if (json_is_object(p))
+        printf("  %-22s %s ago, of snapshot %s, verified in %s\n", "last proof", age, text_of(p, "snapshot"), took);
+    else if (json_array_size(json_object_get(o, "snapshots")) > 0)
+        printf("  %-22s none yet: nothing was recovered so far (`salvor prove %s`)\n", "last proof", text_of(o, "name"));
+    if (json_string_length(json_object_get(o, "proof_failed")) > 0)
+        printf("  %-22s %s\n", "PROOF FAILED", text_of(o, "proof_failed"));
+}
+
+static void print_breaches(const json_t *o)
+{
+    char measured[CLOCK_TEXT_BYTES], objective[CLOCK_TEXT_BYTES];
+    size_t i;
+    json_t *b;
+
+    json_array_foreach(json_object_get(o, "breaches"), i, b) {
+        format_seconds(json_object_get(b, "measured_s"), measured);
+        format_seconds(json_object_get(b, "objective_s"), objective);
+        printf("  %-22s %s since %s: %s when it began (objective %s)\n", "BREACH", text_of(b, "objective"), text_of(b, "since"), measured,
+               objective);
+    }
+}
+
 static void print_list(const json_t *o, const char *key, const char *what)
 {
     size_t i;
@@ -114,6 +143,8 @@ static void print_source(const json_t *o)
     printf("  %-22s %s, committed %s; in the vault %s\n", "durable", text_of(o, "durable_position"), text_of(o, "durable_commit_time"),
            text_of(o, "vault_position"));
     print_snapshots(o);
+    print_proof(o);
+    print_breaches(o);
     if (json_is_object(range))
         printf("  %-22s %s to %s\n", "recoverable", text_of(range, "from"), text_of(range, "to"));
     print_list(o, "gaps", "GAP");
@@ -124,7 +155,9 @@ static void print_source(const json_t *o)
     const json_t *guard = json_object_get(o, "guard");
     if (json_is_object(guard))
         printf("  %-22s %s%s%s\n", "guard", text_of(guard, "state"), json_is_true(json_object_get(guard, "armed")) ? ", armed to act" : "",
-               json_is_true(json_object_get(guard, "snapshot_running")) ? ", taking a snapshot" : "");
+               json_is_true(json_object_get(guard, "snapshot_running"))  ? ", taking a snapshot"
+               : json_is_true(json_object_get(guard, "proof_running")) ? ", proving a snapshot"
+                                                                       : "");
     if (json_is_object(guard) && json_string_length(json_object_get(guard, "outcome")) > 0)
         printf("  %-22s %s\n", "last action", text_of(guard, "outcome"));
     if (json_is_object(guard) && json_string_length(json_object_get(guard, "snapshot_error")) > 0)

@@ -1,6 +1,8 @@
 /* cmd/cmd_verify.c - reads the whole vault and names everything that is not as it was written. */
+#include "base/mem.h"
 #include "base/text.h"
 #include "cmd/command.h"
+#include "cmd/journaled.h"
 #include "vault/verify.h"
 
 static void on_progress(void *user, const struct verify_result *r)
@@ -45,15 +47,44 @@ static void print_result(const char *vault, const struct verify_result *r)
            r->findings_count == 0 ? "all as it was written" : "NOT as it was written");
 }
 
-static int verify_one(const struct config_section *v, const char *source, bool json, json_t *list, size_t *findings,
+struct journal_findings {
+    struct verify_result *r;
+    size_t cap;
+};
+
+static void on_finding(void *user, const char *kind, const char *key, const char *text)
+{
+    struct journal_findings *j = user;
+    struct verify_finding f = {.key = mem_strdup(key), .text = mem_strdup(text)};
+
+    snprintf(f.kind, sizeof f.kind, "%s", kind);
+    if (j->cap < j->r->findings_count)
+        j->cap = j->r->findings_count;
+    MEM_GROW(j->r->findings, j->cap, j->r->findings_count);
+    j->r->findings[j->r->findings_count++] = f;
+}
+
+/* The journal is the vault's, whichever source is asked for: chains, signatures, and what this host knows of its own. */
+static int verify_journal(const struct config *c, struct vault *vault, struct verify_result *r, struct error *err)
+{
+    CLEANUP(journal_done) struct journal *j = NULL;
+    struct journal_findings findings = {.r = r};
+    const struct journal_check check = {.find = on_finding, .user = &findings};
+
+    TRY(journaled_open(c, &j, err));
+    return journal_check_vault(vault, j, &check, NULL, err);
+}
+
+static int verify_one(const struct config *c, const struct config_section *v, const char *source, bool json, json_t *list, size_t *findings,
                       struct error *err)
 {
-    struct vault_config vc = {.name = v->name, .driver = config_text(v, OPTION_DRIVER), .path = config_text(v, OPTION_PATH)};
     struct verify_result r = {0};
     struct vault *vault;
 
-    TRY(vault_open(&vc, &vault, err));
+    TRY(config_vault_open(v, &vault, err));
     int result = vault_verify(vault, source, on_progress, v->name, &r, err);
+    if (result >= 0)
+        result = verify_journal(c, vault, &r, err);
     vault_free(vault);
     if (result >= 0 && !json)
         print_result(v->name, &r);
@@ -90,7 +121,7 @@ int command_verify(const struct invocation *in, struct error *err)
     int result = 0;
     for (size_t i = 0; i < c.vaults_count && result >= 0; i++)
         if (!source || list_has(vaults, c.vaults[i].name))
-            result = verify_one(&c.vaults[i], name, json, list, &findings, err);
+            result = verify_one(&c, &c.vaults[i], name, json, list, &findings, err);
     config_list_free(vaults);
     TRY(result);
     if (json) {

@@ -29,17 +29,29 @@ const struct command commands[] = {
     {"status", "[SOURCE] [--json]", "one screen: exposure, positions, snapshots, recoverable range, gaps",
      "Exposure is what would be lost now, measured from what is durable: if the source is lost, and if this host is lost with it.",
      false, command_status},
-    {"recover", "SOURCE [--to latest|TIME|POSITION] (--into CONNINFO | --local DIR [--port N]) [--dry-run] [--json]",
+    {"prove", "SOURCE [--snapshot ID] [--json]", "recover a snapshot into a scratch server, verify it, record the proof, throw it away",
+     "The newest snapshot unless one is named, from the vault alone, with the events after it as far as they go. `salvor run` proves each\n"
+     "new snapshot by itself, at low priority (prove = no: not). Needs the disk space of a recovery below prove_dir.",
+     false, command_prove},
+    {"recover", "SOURCE [--to latest|TIME|POSITION] (--into CONNINFO | --local DIR [--port N]) [--vault PATH] [--dry-run] [--json]",
      "rebuild the source as it was at any moment",
      "TIME is RFC 3339 with an offset, like 2026-01-31T12:00:00+01:00, and means the state just before the first transaction, in\n"
      "commit order, whose commit time is later. POSITION is an LSN, like 0/16B3748: every transaction at or before it.\n"
      "--local makes a new PostgreSQL server in DIR; --into fills an empty database. --dry-run says what would be done.\n"
+     "--vault names a vault itself: then no configuration is needed, and none is read.\n"
      "Exact or refused: exit status 3 says that the promise cannot be kept, and nothing was touched.",
      false, command_recover},
     {"verify", "[SOURCE] [--json]", "read the whole vault: chains, checksums, references, gaps",
      "Exit status 4 when something is damaged, missing or a gap.", false, command_verify},
     {"log", "SOURCE [--table SCHEMA.TABLE] [--from POSITION] [--to POSITION] [--json]", "print events",
      "Transactions with from < position <= to, in commit order. --json prints one object a line.", false, command_log},
+    {"journal", "[SOURCE] [--json]", "what happened and what was measured: the record, from the vaults and from this host",
+     "Entries of all writers by time, from the vaults and from this host. `salvor verify` checks chains and signatures.", false,
+     command_journal},
+    {"adopt", "PATH [--output FILE] [--state DIR] [--json]", "take up a vault whose host is lost: list its sources, write a configuration",
+     "Prints the configuration, or writes it into FILE, never over one that is there. What the lost host did by itself (automation,\n"
+     "target, cutover) is in it as a comment. With it `salvor run` goes on capturing: the source has kept what the vault lacks.",
+     false, command_adopt},
     {"config", "[--origin]", "the effective configuration, and where each value came from", "", false, command_config},
     {"help", "[COMMAND|config]", "this list, a command, or every option of the configuration", "", false, command_help},
     {"version", "", "the version", "", false, command_version},

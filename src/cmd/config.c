@@ -250,15 +250,21 @@ static int check_whole(const struct config *c, struct error *err)
 int config_load(const char *path, struct config *ret, struct error *err)
 {
     CLEANUP(buf_release) struct buf text = BUF_INIT(INI_FILE_BYTES_MAX);
+
+    int result = file_read_all(path, INI_FILE_BYTES_MAX, &text, err);
+    if (result == -ERROR_NOT_FOUND)
+        return error_set(err, ERROR_USAGE, "there is no configuration file '%s': name one with --config FILE", path);
+    TRY(result);
+    return config_parse(buf_slice(&text), path, ret, err);
+}
+
+int config_parse(struct slice text, const char *path, struct config *ret, struct error *err)
+{
     struct config c = {.path = mem_strdup(path)};
     struct loader l = {.config = &c};
 
     section_init(&c.salvor, SECTION_SALVOR, "", 0);
-    int result = file_read_all(path, INI_FILE_BYTES_MAX, &text, err);
-    if (result == -ERROR_NOT_FOUND)
-        result = error_set(err, ERROR_USAGE, "there is no configuration file '%s': name one with --config FILE", path);
-    if (result >= 0)
-        result = ini_parse(buf_slice(&text), path, on_line, &l, err);
+    int result = ini_parse(text, path, on_line, &l, err);
     if (result >= 0)
         result = check_whole(&c, err);
     if (result < 0) {

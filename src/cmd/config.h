@@ -36,6 +36,8 @@ struct config {
  * out of range, a password, a source of an unknown vault); NOT_FOUND.
  */
 MUST_CHECK int config_load(const char *path, struct config *ret, struct error *err);
+/* The same of a text; `path` is what messages call it. */
+MUST_CHECK int config_parse(struct slice text, const char *path, struct config *ret, struct error *err);
 void config_release(struct config *c);
 
 /* Values; the option must belong to the section's kind. Checked at load, so they cannot fail. Unset text: NULL. */
@@ -51,6 +53,12 @@ void config_list_free(char **list);
 MUST_CHECK int config_source(const struct config *c, const char *name, const struct config_section **ret,
                              struct error *err);
 const struct config_section *config_vault(const struct config *c, const char *name);
+/* Opens the vault of a [vault NAME]. Errors: those of vault_open. */
+MUST_CHECK int config_vault_open(const struct config_section *section, struct vault **ret, struct error *err);
+/* Opens a vault that is named by its place alone, a path. */
+MUST_CHECK int config_location_open(const char *location, const char *name, struct vault **ret, struct error *err);
+/* The options of a [vault NAME] that is at this place, as lines. */
+void config_location_options(const char *location, struct buf *out);
 /* STATE/<source>; owner: caller. */
 char *config_source_state(const struct config *c, const struct config_section *source);
 /* The directory of `target = local DIR`, or NULL. */

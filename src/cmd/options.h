@@ -44,6 +44,10 @@ enum option_type {
       "Objective: the longest that a recovery may take.")                                                              \
     X(SNAPSHOT_SCHEDULE, SOURCE, "snapshot_schedule", SCHEDULE, "daily 02:00", 0, 0, NULL,                             \
       "When a full snapshot is taken: daily HH:MM, hourly, every 6h, weekly sun HH:MM, none; a time zone may follow (UTC).") \
+    X(PROVE, SOURCE, "prove", BOOL, "yes", 0, 0, NULL,                                                                 \
+      "Each new snapshot is proved by itself: recovered into a scratch server, verified, thrown away.")                \
+    X(PROVE_DIR, SOURCE, "prove_dir", PATH, NULL, 0, 0, NULL,                                                          \
+      "Below which directory proofs make their scratch server; TMPDIR or /var/tmp else.")                              \
     X(SNAPSHOT_QUIET, SOURCE, "snapshot_quiet", DURATION, "60s", 0, 86400 * OPTION_S, NULL,                            \
       "After a schema change a snapshot is taken by itself, once no further change came for so long.")                 \
     X(SNAPSHOT_SPACING, SOURCE, "snapshot_spacing", DURATION, "15min", 0, 30 * 86400 * OPTION_S, NULL,                 \

@@ -62,18 +62,37 @@ static int moved_read(const char *state_directory, const char *configured, char 
     return 0;
 }
 
+int config_vault_open(const struct config_section *section, struct vault **ret, struct error *err)
+{
+    struct vault_config vc = {.name = section->name,
+                              .driver = config_text(section, OPTION_DRIVER),
+                              .path = config_text(section, OPTION_PATH)};
+
+    return vault_open(&vc, ret, err);
+}
+
+int config_location_open(const char *location, const char *name, struct vault **ret, struct error *err)
+{
+    struct vault_config vc = {.name = name, .driver = "posix", .path = location};
+
+    if (location[0] != '/')
+        return error_set(err, ERROR_USAGE, "'%s' is not the place of a vault: an absolute path", location);
+    return vault_open(&vc, ret, err);
+}
+
+void config_location_options(const char *location, struct buf *out)
+{
+    buf_printf(out, "driver = posix\npath = %s\n", location);
+}
+
 static int open_vaults(struct source_context *s, struct error *err)
 {
     char **names = config_list(s->section, OPTION_VAULTS);
     int result = 0;
 
     for (size_t i = 0; names[i] && result >= 0; i++) {
-        const struct config_section *v = config_vault(s->config, names[i]);
-        struct vault_config vc = {.name = v->name,
-                                  .driver = config_text(v, OPTION_DRIVER),
-                                  .path = config_text(v, OPTION_PATH)};
         s->vaults = mem_resize(s->vaults, s->vaults_count + 1, sizeof *s->vaults);
-        result = vault_open(&vc, &s->vaults[s->vaults_count], err);
+        result = config_vault_open(config_vault(s->config, names[i]), &s->vaults[s->vaults_count], err);
         if (result >= 0)
             s->vaults_count++;
     }

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "capture/chain.h"
+#include "cmd/journaled.h"
 #include "os/file.h"
 
 #define STATUS_BYTES_MAX ((size_t)16 << 20)
@@ -298,6 +299,51 @@ static bool find_incarnation(const struct source_context *s, char ret[static VAU
     return count > 0;
 }
 
+/* The newest proof in the vault: when, how long it took. null: there is none, or the vault does not tell. */
+static void fill_proof(json_t *o, const struct source_context *s)
+{
+    JSON_AUTO proofs = NULL;
+
+    json_object_set_new(o, "last_proof", json_null());
+    if (proof_list(s->vaults[0], s->name, 1, &proofs, NULL) < 0 || json_array_size(proofs) == 0)
+        return;
+    const json_t *proof = json_array_get(proofs, 0);
+    json_t *last = json_object();
+    set_wall(last, "time", integer_of(proof, "wall_us"));
+    set_seconds(last, "age_s", clock_wall_us() - integer_of(proof, "wall_us"));
+    json_object_set(last, "snapshot", json_object_get(proof, "snapshot"));
+    json_object_set(last, "rto_s", json_object_get(proof, "rto_s"));
+    json_object_set(last, "reached_position", json_object_get(proof, "reached_position"));
+    json_object_set_new(o, "last_proof", last);
+}
+
+static void add_breaches(json_t *o, const struct journal_facts *facts)
+{
+    for (size_t i = 0; i < facts->breaches_count; i++) {
+        json_t *breach = json_copy(facts->breaches[i]->members);
+        set_wall(breach, "since", facts->breaches[i]->wall_us);
+        json_array_append_new(json_object_get(o, "breaches"), breach);
+    }
+}
+
+/* What the journal of this host says. */
+static void fill_from_journal(json_t *o, const struct source_context *s)
+{
+    CLEANUP(journal_done) struct journal *j = NULL;
+    CLEANUP(journal_entries_release) struct journal_entries e = JOURNAL_ENTRIES_INIT;
+    struct journal_facts facts;
+
+    json_object_set_new(o, "breaches", json_array());
+    json_set_str(o, "proof_failed", "");
+    if (journaled_open(s->config, &j, NULL) < 0 || journal_read_local(j, &e, NULL) < 0)
+        return;
+    journal_entries_sort(&e);
+    journal_fold(&e, s->name, &facts);
+    add_breaches(o, &facts);
+    if (facts.proof_failed)
+        json_object_set(o, "proof_failed", json_object_get(facts.proof_failed->members, "reason"));
+}
+
 static void keep_error(json_t *o, int result, struct error *err)
 {
     if (result < 0)
@@ -323,6 +369,8 @@ static void fill(json_t *o, const struct source_context *s)
         copy_members(o, status); /* gaps and inexact tables stay what they were */
     if (known)
         keep_error(o, fill_snapshots(o, s, incarnation, &err), &err);
+    fill_proof(o, s);
+    fill_from_journal(o, s);
     prune_covered(o);
     fill_recoverable(o);
     if (guard)

@@ -13,6 +13,8 @@
 #include "base/mem.h"
 #include "keep/act.h"
 #include "keep/probe.h"
+#include "keep/proofs.h"
+#include "keep/record.h"
 #include "keep/snapshots.h"
 #include "os/file.h"
 
@@ -26,6 +28,8 @@ struct watch {
     enum guard_state state;
     struct act act;
     struct snapshot_keeper snapshots;
+    struct proof_keeper proofs;
+    struct recorder recorder;
     bool answered;         /* by its conninfo of now, in this life or an earlier one */
     char *moved_conninfo; /* where the source went by our own action */
     int64_t since_wall_us; /* of the state */
@@ -106,6 +110,8 @@ static void write_state(const struct watch *w)
     json_set_str(j, "snapshot_reason", w->snapshots.child ? w->snapshots.reason : "");
     json_set_str(j, "snapshot_error", w->snapshots.last_error);
     json_set_i64(j, "snapshot_due_wall_us", w->snapshots.next_due_wall_us);
+    json_set_bool(j, "proof_running", w->proofs.child != 0);
+    json_set_str(j, "proof_error", w->proofs.last_error);
     json_dump(j, &text);
     /* Worth nothing after a crash; a full disk must not stop the watch. */
     if (file_replace_volatile(path, buf_slice(&text), 0600, &ignored) < 0)
@@ -121,6 +127,25 @@ static void clear(struct watch *w)
     w->first_failed_mono_us = 0;
 }
 
+static void record_loss(struct watch *w)
+{
+    json_t *members = json_object();
+
+    json_set_i64(members, "since_wall_us", w->first_failed_wall_us);
+    json_set_str(members, "reason", w->last_why.message);
+    recorder_add(&w->recorder, w->s, "loss", members);
+}
+
+/* What an unattended recovery came to; its steps, without how to connect. */
+static void record_act(struct watch *w, const char *outcome)
+{
+    json_t *members = json_object();
+
+    json_set_str(members, "outcome", outcome);
+    json_object_set(members, "steps", json_object_get(w->act.record, "steps"));
+    recorder_add(&w->recorder, w->s, "act", members);
+}
+
 static void announce(struct watch *w)
 {
     char age[CLOCK_TEXT_BYTES];
@@ -128,6 +153,7 @@ static void announce(struct watch *w)
     clock_format_duration(clock_mono_us() - w->first_failed_mono_us, age);
     log_error("%s: LOST: no sign of life for %s, %llu probes failed: %s", w->s->protect.source, age,
               (unsigned long long)w->failed_probes, w->last_why.message);
+    record_loss(w);
     if (is_armed(w))
         return;
     if (w->s->act && !w->answered)
@@ -149,6 +175,7 @@ static void give_up(struct watch *w, const char *step, const struct error *why)
     log_error("ALERT: %s: given up after %u tries, a person is needed: %s", w->s->protect.source, STEP_TRIES_MAX, text);
     if (w->act.record && act_gave_up(&w->act, text, &err) < 0)
         log_error("%s: %s", w->s->protect.source, err.message);
+    record_act(w, text);
 }
 
 /* From here on the new database is the source. */
@@ -184,6 +211,7 @@ static void do_recover(struct watch *w)
     int result = 0;
 
     snapshot_keeper_stop(&w->snapshots);
+    proof_keeper_stop(&w->proofs, w->s);
     if (act_pending(&w->act) == GUARD_WATCHING)
         result = act_begin(&w->act, w->s, w->first_failed_wall_us, w->last_why.message, &err);
     if (result >= 0) {
@@ -220,6 +248,10 @@ static void do_cut_over(struct watch *w)
 
     log_info("%s: cutting over: %s", w->s->protect.source, w->s->cutover ? w->s->cutover : "(no command configured)");
     result = act_cut_over(&w->act, w->s, &err);
+    json_t *members = json_object();
+    json_set_bool(members, "ok", result >= 0);
+    json_set_str(members, "text", result >= 0 ? "" : err.message);
+    recorder_add(&w->recorder, w->s, "cutover", members);
     step_result(w, "the cut-over command", result, &err);
 }
 
@@ -232,6 +264,7 @@ static void outcome(struct watch *w, const char *text)
     if (act_outcome(&w->act, text, &err) < 0)
         log_error("%s: %s", w->s->protect.source, err.message);
     log_info("%s: %s", w->s->protect.source, text);
+    record_act(w, text);
 }
 
 /* One probe; what it says goes to the guard. */
@@ -359,8 +392,11 @@ void keeper_watch(struct keeper_source *s, const volatile bool *stop)
         if (s->protect.conninfo)
             probe(&w);
         timers(&w);
-        if (w.state == GUARD_WATCHING)
+        recorder_turn(&w.recorder, s);
+        if (w.state == GUARD_WATCHING) {
             snapshot_keeper_turn(&w.snapshots, s);
+            proof_keeper_turn(&w.proofs, s);
+        }
         write_state(&w);
         int64_t rest_us = s->probe_us - (clock_mono_us() - turn_us);
         while (rest_us > 0 && !*stop) {
@@ -370,6 +406,8 @@ void keeper_watch(struct keeper_source *s, const volatile bool *stop)
         }
     }
     snapshot_keeper_stop(&w.snapshots);
+    proof_keeper_stop(&w.proofs, s);
+    recorder_release(&w.recorder);
     act_release(&w.act);
     free(w.moved_conninfo);
 }

@@ -1,7 +1,7 @@
 /*
  * keep/keeper.h - the keeper role: probes, the guard, snapshots on schedule and on demand, for every source.
  *
- * One process, one thread a source, so that one slow source delays no other. What takes long (a snapshot, a recovery) runs as a
+ * One process, one thread a source, so that one slow source delays no other. What takes long (a snapshot, a proof, a recovery) runs as a
  * child process: `salvor snapshot SOURCE`, `salvor recover SOURCE ...`. STATE/<source>/keeper.json shows the guard's state; STATE/<source>/
  * act.json is the durable record of an unattended recovery: after a SIGKILL the keeper goes on where it was, and never acts twice.
  */
@@ -15,6 +15,7 @@
 struct keeper_source {
     struct pg_protect_config protect; /* conninfo as it counts now */
     const char *configured_conninfo;
+    const char *state;                /* STATE of the host */
     const char *state_directory;
     const char *config_path;          /* for the children */
     struct vault *vault;
@@ -27,7 +28,8 @@ struct keeper_source {
     int target_port;
     const char *cutover;              /* NULL: none */
     int64_t cutover_timeout_us;
-    int64_t rto_us;
+    bool prove;                       /* each new snapshot by itself */
+    int64_t rpo_us, rto_us;
     /* Writes where the source went (STATE/<source>/moved.json). */
     int (*moved)(const char *state_directory, const char *configured, const char *conninfo, struct error *err);
 };

@@ -55,7 +55,8 @@ static int list_snapshots(const struct plan_options *o, struct history *h, struc
     TRY(snapshot_list(o->config->vault, o->config->source, h->incarnation.id, &ids, &count, err));
     h->positions = mem_zalloc(count, sizeof *h->positions);
     for (size_t i = 0; i < count; i++) {
-        bool passed = was_passed_over(o->passed, ids[i]);
+        bool passed = was_passed_over(o->passed, ids[i]) ||
+                      (o->config->snapshot && strcmp(o->config->snapshot, ids[i]) != 0);
 
         if (!passed && rc >= 0)
             rc = snapshot_position(ids[i], &h->positions[kept], err);
@@ -248,6 +249,9 @@ static int refuse_gap(const struct recover_config *c, const struct history *olde
 static int refuse_without_snapshot(const struct recover_config *c, const struct incarnation *i, bool any_passed,
                                    struct error *err)
 {
+    if (c->snapshot)
+        return error_set(err, ERROR_REFUSED, "snapshot %s of %s, incarnation %s, cannot be used (`salvor verify` names what is damaged)",
+                         c->snapshot, c->source, i->id);
     if (any_passed)
         return error_set(err, ERROR_REFUSED, "no snapshot of %s, incarnation %s, can be used: all are damaged (`salvor verify` names what is)",
                          c->source, i->id);

@@ -20,6 +20,7 @@ struct recover_config {
     int64_t to_wall_us;
     struct position to_position;
     const char *incarnation;         /* NULL: the newest (one with a usable snapshot) */
+    const char *snapshot;            /* NULL: the newest that serves; else this one alone */
     const char *into;                /* conninfo of an empty database, or NULL */
     const char *local_directory;     /* or a directory for a new server */
     int local_port;                  /* 0: a free one */
@@ -28,6 +29,8 @@ struct recover_config {
     int connections;                 /* parallel load: default 2 (processors) */
     size_t memory_bytes_max;         /* for net changes: default 256 MiB */
     bool large_objects_ignored;
+    bool scratch;                    /* a local target that is only proved: it ends with the call, and its mark stays */
+    const json_t *proof_extra;       /* members of the proof besides the result's; may be NULL */
 };
 
 struct recover_phase {

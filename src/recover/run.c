@@ -265,7 +265,9 @@ static void sum_up(struct run *r)
     for (uint32_t i = 0; i < m->tables_count; i++)
         result->rows += r->merged[i].rows;
     result->events_applied = r->planned.events;
-    if (r->config->local_directory) {
+    if (r->config->scratch) {
+        result->conninfo = NULL; /* nobody is to connect; releasing the target ends the server */
+    } else if (r->config->local_directory) {
         result->conninfo = pg_server_conninfo_client(&r->target.server, r->target.database);
         result->admin_conninfo = pg_server_conninfo_local(&r->target.server, r->target.database);
         r->target.server_running = false; /* it lives on */
@@ -283,6 +285,9 @@ static void prove(struct run *r)
     struct recover_result *result = r->result;
     struct error why = ERROR_INIT;
     JSON_AUTO proof = result_proof(r->config->source, &r->planned.manifest, result);
+
+    if (r->config->proof_extra)
+        (void)json_object_update(proof, (json_t *)(uintptr_t)r->config->proof_extra);
 
     if (proof_store(r->config->vault, r->config->source, result->plan.incarnation, result->plan.snapshot, proof, &why) < 0)
         plan_warn(result->plan.warnings, "the proof of this recovery could not be written: %s", why.message);

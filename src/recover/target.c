@@ -75,5 +75,5 @@ int target_finish(struct target *t, struct error *err)
     TRY(pg_server_sync(&t->server, err));
     t->server_running = true;
     TRY(pg_server_start(&t->server, false, err));
-    return pg_server_ready(&t->server, err);
+    return t->config->scratch ? 0 : pg_server_ready(&t->server, err);
 }

@@ -149,7 +149,7 @@ def make_source(settings, dbname):
 
 def make_box(server, name, dbname):
     """Salvor for one source, with the options a user gets who sets none, and set up in the server."""
-    box = Salvor({name: {"conninfo": server.conninfo(dbname, "salvor", tcp=True), "snapshot_schedule": "none", "slot_timeout": "60s"}}, parent=PARENT)
+    box = Salvor({name: {"conninfo": server.conninfo(dbname, "salvor", tcp=True), "snapshot_schedule": "none", "slot_timeout": "60s", "prove": "no"}}, parent=PARENT)
     box.ok("init")
     box.ok("setup", name, "--admin", server.conninfo(dbname, "postgres", tcp=True))
     return box

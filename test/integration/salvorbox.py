@@ -65,7 +65,7 @@ class Salvor:
         for name, options in self.vaults.items():
             lines += [f"[vault {name}]", *(f"{k} = {v}" for k, v in options.items())]
         for name, options in self.sources.items():
-            settings = {"engine": "postgres", "vault": "main", "local_auth": "trust", **options}
+            settings = {"engine": "postgres", "vault": "main", "local_auth": "trust", "prove": "no", **options}
             lines += [f"[source {name}]", *(f"{k} = {v}" for k, v in settings.items() if v is not None)]
         self.config.write_text("\n".join(lines) + "\n")
 

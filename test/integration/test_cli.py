@@ -19,7 +19,8 @@ def test_usage_and_unknown_commands():
 
 def test_help_names_every_command_and_option():
     listing = subprocess.run([SALVOR, "help"], capture_output=True, text=True).stdout
-    for name in ("init", "check", "setup", "teardown", "run", "snapshot", "status", "recover", "verify", "log", "config", "help", "version"):
+    for name in ("init", "check", "setup", "teardown", "run", "snapshot", "status", "prove", "recover", "verify", "log", "journal", "adopt", "config", "help",
+                 "version"):
         assert re.search(rf"^  {name} ", listing, re.M), name
         page = subprocess.run([SALVOR, "help", name], capture_output=True, text=True)
         assert page.returncode == 0 and page.stdout.startswith(f"salvor {name}")

@@ -107,6 +107,7 @@ cutover = {cutover}
 loss_after = 4s
 probe = 500ms
 heartbeat = 1s
+prove = no                # act one and act two prove it
 local_auth = trust        # a throw-away server on loopback
 """)
 

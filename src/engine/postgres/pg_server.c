@@ -588,6 +588,33 @@ int pg_server_ready(struct pg_server *s, struct error *err)
     return dir_sync(s->directory, err);
 }
 
+static int remove_marked(const struct pg_server *s, struct error *err)
+{
+    struct dir_names names = {0};
+    CLEANUP(mem_free_ptr) char *socket = server_socket_directory(s->directory);
+
+    TRY(dir_list(s->directory, &names, err));
+    int rc = is_free(&names) ? empty_directory(s, &names, err)
+                             : error_set(err, ERROR_REFUSED, "%s is not the scratch directory of a recovery: it has no %s", s->directory,
+                                         MARKER);
+    dir_names_free(&names);
+    TRY(rc);
+    TRY(dir_remove_all(socket, err));
+    return dir_remove_all(s->directory, err);
+}
+
+int pg_server_discard(const char *directory, struct error *err)
+{
+    CLEANUP(pg_server_release) struct pg_server s = {0};
+    struct error own = ERROR_INIT;
+
+    err = err ? err : &own;
+    if (!file_exists(directory))
+        return 0;
+    TRY(full_name(directory, &s.directory, err));
+    return remove_marked(&s, err);
+}
+
 /* --- life -------------------------------------------------------------------------------------------------------- */
 
 /* Of the machine, or of the control group that we live in where that has less. */

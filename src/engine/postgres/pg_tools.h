@@ -49,7 +49,7 @@ struct pg_server_options {
     const char *system_user; /* NULL: as we are; as root: "postgres" */
     int port;               /* 0: a free one below 32768 */
     const json_t *database; /* properties of the source: encoding, locale, provider, checksums */
-    const char *auth;       /* method for loopback TCP: "scram-sha-256" (default) or "trust" */
+    const char *auth;       /* method for loopback TCP: "scram-sha-256" (default), "trust", "reject", ... */
 };
 /* Is it missing, empty, or that of an interrupted recovery? Changes nothing. Errors: REFUSED. */
 MUST_CHECK int pg_server_check_directory(const char *directory, struct error *err);
@@ -65,6 +65,11 @@ MUST_CHECK int pg_server_stop(struct pg_server *s, struct error *err); /* fast s
 MUST_CHECK int pg_server_sync(struct pg_server *s, struct error *err);
 /* The recovery is verified: the marker goes, and the directory is refused by the next recovery. Until then it would be emptied. */
 MUST_CHECK int pg_server_ready(struct pg_server *s, struct error *err);
+/*
+ * Ends the server in a directory that still carries the marker, and removes the directory; a missing one is success.
+ * Errors: REFUSED there is no marker: it may be somebody's database; BUSY it does not end.
+ */
+MUST_CHECK int pg_server_discard(const char *directory, struct error *err);
 /* By the owned socket, and for clients by loopback TCP; both name the superuser. Owner: caller. */
 char *pg_server_conninfo_local(const struct pg_server *s, const char *database);
 char *pg_server_conninfo_client(const struct pg_server *s, const char *database);

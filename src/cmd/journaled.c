@@ -1,0 +1,102 @@
+/* cmd/journaled.c - see journaled.h. */
+#include "cmd/journaled.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "keep/record.h"
+
+int journaled_open(const struct config *c, struct journal **ret, struct error *err)
+{
+    return journal_open(&(struct journal_config){.state_directory = config_text(&c->salvor, OPTION_STATE)}, ret, err);
+}
+
+void journaled_add(const struct config *c, const char *kind, const char *source, json_t *members)
+{
+    CLEANUP(journal_done) struct journal *j = NULL;
+    JSON_AUTO owned = members;
+    struct error err = ERROR_INIT;
+
+    if (journaled_open(c, &j, &err) < 0 || journal_add(j, kind, source, owned, &err) < 0)
+        log_warn("the journal did not take the entry %s: %s", kind, err.message);
+}
+
+void journaled_ship(const struct config *c, struct vault *const *vaults, size_t count)
+{
+    CLEANUP(journal_done) struct journal *j = NULL;
+    struct error err = ERROR_INIT;
+
+    if (journaled_open(c, &j, &err) < 0)
+        return;
+    for (size_t i = 0; i < count; i++)
+        if (journal_ship(j, vaults[i], &err) < 0)
+            log_debug("the journal is not in vault %s yet: %s", vaults[i]->name, err.message);
+}
+
+void journaled_measured(const struct source_context *s, const char *objective, double objective_s, double measured_s)
+{
+    CLEANUP(journal_done) struct journal *j = NULL;
+    struct error err = ERROR_INIT;
+
+    if (journaled_open(s->config, &j, &err) < 0 ||
+        breach_measured(j, s->name, objective, objective_s, measured_s, NULL, &err) < 0)
+        log_warn("%s: the journal did not take what was measured: %s", s->name, err.message);
+}
+
+json_t *journaled_recovery(const char *source, const struct recover_result *r)
+{
+    static const char *const left_out[] = {"conninfo", "admin_conninfo", "table_results", "sequences", "source", "bytes",
+                                           "from_spool", "materialized_views"};
+    json_t *o = recover_result_json(source, r);
+
+    for (size_t i = 0; i < sizeof left_out / sizeof *left_out; i++)
+        (void)json_object_del(o, left_out[i]);
+    return o;
+}
+
+/* Every option that the configuration sets; none of them can be a secret (a password is refused when it is read). */
+static void put_options(json_t *o, const struct config_section *s)
+{
+    for (int i = 0; i < OPTION_COUNT_; i++)
+        if (options[i].section == s->kind && s->values[i].line > 0)
+            json_object_set_new(o, options[i].name, json_bytes(slice_str(s->values[i].text)));
+}
+
+static json_t *settings_of(const struct source_context *s)
+{
+    json_t *members = json_object(), *source = json_object(), *vaults = json_array();
+    char **names = config_list(s->section, OPTION_VAULTS);
+
+    put_options(source, s->section);
+    if (s->conninfo) /* where it is now: it may have been moved */
+        json_object_set_new(source, options[OPTION_CONNINFO].name, json_bytes(slice_str(s->conninfo)));
+    for (size_t i = 0; names[i]; i++) {
+        json_t *vault = json_object();
+        put_options(vault, config_vault(s->config, names[i]));
+        json_set_str(vault, "name", names[i]);
+        json_set_str(vault, "id", i < s->vaults_count ? s->vaults[i]->id : NULL);
+        json_array_append_new(vaults, vault);
+    }
+    config_list_free(names);
+    json_object_set_new(members, "source", source);
+    json_object_set_new(members, "vaults", vaults);
+    return members;
+}
+
+void journaled_settings(const struct source_context *s)
+{
+    CLEANUP(journal_done) struct journal *j = NULL;
+    CLEANUP(journal_entries_release) struct journal_entries e = JOURNAL_ENTRIES_INIT;
+    JSON_AUTO members = settings_of(s);
+    struct journal_facts facts;
+    struct error err = ERROR_INIT;
+
+    int rc = journaled_open(s->config, &j, &err);
+    if (rc >= 0)
+        rc = journal_read_local(j, &e, &err);
+    journal_entries_sort(&e);
+    journal_fold(&e, s->name, &facts);
+    if (rc >= 0 && (!facts.settings || !json_equal(facts.settings->members, members)))
+        rc = journal_add(j, "settings", s->name, members, &err);
+    if (rc < 0)
+        log_warn("%s: the journal did not take the settings: %s", s->name, err.message);
+}
