@@ -12,12 +12,17 @@
  */
 #include "engine/postgres/pg_copy.h"
 
+#include <poll.h>
+#include <time.h>
+
 #include "base/text.h"
 #include "engine/postgres/pg_wait.h"
 
 #define COMMAND_BYTES_MAX ((size_t)1 << 20) /* 1600 columns of 63 bytes, quoted */
 #define PROGRESS_TIMEOUT_MS (5 * 60 * 1000) /* no byte for so long: the server is given up */
 #define PIECE_BYTES ((size_t)64 << 10)
+#define PAUSE_NS 250000
+#define STREAM_BYTES ((size_t)8 << 10) /* so much since the last pause: rows come in a stream */
 
 static void put_table(struct buf *sql, const struct relation *r)
 {
@@ -110,8 +115,14 @@ static int end_copy(struct pg_conn *c, uint64_t *ret_rows, struct error *err)
 
 /* --- out -------------------------------------------------------------------------------------------------------- */
 
-static int await_data(struct pg_conn *c, struct error *err)
+/*
+ * The server sends 8 KiB at a time. Who reads each of them at once makes both processes switch for each; in a stream an empty
+ * socket is therefore given a moment to fill, in which the server goes on.
+ */
+static int await_data(struct pg_conn *c, bool in_stream, struct error *err)
 {
+    if (in_stream && pg_wait_fd(PQsocket(c->pq), POLLIN, 0) == 0)
+        (void)nanosleep(&(struct timespec){.tv_nsec = PAUSE_NS}, NULL);
     int ready = pg_wait_socket(c, false, pg_deadline_mono_us(PROGRESS_TIMEOUT_MS), err);
 
     if (ready < 0)
@@ -135,6 +146,7 @@ static int take_rows(struct pg_conn *c, int (*fn)(void *, struct slice, struct e
                      struct error *err)
 {
     uint64_t rows = 0;
+    size_t since_wait = 0;
 
     for (;;) {
         char *data = NULL;
@@ -143,6 +155,7 @@ static int take_rows(struct pg_conn *c, int (*fn)(void *, struct slice, struct e
         if (n > 0) {
             int rc = take_row(data, (size_t)n, fn, user, err);
 
+            since_wait += (size_t)n;
             PQfreemem(data);
             if (rc < 0) {
                 pg_settle(c, true);
@@ -150,7 +163,8 @@ static int take_rows(struct pg_conn *c, int (*fn)(void *, struct slice, struct e
             }
             rows++;
         } else if (n == 0) {
-            TRY(await_data(c, err));
+            TRY(await_data(c, since_wait >= STREAM_BYTES, err));
+            since_wait = 0;
         } else if (n == -1) {
             break;
         } else {
