@@ -1,9 +1,10 @@
 /*
  * recover/load.c - N sessions, each filling one COPY after the other from vault and net changes.
  *
- * A small table is one part: its session empties it and loads it in the same transaction, so that the server may write frozen rows
- * and, where its log is minimal, none of them into the log. A big table is cut into runs of merge units, which several sessions
- * load at a time by ordinary COPYs. The biggest parts come first.
+ * A table is one part where that keeps all sessions busy: its session empties it and loads it in the same transaction, so that the
+ * server may write frozen rows and, where its log is minimal, none of them into the log. A table that is much of the whole is cut
+ * into runs of merge units, which several sessions load at a time by ordinary COPYs: that costs the server a quarter more work (log,
+ * hint bits), and all of its processors share it. The biggest parts come first.
  *
  * What the merge says that a table has (rows and hash) is summed over its parts. What is loaded is in the server's hands: a
  * crash here is mended by the recovery that is begun anew.
@@ -17,9 +18,10 @@
 #include "engine/postgres/pg_copy.h"
 #include "recover/crew.h"
 
-#define SPLIT_BYTES_MIN ((uint64_t)128 << 20) /* below it a table is loaded by one session */
+#define SPLIT_BYTES_MIN ((uint64_t)64 << 20) /* below it a table is loaded by one session */
 #define PART_BYTES_MIN ((uint64_t)32 << 20)
 #define PARTS_A_CONNECTION 4
+#define BATCH_BYTES ((size_t)64 << 10) /* stretches between changed rows go out together */
 #define STATEMENT_BYTES_MAX ((size_t)64 << 10)
 #define STATEMENT_TIMEOUT_MS (10 * 60 * 1000)
 
@@ -62,6 +64,14 @@ static void split(struct load *l, uint32_t table, uint64_t part_bytes)
     }
 }
 
+/* Not less than half of a session's share: with smaller ones, the biggest first, sessions end at about the same time. */
+static bool is_big(const struct load *l, const struct snapshot_table *t)
+{
+    uint64_t half_share = l->config->manifest->plain_bytes / (2 * (uint64_t)l->config->connections);
+
+    return l->config->connections > 1 && t->plain_bytes >= SPLIT_BYTES_MIN && t->plain_bytes > half_share;
+}
+
 static void add_table(struct load *l, uint32_t table)
 {
     const struct snapshot_table *t = &l->config->manifest->tables[table];
@@ -71,7 +81,7 @@ static void add_table(struct load *l, uint32_t table)
 
     if (t->rows == 0 && events == 0 && !t->extension_member)
         return;
-    if (l->config->connections > 1 && u->count > 1 && t->plain_bytes >= SPLIT_BYTES_MIN && !t->extension_member) {
+    if (is_big(l, t) && u->count > 1 && !t->extension_member) {
         split(l, table, part_bytes < PART_BYTES_MIN ? PART_BYTES_MIN : part_bytes);
         return;
     }
@@ -105,6 +115,7 @@ static int make_parts(struct load *l, struct error *err)
 struct loader {
     struct pg_conn conn;
     struct zst *z;
+    struct buf batch; /* rows of the COPY that were not sent yet */
     struct load *load;
     const atomic_bool *stop;
 };
@@ -113,6 +124,7 @@ static void loader_free(struct loader *w)
 {
     pg_close(&w->conn);
     zst_free(w->z);
+    buf_release(&w->batch);
     free(w);
 }
 
@@ -133,6 +145,7 @@ static int begin(void *user, void **ret_state, struct error *err)
 
     w->load = user;
     w->z = zst_new(1);
+    w->batch = BUF_INIT(2 * BATCH_BYTES);
     int rc = prepare(w, err);
     if (rc < 0) {
         loader_free(w);
@@ -148,13 +161,33 @@ static void end(void *user, void *state)
     loader_free(state);
 }
 
+static int send(struct loader *w, struct slice rows, struct error *err)
+{
+    TRY(crew_check(w->stop, err));
+    atomic_fetch_add_explicit(&w->load->bytes, rows.n, memory_order_relaxed);
+    return pg_copy_in_put(&w->conn, rows, err);
+}
+
+static int send_batch(struct loader *w, struct error *err)
+{
+    if (w->batch.n == 0)
+        return 0;
+    int rc = send(w, buf_slice(&w->batch), err);
+    buf_clear(&w->batch);
+    return rc;
+}
+
+/* A changed row and the few rows before it are hundreds of bytes: each sent by itself would wake the server. */
 static int put(void *user, struct slice rows, struct error *err)
 {
     struct loader *w = user;
 
-    TRY(crew_check(w->stop, err));
-    atomic_fetch_add_explicit(&w->load->bytes, rows.n, memory_order_relaxed);
-    return pg_copy_in_put(&w->conn, rows, err);
+    if (w->batch.n + rows.n > BATCH_BYTES)
+        TRY(send_batch(w, err));
+    if (rows.n >= BATCH_BYTES)
+        return send(w, rows, err);
+    buf_put_slice(&w->batch, rows);
+    return 0;
 }
 
 static int merge_units_of(struct loader *w, const struct load_part *p, struct rows_source *rows, struct merged_table *sum,
@@ -186,8 +219,11 @@ static int copy_part(struct loader *w, const struct load_part *p, bool freeze, s
         rows_source_new(w->load->config->origin, &w->load->units[p->table], p->unit_from, p->unit_to, w->z);
     uint64_t counted;
 
+    buf_clear(&w->batch);
     TRY(pg_copy_in_begin(&w->conn, r, freeze, err));
     int rc = merge_units_of(w, p, rows, sum, err);
+    if (rc >= 0)
+        rc = send_batch(w, err);
     if (rc < 0) {
         pg_copy_in_abort(&w->conn);
         return rc;
