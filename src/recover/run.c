@@ -11,7 +11,6 @@
  * comes after "verify": until then nobody is told how to connect.
  */
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -302,15 +301,6 @@ static void run_release(struct run *r)
     free(r->dump_path);
 }
 
-static int connections_of(const struct recover_config *config)
-{
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-
-    if (config->connections > 0)
-        return config->connections;
-    return processors > 2 ? (int)processors : 2;
-}
-
 int recover_run(const struct recover_config *config, void (*progress)(void *user, const struct recover_progress *p),
                 void *user, struct recover_result *ret, struct error *err)
 {
@@ -321,7 +311,7 @@ int recover_run(const struct recover_config *config, void (*progress)(void *user
         .user = user,
         .result = &result,
         .origin = {.vault = config->vault, .source = config->source},
-        .connections = connections_of(config),
+        .connections = recover_connections(config),
         .begun_mono_us = clock_mono_us(),
     };
     struct error why = ERROR_INIT;

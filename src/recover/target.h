@@ -33,6 +33,9 @@ struct target {
 MUST_CHECK int target_check(const struct recover_config *config, const struct manifest *manifest, json_t *warnings,
                             struct error *err);
 
+/* How many sessions load, build indexes and verify at a time. */
+int recover_connections(const struct recover_config *config);
+
 void target_init(struct target *t, const struct recover_config *config, json_t *warnings);
 void target_release(struct target *t); /* a local server that is not ready is stopped; the mark stays */
 
@@ -55,6 +58,8 @@ MUST_CHECK int target_provision_into(struct target *t, struct error *err);
 MUST_CHECK int into_mark(struct pg_conn *c, const struct recover_config *config, struct error *err);
 MUST_CHECK int into_clear(struct pg_conn *c, struct error *err);
 MUST_CHECK int into_unmark(struct pg_conn *c, struct error *err);
+/* Settings of the sessions that restore and load, as a conninfo's `options`. */
+const char *target_session_options(const struct target *t);
 /* Roles of the source, as far as rights allow; what is skipped is warned of. */
 MUST_CHECK int target_roles(struct target *t, struct pg_conn *c, struct error *err);
 

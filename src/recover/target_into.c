@@ -275,10 +275,10 @@ static int begin_anew(struct target *t, struct error *err)
     return ours > 0 ? 0 : set_mark(&t->control, t->config, err);
 }
 
-/* Restoring the schema need not wait for a disk at each statement; the last step does. Users' own options stay. */
+/* Users' own options stay. */
 static int conninfo_for_loading(struct target *t, struct error *err)
 {
-    const char *keywords[] = {"options", NULL}, *values[] = {"-c synchronous_commit=off"};
+    const char *keywords[] = {"options", NULL}, *values[] = {target_session_options(t)};
 
     if (!strstr(t->config->into, "options") && !getenv("PGOPTIONS"))
         return pg_conninfo_with(t->config->into, keywords, values, &t->conninfo, err);

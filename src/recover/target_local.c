@@ -271,7 +271,9 @@ static int make_database(struct target *t, struct error *err)
         return error_set(err, ERROR_CORRUPT, "snapshot %s does not say the name of its database", t->manifest->id);
     t->database = mem_strdup(name);
     t->maintenance = pg_server_conninfo_local(&t->server, other);
-    t->conninfo = pg_server_conninfo_local(&t->server, name);
+    CLEANUP(mem_free_ptr) char *plain = pg_server_conninfo_local(&t->server, name);
+    const char *keywords[] = {"options", NULL}, *values[] = {target_session_options(t)};
+    TRY(pg_conninfo_with(plain, keywords, values, &t->conninfo, err));
     TRY(pg_connect(t->maintenance, PG_SESSION_SQL, "recover", PG_CONNECT_TIMEOUT_MS, &c, err));
     TRY(target_roles(t, &c, err));
     return create_database(t, &c, err);
