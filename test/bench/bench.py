@@ -1,15 +1,19 @@
 #!/usr/bin/python3
 """make bench: each figure as a ratio against the named peer, on this machine, in the same run.
 
-bench.py SALVOR-PROGRAM [NAME...]: all measurements, or those named (drain latency snapshot recovery). A slow figure is printed as it is and
-fails nothing; the exit status is 0 when everything was measured.
+bench.py SALVOR-PROGRAM [NAME...]: all measurements, or those named (drain latency snapshot recovery updates tables). A slow figure is printed
+as it is and fails nothing; the exit status is 0 when everything was measured.
 
 How it is kept fair: Salvor and its peer take turns (peer, Salvor, peer, ...), through the same kind of connection (TCP), against the same
 server, over the same rows, and the ratio is that of the medians. Salvor's times begin with the start of its process, and its CPU is
 that of every process it starts. What one of the two does and the other does not is said beside the figure.
 
 BENCH_RUNS (3), BENCH_SCALE (100, pgbench's scale), BENCH_TRANSACTIONS (400000, the backlog), BENCH_MORE (300000, transactions
-between snapshot and recovery), BENCH_SECONDS (15, of each turn of the steady load) change the amounts; BENCH_DIR (/tmp) says where it all lies.
+between snapshot and recovery), BENCH_SECONDS (10, of each turn of the steady load), BENCH_UPDATES (1000000) and BENCH_UPDATES_SCALE (30) and
+BENCH_TABLES_MB (2000, of 40 tables with their indexes) change the amounts; BENCH_DIR (/tmp) says where it all lies.
+
+All of it is to take at most 15 minutes on two cores. For that the 40 tables, whose restores are the longest, have one run less than the others, and
+the turns of the steady load are short; who wants the figures to be steadier takes one measurement by its name with more runs.
 """
 import contextlib
 import os
@@ -26,6 +30,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "test" / "integration"))
 PROGRAM = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "build/release/src/cmd/salvor").resolve()
 os.environ["SALVOR"] = str(PROGRAM)
+import psycopg2  # noqa: E402
 from pgserver import PgServer  # noqa: E402
 from salvorbox import Salvor, parse_lsn, wait_for  # noqa: E402
 
@@ -34,10 +39,14 @@ SCALE = int(os.environ.get("BENCH_SCALE", "100"))
 RUNS = int(os.environ.get("BENCH_RUNS", "3"))
 TRANSACTIONS = int(os.environ.get("BENCH_TRANSACTIONS", "400000"))
 MORE = int(os.environ.get("BENCH_MORE", "300000"))
-SECONDS = int(os.environ.get("BENCH_SECONDS", "15"))
+SECONDS = int(os.environ.get("BENCH_SECONDS", "10"))
+UPDATES = int(os.environ.get("BENCH_UPDATES", "1000000"))
+UPDATES_SCALE = int(os.environ.get("BENCH_UPDATES_SCALE", "30"))
+TABLES = 40
+TABLES_MB = int(os.environ.get("BENCH_TABLES_MB", "2000"))
 RATE = 1000
 TICKS = os.sysconf("SC_CLK_TCK")
-MEASURES = ["drain", "latency", "snapshot", "recovery"]
+MEASURES = ["drain", "latency", "snapshot", "recovery", "updates", "tables"]
 SOURCE = {"fsync": "on", "shared_buffers": "1GB", "max_wal_size": "8GB", "checkpoint_timeout": "1h", "max_slot_wal_keep_size": "20GB",
           "autovacuum": "off", "synchronous_commit": "off", "max_replication_slots": "20", "max_wal_senders": "20"}
 # Both restores go into servers with these.
@@ -367,19 +376,25 @@ def measure_recovery(server, dump):
         box.wait_durable("bench", end, 120)
         box.stop()
         server.stop()
-        peer, ours, verify, phases = [], [], [], []
-        for _ in range(RUNS):
-            peer.append(restore_peer(dump))
-            ours_s, verify_s, found = restore_salvor(box)
-            ours.append(ours_s)
-            verify.append(verify_s)
-            phases.append(found)
-            note(f"pg_restore {peer[-1]:.2f} s; salvor {ours_s:.2f} s + verification {verify_s:.2f} s: " + ", ".join(f"{k} {v:.2f}" for k, v in found.items()))
+        peer, ours, verify, phases = restore_in_turns(box, "bench", dump, RUNS)
         middle = sorted(range(RUNS), key=lambda i: ours[i])[RUNS // 2]
     result(f"recovery of pgbench scale {SCALE} after {MORE} more transactions, without verification / pg_restore -j2 without those transactions",
            median(ours) / median(peer), 1.0, "x", f"[{median(ours):.2f} s / {median(peer):.2f} s; Salvor's holds planning and ANALYZE, which pg_restore does "
            "not do; phases: " + ", ".join(f"{k} {v:.1f} s" for k, v in phases[middle].items()) + "]")
     result("its verification, on top", median(verify) / median(peer), 0.35, "x", f"[{median(verify):.2f} s / {median(peer):.2f} s]")
+
+
+def restore_in_turns(box, name, dump, runs):
+    """Of each run the seconds of pg_restore, of Salvor without verification, of its verification, and of all phases."""
+    peer, ours, verify, phases = [], [], [], []
+    for _ in range(runs):
+        peer.append(restore_peer(dump))
+        ours_s, verify_s, found = restore_salvor(box, name)
+        ours.append(ours_s)
+        verify.append(verify_s)
+        phases.append(found)
+        note(f"pg_restore {peer[-1]:.2f} s; salvor {ours_s:.2f} s + verification {verify_s:.2f} s: " + ", ".join(f"{k} {v:.2f}" for k, v in found.items()))
+    return peer, ours, verify, phases
 
 
 def restore_peer(dump):
@@ -391,18 +406,196 @@ def restore_peer(dump):
         return time.monotonic() - began
 
 
-def restore_salvor(box):
+def restore_salvor(box, name):
     """Seconds of the whole command but for the verification; those of the verification; all phases."""
     with PgServer(parent=PARENT) as target:
         target.start(TARGET)
         target.sql("CREATE DATABASE restored")
         began = time.monotonic()
-        found = box.recover("bench", "--into", target.conninfo("restored", "postgres", tcp=True), timeout=900)
+        found = box.recover(name, "--into", target.conninfo("restored", "postgres", tcp=True), timeout=900)
         seconds = time.monotonic() - began
         if not found["verified"]:
             raise RuntimeError("the recovery was not verified")
     phases = {p["name"]: p["seconds"] for p in found["phases"]}
     return seconds - phases["verify"], phases["verify"], phases
+
+
+# -- recovery after a million updates, against a physical restore with replay
+
+PGBACKREST = """[global]
+repo1-path={root}/repository
+log-path={root}
+lock-path={root}
+spool-path={root}/spool
+log-level-file=off
+log-level-console=warn
+log-level-stderr=off
+compress-type=zst
+process-max=2
+archive-async=y
+start-fast=y
+[bench]
+pg1-path={datadir}
+pg1-socket-path={root}
+pg1-port={port}
+pg1-user=postgres
+"""
+# What the replay may have, and a production server has not; but for fsync that of Salvor's own local server while it loads.
+REPLAY = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "2GB", "max_wal_size": "16GB", "checkpoint_timeout": "1h", "autovacuum": "off",
+          "hot_standby": "off", "archive_mode": "off", "wal_level": "replica", "max_slot_wal_keep_size": "-1"}
+
+
+def pgbackrest(server, *args, timeout=600):
+    return server.run("/usr/bin/pgbackrest", f"--config={server.root}/pgbackrest.conf", "--stanza=bench", *args, timeout=timeout)
+
+
+def make_archive(server):
+    """The configuration has to be there before the server archives its first file."""
+    path = os.path.join(server.root, "pgbackrest.conf")
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(PGBACKREST.format(root=server.root, datadir=server.datadir, port=server.port))
+    os.chmod(path, 0o644)
+    return f"/usr/bin/pgbackrest --config={path} --stanza=bench archive-push %p"
+
+
+def scattered_updates(server):
+    """UPDATES rows, each once, in transactions of 100 rows from all over every third row of the table."""
+    rows = UPDATES_SCALE * 100000 // 3
+    path = script_file(server, "".join(
+        "UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid IN "
+        f"(SELECT 3 * (({k}::bigint * 100 + j) * 7919 % {rows}) + 1 FROM generate_series(0, 99) j);\n" for k in range(UPDATES // 100)))
+    server.run("psql", "-h", server.socket_dir, "-p", str(server.port), "-U", "postgres", "-d", "bench", "-q", "-X", "-v", "ON_ERROR_STOP=1", "-f", path,
+               timeout=900)
+
+
+def bench_updates():
+    with PgServer(parent=PARENT) as server:
+        command = make_archive(server)
+        server.start({**SOURCE, "archive_mode": "on", "archive_command": command})
+        server.sql("CREATE ROLE salvor LOGIN REPLICATION BYPASSRLS; GRANT pg_read_all_data TO salvor")
+        server.sql("CREATE DATABASE bench")
+        pgbackrest(server, "stanza-create")
+        note(f"pgbench -i -s {UPDATES_SCALE}, a backup and a snapshot of it")
+        pgbench(server, "bench", "-i", "-q", "-s", str(UPDATES_SCALE))
+        with make_box(server, "upd", "bench") as box:
+            box.start().wait_snapshots("upd", 1, 300)
+            pgbackrest(server, "backup", "--type=full")
+            note(f"{UPDATES} updates")
+            scattered_updates(server)
+            end = server.value("SELECT pg_logical_emit_message(true, 'bench', 'the end')", dbname="bench") and server.value("SELECT pg_current_wal_insert_lsn()::text")
+            wanted = server.value("SELECT sum(abalance) FROM pgbench_accounts", dbname="bench")
+            box.wait_durable("upd", end, 300)
+            box.stop()
+            pgbackrest(server, "check")
+            server.stop()
+            peer, ours, verify, phases = [], [], [], []
+            for _ in range(RUNS):
+                restored, replayed = replay_peer(server, wanted)
+                peer.append(restored + replayed)
+                ours_s, found = recover_local(box, "upd", server, wanted)
+                ours.append(ours_s)
+                verify.append(found["verify"])
+                phases.append(found)
+                note(f"pgbackrest restore {restored:.2f} s + replay {replayed:.2f} s; salvor {ours_s:.2f} s: " +
+                     ", ".join(f"{k} {v:.2f}" for k, v in found.items()))
+    middle = sorted(range(RUNS), key=lambda i: ours[i])[RUNS // 2]
+    result(f"recovery of pgbench scale {UPDATES_SCALE} after {UPDATES} updates, with verification / pgBackRest's restore and replay (process-max 2, zst)",
+           median(ours) / median(peer), 0.8, "x", f"[{median(ours):.2f} s, of it verification {median(verify):.2f} s / {median(peer):.2f} s; from no server to "
+           "one that takes writes; the replay without fsync; phases: " + ", ".join(f"{k} {v:.1f} s" for k, v in phases[middle].items()) + "]")
+
+
+def replay_peer(server, wanted):
+    """Seconds of the restore, and of the server until it takes writes."""
+    with PgServer(parent=PARENT) as target:
+        shutil.rmtree(os.path.join(server.root, "spool"), ignore_errors=True)
+        for path in pathlib.Path(target.datadir).iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        began = time.monotonic()
+        pgbackrest(server, f"--pg1-path={target.datadir}", "restore")
+        restored = time.monotonic() - began
+        with open(os.path.join(target.datadir, "postgresql.auto.conf"), "a", encoding="utf-8") as f:
+            settings = {**REPLAY, "port": target.port, "unix_socket_directories": target.socket_dir}
+            f.write("".join("%s = '%s'\n" % item for item in settings.items()))
+        began = time.monotonic()
+        target.run("pg_ctl", "start", "-D", target.datadir, "-l", target.log_path, "-s", "-W")
+        wait_for("the replay to end", lambda: answers(target), 600)
+        replayed = time.monotonic() - began
+        target.pid = target.postmaster_pid()
+        check_sum(target.conninfo("bench", "postgres"), wanted)
+    return restored, replayed
+
+
+def answers(target):
+    """Without hot_standby it does when it takes writes."""
+    with contextlib.suppress(psycopg2.OperationalError):
+        return target.value("SELECT NOT pg_is_in_recovery()")
+    return False
+
+
+def recover_local(box, name, server, wanted):
+    """Seconds of the whole command, and of its phases."""
+    directory = os.path.join(server.root, "local")
+    try:
+        began = time.monotonic()
+        found = box.recover(name, "--local", directory, timeout=900)
+        seconds = time.monotonic() - began
+        if not found["verified"]:
+            raise RuntimeError("the recovery was not verified")
+        check_sum(found["conninfo"], wanted)
+    finally:
+        box.stop_target(directory)
+        shutil.rmtree(directory, ignore_errors=True)
+    return seconds, {p["name"]: p["seconds"] for p in found["phases"]}
+
+
+def check_sum(conninfo, wanted):
+    """Both must have come to the end."""
+    with contextlib.closing(psycopg2.connect(conninfo)) as c, c.cursor() as cur:
+        cur.execute("SELECT sum(abalance) FROM public.pgbench_accounts")
+        if cur.fetchone()[0] != wanted:
+            raise RuntimeError("what was restored is not what was there at the end")
+
+
+# -- recovery of many tables with indexes
+
+TABLE = """
+CREATE TABLE t{n} (id bigint PRIMARY KEY, ref uuid NOT NULL, customer int NOT NULL, name text NOT NULL, mail text, created timestamptz NOT NULL,
+    amount numeric(12,2), note text);
+INSERT INTO t{n} SELECT i, h::uuid, abs(hashint4(i + {n})) % 20000, initcap(substr(h, 1, 7)), substr(h, 3, 9) || '@example.org',
+    timestamptz '2024-01-01 00:00:00Z' + i * interval '1.37 s', i % 99991 / 100.0, substr(h, 5) || substr(h, 1, 9)
+    FROM (SELECT i, md5('{n}:' || i) h FROM generate_series(1, {rows}) i) s;
+CREATE INDEX ON t{n} (customer);
+CREATE INDEX ON t{n} (created);
+CREATE UNIQUE INDEX ON t{n} (ref);
+"""
+TABLE_ROW_BYTES = 256 # with its share of the indexes
+
+
+def bench_tables():
+    runs = max(1, RUNS - 1)
+    with make_source(SOURCE, "bench") as server:
+        rows = TABLES_MB * 1000000 // TABLES // TABLE_ROW_BYTES
+        note(f"{TABLES} tables of {rows} rows")
+        makers = []
+        for half in (0, 1):
+            sql = "".join(TABLE.format(n=n, rows=rows) for n in range(half, TABLES, 2))
+            makers.append(subprocess.Popen(server.command("psql", "-h", server.socket_dir, "-p", str(server.port), "-U", "postgres", "-d", "bench", "-q", "-X",
+                                                          "-v", "ON_ERROR_STOP=1", "-c", sql), cwd="/", stdin=subprocess.DEVNULL))
+        if any([maker.wait(900) for maker in makers]):
+            raise RuntimeError("the tables could not be made")
+        server.sql("CHECKPOINT")
+        size = server.value("SELECT pg_database_size('bench')")
+        dump = os.path.join(server.root, "dump")
+        pg_dump(server, dump)
+        with make_box(server, "many", "bench") as box:
+            box.start().wait_snapshots("many", 1, 300)
+            box.stop()
+            server.stop()
+            peer, ours, verify, phases = restore_in_turns(box, "many", dump, runs)
+    middle = sorted(range(runs), key=lambda i: ours[i])[runs // 2]
+    result(f"recovery of {size / 1e9:.1f} GB in {TABLES} tables with 4 indexes each, without verification / pg_restore -j2", median(ours) / median(peer), 0.9, "x",
+           f"[{median(ours):.2f} s / {median(peer):.2f} s; {runs} runs; with verification {(median(ours) + median(verify)) / median(peer):.2f}x; Salvor's holds "
+           "ANALYZE, which pg_restore does not do; phases: " + ", ".join(f"{k} {v:.1f} s" for k, v in phases[middle].items()) + "]")
 
 
 def main():
@@ -412,7 +605,8 @@ def main():
         sys.exit(f"not a measurement: {' '.join(unknown)}; there are: {' '.join(MEASURES)}")
     began = time.monotonic()
     failed = []
-    for measure, run in (("drain", bench_drain), ("latency", bench_latency), ("pgbench", lambda: bench_pgbench(which))):
+    for measure, run in (("drain", bench_drain), ("latency", bench_latency), ("pgbench", lambda: bench_pgbench(which)),
+                         ("updates", bench_updates), ("tables", bench_tables)):
         if measure not in which and not (measure == "pgbench" and {"snapshot", "recovery"} & set(which)):
             continue
         print(f"== {measure}", flush=True)
