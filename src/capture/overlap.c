@@ -113,42 +113,56 @@ static int spool_reaches(const struct overlap *o, uint64_t *ret_begin_lsn, struc
     return 0;
 }
 
-static int open_chain(const struct overlap *o, struct vault *vault, struct chain **ret, struct error *err)
+static void chain_free_ptr(struct chain **c) { chain_free(*c); }
+
+/*
+ * At `after`. With holes: where what there is begins later that is an error, not a chain that begins later. The shipper may remove a spool
+ * file between one look at the directory and the next.
+ */
+static int open_chain(const struct overlap *o, struct vault *vault, struct position after, struct chain **ret, struct error *err)
 {
     const struct chain_config config = {.vault = vault,
                                         .spool_directory = o->spool_directory,
                                         .source = o->source,
-                                        .incarnation = o->incarnation};
+                                        .incarnation = o->incarnation,
+                                        .holes = true};
+    CLEANUP(chain_free_ptr) struct chain *c = NULL;
 
-    return chain_open(&config, ret, err);
+    TRY(chain_open(&config, &c, err));
+    TRY(chain_seek(c, after, err));
+    *ret = c;
+    c = NULL;
+    return 0;
 }
 
-static int visit(struct overlap *o, struct chain *chain, struct error *err)
+static int visit(struct overlap *o, struct chain *chain, struct position after, struct error *err)
 {
     const struct chain_visitor visitor = {.begin = begin, .event = hash_event, .commit = commit, .user = o};
-    struct position after = position_of_lsn(o->config.from_lsn);
 
-    TRY(chain_seek(chain, after, err));
     return chain_visit(chain, after, position_of_lsn(o->config.durable_lsn), &visitor, err);
 }
 
-static int choose_chain(struct overlap *o, struct chain **ret, struct error *err)
+/* *ret_after: transactions behind it come out of *ret. */
+static int choose_chain(struct overlap *o, struct chain **ret, struct position *ret_after, struct error *err)
 {
+    struct error ignored = ERROR_INIT;
     uint64_t begin_lsn;
 
+    *ret_after = position_of_lsn(o->config.from_lsn);
     TRY(spool_reaches(o, &begin_lsn, err));
-    if (begin_lsn <= o->config.from_lsn)
-        return open_chain(o, NULL, ret, err);
+    if (begin_lsn <= o->config.from_lsn && open_chain(o, NULL, *ret_after, ret, &ignored) >= 0)
+        return 0;
     int rc = error_set(err, ERROR_GAP, "no vault is configured");
     for (size_t i = 0; i < o->config.vaults_count; i++) {
-        rc = open_chain(o, o->config.vaults[i], ret, err);
+        rc = open_chain(o, o->config.vaults[i], *ret_after, ret, err);
         if (rc >= 0)
             return rc;
     }
     if (begin_lsn >= o->config.durable_lsn)
         return error_prefix(err, "what the server sends again cannot be compared without the vault");
     atomic_store(&o->readable_lsn, begin_lsn);
-    return open_chain(o, NULL, ret, err);
+    *ret_after = position_of_lsn(begin_lsn);
+    return open_chain(o, NULL, *ret_after, ret, err);
 }
 
 static void *read_chain(void *arg)
@@ -156,10 +170,11 @@ static void *read_chain(void *arg)
     struct overlap *o = arg;
     struct expected end = {.end = true, .err = ERROR_INIT};
     struct chain *chain = NULL;
+    struct position after;
 
-    end.result = choose_chain(o, &chain, &end.err);
+    end.result = choose_chain(o, &chain, &after, &end.err);
     if (end.result >= 0)
-        end.result = visit(o, chain, &end.err);
+        end.result = visit(o, chain, after, &end.err);
     chain_free(chain);
     (void)put(o, &end, NULL);
     return NULL;
