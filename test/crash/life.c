@@ -1,0 +1,524 @@
+/*
+ * test/crash/life.c - see life.h.
+ *
+ * Capture runs as its role does, with all its threads but the one that has an ordinary session. Snapshots are written as snapshot/ does it:
+ * intent, sorted rows as chunks, schema, manifest.
+ */
+#include "life.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "capture/capture.h"
+#include "capture/chain.h"
+#include "os/file.h"
+#include "os/queue.h"
+#include "snapshot/rowsort.h"
+#include "vault/verify.h"
+
+#define PATIENCE_US (60 * CLOCK_US_PER_S)
+
+struct place {
+    char *state, *vault_path, *sort;
+    struct vault_config vault;
+};
+
+static struct place place_of(const char *folder)
+{
+    struct place p = {.state = mem_printf("%s/state/" STREAM_SOURCE, folder), .vault_path = mem_printf("%s/vault", folder)};
+
+    p.sort = mem_printf("%s/sort", p.state);
+    p.vault = (struct vault_config){.name = "main", .driver = "posix", .path = p.vault_path};
+    return p;
+}
+
+static void place_release(struct place *p)
+{
+    free(p->state);
+    free(p->vault_path);
+    free(p->sort);
+}
+
+static void vault_free_ptr(struct vault **v) { vault_free(*v); }
+static void chain_free_ptr(struct chain **c) { chain_free(*c); }
+
+/* --- a snapshot --------------------------------------------------------------------------------------------------- */
+
+struct feeding {
+    struct rowsort_input *in;
+    int rc;
+    struct error *err;
+};
+
+static void feed(void *user, struct slice row)
+{
+    struct feeding *f = user;
+
+    if (f->rc >= 0)
+        f->rc = rowsort_add(f->in, row, f->err);
+}
+
+struct putting {
+    struct vault *vault;
+};
+
+static int put_chunk(void *user, const struct chunk_ref *ref, struct buf *stored, struct error *err)
+{
+    struct putting *p = user;
+
+    return chunk_put(p->vault, STREAM_SOURCE, ref, buf_slice(stored), err);
+}
+
+static int sort_rows(struct rowsort *s, unsigned table, uint64_t i, struct error *err)
+{
+    struct feeding f = {.err = err};
+
+    TRY(rowsort_open(s, &f.in, err));
+    stream_rows(table, i, feed, &f);
+    if (f.rc >= 0)
+        return rowsort_close(f.in, err);
+    rowsort_abandon(f.in);
+    return f.rc;
+}
+
+static void rowsort_free_ptr(struct rowsort **s) { rowsort_free(*s); }
+
+static int take_table(struct vault *v, const struct place *place, unsigned table, uint64_t i, struct snapshot_table *ret, struct error *err)
+{
+    const struct rowsort_config config = {.directory = place->sort, .name = table == 0 ? "t" : "n", .relation = stream_relation(table),
+                                          .memory_bytes_max = (size_t)1 << 20, .chunk_bytes_target = (size_t)16 << 10, .zstd_level = 1};
+    CLEANUP(rowsort_free_ptr) struct rowsort *s = rowsort_new(&config);
+    CLEANUP(rowsort_result_release) struct rowsort_result result = {0};
+    struct putting p = {.vault = v};
+    const struct rowsort_output out = {.put = put_chunk, .user = &p};
+
+    TRY(sort_rows(s, table, i, err));
+    TRY(rowsort_finish(s, &out, &result, err));
+    relation_copy(&ret->relation, stream_relation(table));
+    ret->rows = result.rows;
+    ret->plain_bytes = result.plain_bytes;
+    ret->hash = result.hash;
+    ret->chunks_count = result.chunks_count;
+    ret->chunks = result.chunks;
+    result.chunks = NULL;
+    result.chunks_count = 0;
+    return 0;
+}
+
+static int fill_manifest(struct vault *v, const struct place *place, uint64_t i, struct manifest *m, struct error *err)
+{
+    char key[POSITION_KEY_BYTES];
+
+    m->position = position_of_lsn(stream_end(i));
+    (void)snprintf(m->source, sizeof m->source, STREAM_SOURCE);
+    (void)snprintf(m->id, sizeof m->id, "%s-%08llx", position_key(m->position, key), (unsigned long long)clock_mono_us() & 0xffffffff);
+    TRY(capture_current(place->state, m->incarnation, err));
+    m->begun_wall_us = m->ended_wall_us = m->position_wall_us = clock_wall_us();
+    m->server_version = 150018;
+    m->base = i == life_snapshot_at(0);
+    m->database = json_object();
+    m->unprotected = json_array();
+    m->tables_count = STREAM_TABLES;
+    m->tables = mem_zalloc(STREAM_TABLES, sizeof *m->tables);
+    TRY(snapshot_intent(v, m, err));
+    for (unsigned t = 0; t < STREAM_TABLES; t++) {
+        TRY(take_table(v, place, t, i, &m->tables[t], err));
+        m->rows += m->tables[t].rows;
+        m->plain_bytes += m->tables[t].plain_bytes;
+        for (uint32_t k = 0; k < m->tables[t].chunks_count; k++)
+            m->stored_bytes += m->tables[t].chunks[k].stored_bytes;
+    }
+    return 0;
+}
+
+static int has_snapshot(struct vault *v, const struct place *place, uint64_t i, bool *ret, struct error *err)
+{
+    char incarnation[VAULT_INCARNATION_BYTES], **ids;
+    struct position p;
+    size_t count;
+
+    *ret = false;
+    TRY(capture_current(place->state, incarnation, err));
+    TRY(snapshot_list(v, STREAM_SOURCE, incarnation, &ids, &count, err));
+    for (size_t k = 0; k < count; k++) {
+        if (snapshot_position(ids[k], &p, err) >= 0)
+            *ret |= p.offset == stream_end(i);
+        free(ids[k]);
+    }
+    free(ids);
+    return 0;
+}
+
+static int take_snapshot(struct vault *v, const struct place *place, uint64_t i, struct error *err)
+{
+    CLEANUP(manifest_release) struct manifest m;
+    const struct slice sql = slice_str("CREATE TABLE t ();\nCREATE TABLE n ();\n");
+    bool there;
+
+    TRY(has_snapshot(v, place, i, &there, err));
+    if (there)
+        return 0;
+    manifest_init(&m);
+    TRY(dir_remove_all(place->sort, err));
+    TRY(dir_make_all(place->sort, 0700, err));
+    TRY(fill_manifest(v, place, i, &m, err));
+    struct digest d = digest_of(sql);
+    (void)digest_format(&d, m.schema_digest);
+    TRY(schema_put(v, &m, slice_str("a dump"), sql, err));
+    TRY(manifest_put(v, &m, err));
+    return dir_remove_all(place->sort, err);
+}
+
+/* --- capture ------------------------------------------------------------------------------------------------------ */
+
+struct capturing {
+    struct capture_config config;
+    struct vault *vault;
+    volatile bool stop;
+    volatile bool ended;
+    int rc;
+    struct error err;
+};
+
+static void *capture_main(void *arg)
+{
+    struct capturing *c = arg;
+
+    c->rc = capture_run(&c->config, &c->stop, &c->err);
+    c->ended = true;
+    return NULL;
+}
+
+/* Until capture has told the server so. */
+static int wait_told(const struct capturing *c, uint64_t (*told)(void), uint64_t lsn, struct error *err)
+{
+    int64_t until_us = clock_mono_us() + PATIENCE_US;
+
+    while (told() < lsn) {
+        if (c->ended)
+            return c->rc < 0 ? (*err = c->err, c->rc) : error_set(err, ERROR_BUG, "capture ended by itself");
+        if (clock_mono_us() > until_us)
+            return error_set(err, ERROR_TIMEOUT, "capture does not get on: it has told %llu", (unsigned long long)told());
+        clock_sleep_ms(1);
+    }
+    return 0;
+}
+
+static int go_through(struct capturing *c, const struct place *place, unsigned life, struct error *err)
+{
+    const uint64_t all = STREAM_TRANSACTIONS + life;
+
+
+    for (unsigned s = 0; s < LIFE_SNAPSHOTS; s++) {
+        stream_release(life_snapshot_at(s));
+        TRY(wait_told(c, stream_written, stream_end(life_snapshot_at(s)), err));
+        TRY(take_snapshot(c->vault, place, life_snapshot_at(s), err));
+    }
+    /* One more in each life, as a heartbeat would be: what was sent again is proved by the first new transaction behind it. */
+    stream_release(all);
+    TRY(wait_told(c, stream_written, stream_end(all), err));
+    return wait_told(c, stream_flushed, stream_start(all), err);
+}
+
+static int make_vault(const struct place *place, struct error *err)
+{
+    int rc = vault_make(&place->vault, err);
+
+    return rc == -ERROR_EXISTS ? 0 : rc;
+}
+
+static int go(const struct place *place, unsigned life, struct error *err)
+{
+    CLEANUP(vault_free_ptr) struct vault *v = NULL;
+    struct capturing c = {0};
+
+    TRY(make_vault(place, err));
+    TRY(vault_open(&place->vault, &v, err));
+    c.vault = v;
+    c.config = (struct capture_config){.protect = {.source = STREAM_SOURCE, .conninfo = "made"},
+                                       .state_directory = place->state,
+                                       .vaults = &v,
+                                       .vaults_count = 1,
+                                       .rpo_us = 400 * CLOCK_US_PER_MS,
+                                       .heartbeat_us = CLOCK_US_PER_S,
+                                       .poll_us = CLOCK_US_PER_S,
+                                       .idle_segment_us = 60 * CLOCK_US_PER_S,
+                                       .segment_bytes = (uint64_t)8 << 10,
+                                       .zstd_level = 1};
+    struct thread *t = thread_start("capture", capture_main, &c);
+    int rc = go_through(&c, place, life, err);
+    c.stop = true;
+    (void)thread_join(t);
+    if (rc >= 0 && c.rc < 0) {
+        *err = c.err;
+        rc = c.rc;
+    }
+    return rc;
+}
+
+int life_go(const char *folder, unsigned life, uint64_t flushed, struct error *err)
+{
+    CLEANUP(place_release) struct place place = place_of(folder);
+
+    /* In a later life the server has all of it from the start. */
+    stream_open(flushed, life > 0 ? STREAM_TRANSACTIONS + life - 1 : 0);
+    return go(&place, life, err);
+}
+
+/* --- the checks --------------------------------------------------------------------------------------------------- */
+
+static char complaint[2 * ERROR_MESSAGE_BYTES];
+
+static const char *complain(const char *fmt, ...) PRINTF_LIKE(1, 2);
+static const char *complain(const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    (void)vsnprintf(complaint, sizeof complaint, fmt, args);
+    va_end(args);
+    return complaint;
+}
+
+/* Nothing half-made, nothing that is referred to and not there. */
+static const char *check_vault(struct vault *v)
+{
+    struct verify_result r = {0};
+    struct error err = ERROR_INIT;
+    const char *bad = NULL;
+
+    if (vault_verify(v, NULL, NULL, NULL, &r, &err) < 0)
+        return complain("the vault cannot be verified: %s", err.message);
+    if (r.findings_count > 0)
+        bad = complain("verify: %s: %s: %s", r.findings[0].kind, r.findings[0].key, r.findings[0].text);
+    verify_result_release(&r);
+    return bad;
+}
+
+/* Rows as the events leave them. */
+struct replay {
+    char **rows[STREAM_TABLES];
+    size_t count[STREAM_TABLES], cap[STREAM_TABLES];
+    uint64_t transactions;
+    unsigned expecting; /* compare_rows: the table that it is at */
+    const char *bad;
+};
+
+static void replay_release(struct replay *p)
+{
+    for (unsigned t = 0; t < STREAM_TABLES; t++) {
+        for (size_t i = 0; i < p->count[t]; i++)
+            free(p->rows[t][i]);
+        free(p->rows[t]);
+    }
+}
+
+static size_t find_text(const struct replay *p, unsigned t, const char *start)
+{
+    size_t n = strlen(start);
+
+    for (size_t i = 0; i < p->count[t]; i++)
+        if (strncmp(p->rows[t][i], start, n) == 0)
+            return i;
+    return SIZE_MAX;
+}
+
+static void remove_text(struct replay *p, unsigned t, const char *start)
+{
+    size_t at = find_text(p, t, start);
+
+    if (at == SIZE_MAX) {
+        p->bad = complain("transaction %llu changes a row that is not there: %s", (unsigned long long)p->transactions + 1, start);
+        return;
+    }
+    free(p->rows[t][at]);
+    memmove(&p->rows[t][at], &p->rows[t][at + 1], (p->count[t] - at - 1) * sizeof *p->rows[t]);
+    p->count[t]--;
+}
+
+static char *text_of(const struct value *values)
+{
+    return mem_printf("%.*s\t%.*s", (int)values[0].text.n, (const char *)values[0].text.p, (int)values[1].text.n, (const char *)values[1].text.p);
+}
+
+static int replay_event(void *user, const struct chain_transaction *t, const struct relation *r, const struct event *e, struct error *err)
+{
+    struct replay *p = user;
+    unsigned table = r ? r->id - stream_relation(0)->id : 0;
+
+    (void)t, (void)err;
+    if (!r || table >= STREAM_TABLES || p->bad)
+        return 0;
+    if (e->op != EVENT_INSERT) {
+        const struct value *old = e->op == EVENT_DELETE ? e->old : e->row; /* the key, or the whole row; an update keeps its key */
+        CLEANUP(mem_free_ptr) char *start = table == 0 ? mem_printf("%.*s\t", (int)old[0].text.n, (const char *)old[0].text.p) : text_of(old);
+
+        remove_text(p, table, start);
+    }
+    if (e->op != EVENT_DELETE) {
+        MEM_GROW(p->rows[table], p->cap[table], p->count[table]);
+        p->rows[table][p->count[table]++] = text_of(e->row);
+    }
+    return 0;
+}
+
+static int replay_commit(void *user, const struct chain_transaction *t, struct error *err)
+{
+    struct replay *p = user;
+
+    (void)err;
+    p->transactions++;
+    if (t->position.offset != stream_end(p->transactions) && !p->bad)
+        p->bad = complain("commit %llu of the chain ends at %llu", (unsigned long long)p->transactions, (unsigned long long)t->position.offset);
+    return 0;
+}
+
+static void expect_row(void *user, struct slice row)
+{
+    struct replay *p = user;
+    CLEANUP(mem_free_ptr) char *text = mem_printf("%.*s", (int)row.n, (const char *)row.p);
+
+    if (!p->bad)
+        remove_text(p, p->expecting, text);
+}
+
+/* The rows are those that the source had after so many transactions. */
+static const char *compare_table(struct replay *p, unsigned table)
+{
+    p->expecting = table;
+    stream_rows(table, p->transactions, expect_row, p);
+    if (p->count[table] > 0 && !p->bad)
+        p->bad = complain("table %u has %zu rows too many after transaction %llu", table, p->count[table], (unsigned long long)p->transactions);
+    return p->bad;
+}
+
+static const char *compare_rows(struct replay *p)
+{
+    for (unsigned t = 0; t < STREAM_TABLES && !p->bad; t++)
+        (void)compare_table(p, t);
+    return p->bad;
+}
+
+/* All transactions of the newest incarnation, from the first on, in order, each once. spool_directory NULL: the vault alone. */
+static const char *check_chain(struct vault *v, const char *incarnation, const char *spool_directory, uint64_t *ret_transactions)
+{
+    const struct chain_config config = {.vault = v, .spool_directory = spool_directory, .source = STREAM_SOURCE, .incarnation = incarnation};
+    CLEANUP(replay_release) struct replay p = {0};
+    const struct chain_visitor visitor = {.event = replay_event, .commit = replay_commit, .user = &p};
+    CLEANUP(chain_free_ptr) struct chain *c = NULL;
+    struct error err = ERROR_INIT;
+
+    if (chain_open(&config, &c, &err) < 0 || chain_seek(c, POSITION_ZERO, &err) < 0 ||
+        chain_visit(c, POSITION_ZERO, POSITION_MAX, &visitor, &err) < 0)
+        return complain("the chain cannot be read: %s", err.message);
+    *ret_transactions = p.transactions;
+    return p.bad ? p.bad : compare_rows(&p);
+}
+
+static void add_lines(struct replay *p, unsigned table, struct slice text)
+{
+    const char *at = (const char *)text.p, *end = at + text.n;
+
+    for (const char *line_end; at < end && (line_end = memchr(at, '\n', (size_t)(end - at))); at = line_end + 1) {
+        MEM_GROW(p->rows[table], p->cap[table], p->count[table]);
+        p->rows[table][p->count[table]++] = mem_printf("%.*s", (int)(line_end - at), at);
+    }
+}
+
+static const char *check_snapshot_table(struct vault *v, const struct manifest *m, unsigned table, struct zst *z)
+{
+    CLEANUP(buf_release) struct buf text = BUF_INIT((size_t)1 << 24);
+    CLEANUP(replay_release) struct replay p = {.transactions = stream_number(m->position.offset)};
+    struct error err = ERROR_INIT;
+
+    for (uint32_t k = 0; k < m->tables[table].chunks_count; k++)
+        if (chunk_get(v, STREAM_SOURCE, &m->tables[table].chunks[k], z, &text, &err) < 0)
+            return complain("snapshot %s: %s", m->id, err.message);
+    add_lines(&p, table, buf_slice(&text));
+    return compare_table(&p, table);
+}
+
+static const char *check_snapshot_rows(struct vault *v, const struct manifest *m)
+{
+    struct zst *z = zst_new(1);
+    const char *bad = NULL;
+
+    for (unsigned t = 0; t < m->tables_count && !bad; t++)
+        bad = check_snapshot_table(v, m, t, z);
+    zst_free(z);
+    return bad;
+}
+
+static const char *check_snapshots(struct vault *v, const char *incarnation, size_t *ret_count)
+{
+    struct error err = ERROR_INIT;
+    const char *bad = NULL;
+    char **ids;
+
+    if (snapshot_list(v, STREAM_SOURCE, incarnation, &ids, ret_count, &err) < 0)
+        return complain("the snapshots cannot be listed: %s", err.message);
+    for (size_t i = 0; i < *ret_count; i++) {
+        CLEANUP(manifest_release) struct manifest m;
+
+        manifest_init(&m);
+        if (!bad && manifest_get(v, STREAM_SOURCE, incarnation, ids[i], &m, &err) < 0)
+            bad = complain("snapshot %s: %s", ids[i], err.message);
+        if (!bad)
+            bad = check_snapshot_rows(v, &m);
+        free(ids[i]);
+    }
+    free(ids);
+    return bad;
+}
+
+static const char *check_open(struct vault *v, const struct place *place, uint64_t written, uint64_t flushed, bool complete)
+{
+    CLEANUP(mem_free_ptr) struct incarnation *list = NULL;
+    struct error err = ERROR_INIT;
+    uint64_t here = 0, in_vault = 0;
+    size_t count, snapshots;
+    const char *bad = check_vault(v);
+
+    if (bad)
+        return bad;
+    if (incarnation_list(v, STREAM_SOURCE, &list, &count, &err) < 0)
+        return complain("%s", err.message);
+    if (count == 0)
+        return stream_number(written) == 0 ? NULL : complain("something was acknowledged, and there is no incarnation");
+    const char *id = list[count - 1].id;
+    CLEANUP(mem_free_ptr) char *spool = mem_printf("%s/%s/spool", place->state, id);
+    if ((bad = check_chain(v, id, spool, &here)) || (bad = check_chain(v, id, NULL, &in_vault)) || (bad = check_snapshots(v, id, &snapshots)))
+        return bad;
+    if (here < stream_number(written))
+        return complain("%llu transactions were acknowledged as written and %llu are there", (unsigned long long)stream_number(written),
+                        (unsigned long long)here);
+    if (in_vault < flushed / 1000)
+        return complain("the server may forget %llu transactions, and the vault has %llu", (unsigned long long)flushed / 1000,
+                        (unsigned long long)in_vault);
+    if (complete && (in_vault < STREAM_TRANSACTIONS || snapshots != LIFE_SNAPSHOTS))
+        return complain("in the end the vault has %llu transactions and %zu snapshots", (unsigned long long)in_vault, snapshots);
+    return NULL;
+}
+
+static const char *check(const char *folder, uint64_t written, uint64_t flushed, bool complete)
+{
+    CLEANUP(place_release) struct place place = place_of(folder);
+    CLEANUP(vault_free_ptr) struct vault *v = NULL;
+    struct error err = ERROR_INIT;
+    int rc = vault_open(&place.vault, &v, &err);
+
+    if (rc == -ERROR_NOT_FOUND && stream_number(written) == 0 && !complete)
+        return NULL; /* not made yet */
+    if (rc < 0)
+        return complain("the vault cannot be opened: %s", err.message);
+    return check_open(v, &place, written, flushed, complete);
+}
+
+const char *life_check(const char *folder, uint64_t written, uint64_t flushed) { return check(folder, written, flushed, false); }
+const char *life_check_complete(const char *folder)
+{
+    return check(folder, stream_end(STREAM_TRANSACTIONS), stream_start(STREAM_TRANSACTIONS), true);
+}
