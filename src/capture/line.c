@@ -19,6 +19,8 @@
 #include "capture/chain.h"
 #include "capture/role.h"
 
+#define SPOOL_LOOKS_MAX 100 /* each time a file has left the spool in between */
+
 /* The newest segment over all vaults that can be read. */
 struct newest {
     bool all_reached;
@@ -445,11 +447,20 @@ static int know_up_to_commit(struct chain *chain, struct position last, struct f
     return rc;
 }
 
-int line_relations(struct capture *c, struct line *l, struct framer *f, struct error *err)
+static int know_what_is_in_spool(struct capture *c, const struct line *l, struct framer *f, struct error *err)
 {
     struct chain_config config = {
         .spool_directory = l->spool_directory, .source = c->config->protect.source, .incarnation = l->incarnation.id};
     struct chain *chain;
+
+    TRY(chain_open(&config, &chain, err));
+    int rc = know_up_to_commit(chain, l->last, f, err);
+    chain_free(chain);
+    return rc;
+}
+
+int line_relations(struct capture *c, struct line *l, struct framer *f, struct error *err)
+{
     bool found;
 
     int rc = state_load_relations(l->directory, f, &found, err);
@@ -460,8 +471,8 @@ int line_relations(struct capture *c, struct line *l, struct framer *f, struct e
     /* Versions that were counted before are not known: numbers that are greater than any of them. */
     if (!found && l->shipped)
         framer_set_version_floor(f, l->session);
-    TRY(chain_open(&config, &chain, err));
-    rc = know_up_to_commit(chain, l->last, f, err);
-    chain_free(chain);
+    /* A file that is not there any more has left for the vault meanwhile, and what it says of relations was kept before. */
+    for (int tries = 1; (rc = know_what_is_in_spool(c, l, f, err)) == -ERROR_NOT_FOUND && tries < SPOOL_LOOKS_MAX; tries++)
+        ;
     return rc;
 }
