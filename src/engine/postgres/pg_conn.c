@@ -9,7 +9,8 @@
  * libpq gives no SQLSTATE for a refused connection except in the text of its verbose messages, which is why a connection
  * is made with these and the text is then cleaned.
  *
- * Sessions are non-blocking from the start. A crash leaves nothing behind: the server ends the session itself.
+ * Sessions are non-blocking from the start. But what libpq does before there is a socket is not: it looks names up (of hosts, of services in
+ * LDAP, of Kerberos) as long as the system's resolver likes. So a connection is made in a thread of its own, with our deadline. A crash leaves nothing behind: the server ends the session itself.
  */
 #include "engine/postgres/pg_conn.h"
 
@@ -18,6 +19,7 @@
 
 #include "base/mem.h"
 #include "engine/postgres/pg_wait.h"
+#include "os/attempt.h"
 
 #define CONNINFO_BYTES_MAX ((size_t)64 << 10)
 #define MESSAGE_BYTES_MAX ((size_t)64 << 10)
@@ -329,27 +331,77 @@ static void pq_finish(PGconn **pq)
     PQfinish(*pq);
 }
 
+/* What the connecting thread works on: all of it its own. */
+struct dial {
+    char *conninfo, *role;
+    enum pg_session_kind kind;
+    int timeout_ms;
+    PGconn *pq; /* connected; taken by whoever asked */
+};
+
+static void dial_free(void *arg)
+{
+    struct dial *d = arg;
+
+    PQfinish(d->pq);
+    free(d->conninfo);
+    free(d->role);
+    free(d);
+}
+
+static int dial(void *arg, struct error *err)
+{
+    struct dial *d = arg;
+    CLEANUP(conninfo_free) PQconninfoOption *parsed = NULL;
+    CLEANUP(params_release) struct params params = {0};
+
+    TRY(conninfo_parse(d->conninfo, &parsed, err));
+    params_build(&params, parsed, d->kind, d->role);
+    d->pq = PQconnectStartParams(params.keywords, params.values, 0);
+    if (!d->pq)
+        return error_set(err, ERROR_CONNECT, "connecting: out of memory in libpq");
+    PQsetNoticeProcessor(d->pq, swallow_notice, NULL);
+    (void)PQsetErrorVerbosity(d->pq, PQERRORS_VERBOSE);
+    if (PQstatus(d->pq) == CONNECTION_BAD)
+        return connect_error(d->pq, err);
+    TRY(connect_poll(d->pq, d->timeout_ms, err));
+    (void)PQsetErrorVerbosity(d->pq, PQERRORS_DEFAULT);
+    if (PQsetnonblocking(d->pq, 1) != 0)
+        return error_set(err, ERROR_CONNECT, "the session cannot be made non-blocking");
+    return 0;
+}
+
+#define DIAL_SLACK_MS 500 /* connect_poll's own time-out says more */
+
+static int dial_in_time(const char *conninfo, enum pg_session_kind kind, const char *role, int timeout_ms, PGconn **ret,
+                        struct error *err)
+{
+    struct dial *d = mem_zalloc(1, sizeof *d);
+
+    *d = (struct dial){.conninfo = mem_strdup(conninfo), .role = mem_strdup(role), .kind = kind, .timeout_ms = timeout_ms};
+    CLEANUP(attempt_free_ptr) struct attempt *a = attempt_start("connect", dial, d, dial_free);
+    struct error why = ERROR_INIT;
+    int rc = attempt_wait(a, pg_deadline_mono_us(timeout_ms + DIAL_SLACK_MS), &why);
+
+    if (rc == -ERROR_TIMEOUT)
+        return error_set(err, ERROR_CONNECT, "connecting: no answer within %d ms; a name is still being looked up: does this host's "
+                         "resolver work?", timeout_ms);
+    if (rc < 0) {
+        if (err)
+            *err = why;
+        return rc;
+    }
+    *ret = d->pq;
+    d->pq = NULL;
+    return 0;
+}
+
 int pg_connect(const char *conninfo, enum pg_session_kind kind, const char *role, int timeout_ms, struct pg_conn *ret,
                struct error *err)
 {
-    CLEANUP(conninfo_free) PQconninfoOption *parsed = NULL;
-    CLEANUP(params_release) struct params params = {0};
     CLEANUP(pq_finish) PGconn *pq = NULL;
 
-    TRY(conninfo_parse(conninfo, &parsed, err));
-    params_build(&params, parsed, kind, role);
-    pq = PQconnectStartParams(params.keywords, params.values, 0);
-    if (!pq)
-        return error_set(err, ERROR_CONNECT, "connecting: out of memory in libpq");
-    PQsetNoticeProcessor(pq, swallow_notice, NULL);
-    (void)PQsetErrorVerbosity(pq, PQERRORS_VERBOSE);
-    if (PQstatus(pq) == CONNECTION_BAD)
-        return connect_error(pq, err);
-    TRY(connect_poll(pq, timeout_ms, err));
-    (void)PQsetErrorVerbosity(pq, PQERRORS_DEFAULT);
-    if (PQsetnonblocking(pq, 1) != 0)
-        return error_set(err, ERROR_CONNECT, "the session cannot be made non-blocking");
-
+    TRY(dial_in_time(conninfo, kind, role, timeout_ms, &pq, err));
     struct pg_conn made = {.pq = pq, .server_version = PQserverVersion(pq)};
     int rc = session_finish(&made, timeout_ms, err);
     pq = made.pq; /* NULL where a time-out has closed it */
