@@ -118,6 +118,15 @@ int state_load_incarnation(const char *directory, struct incarnation *ret, struc
     return 0;
 }
 
+int capture_identity(const char *state_directory, struct incarnation *ret, struct error *err)
+{
+    struct current current;
+
+    TRY(state_load_current(state_directory, &current, err));
+    CLEANUP(mem_free_ptr) char *directory = mem_printf("%s/%s", state_directory, current.incarnation);
+    return state_load_incarnation(directory, ret, err);
+}
+
 int state_store_incarnation(const char *directory, const struct incarnation *i, struct error *err)
 {
     JSON_AUTO j = json_object();
@@ -152,6 +161,13 @@ int state_store_relations(const char *directory, struct slice frames, struct err
     if (block.overflow)
         return error_set(err, ERROR_LIMIT, "%s would pass %zu bytes", path, RELATIONS_BYTES_MAX);
     return file_replace(path, buf_slice(&block), 0600, err);
+}
+
+int state_forget_relations(const char *directory, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *path = mem_printf("%s/" RELATIONS, directory);
+
+    return file_remove(path, err);
 }
 
 static int know_relations(struct framer *f, struct slice frames, struct error *err)

@@ -138,6 +138,8 @@ static void print_source(const json_t *o)
         printf("  %-22s %s\n", "ERROR", text_of(o, "error"));
     if (json_string_length(json_object_get(o, "warning")) > 0)
         printf("  %-22s %s\n", "WARNING", text_of(o, "warning"));
+    if (json_string_length(json_object_get(json_object_get(o, "guard"), "alert")) > 0)
+        printf("  %-22s %s\n", "ALERT", text_of(json_object_get(o, "guard"), "alert"));
     print_exposure(o, "exposure_s", "source lost");
     print_exposure(o, "exposure_host_lost_s", "and this host lost");
     printf("  %-22s %s, committed %s; in the vault %s\n", "durable", text_of(o, "durable_position"), text_of(o, "durable_commit_time"),

@@ -45,14 +45,32 @@ static int act_store(struct act *a, struct error *err)
     return file_replace(a->path, buf_slice(&text), 0600, err);
 }
 
+static const char *target_of(const json_t *record)
+{
+    return json_string_value(json_object_get(record, "target"));
+}
+
+/* The targets of the actions before this record's own, and its own: a directory that was acted into once stays used. */
+static json_t *targets_so_far(const json_t *record)
+{
+    json_t *used = json_array();
+    const char *last = target_of(record);
+
+    json_array_extend(used, json_object_get(record, "used_targets"));
+    if (last)
+        json_array_append_new(used, json_string(last));
+    return used;
+}
+
 int act_begin(struct act *a, const struct keeper_source *s, int64_t first_failed_wall_us, const char *why, struct error *err)
 {
-    json_t *lost = json_object();
+    json_t *lost = json_object(), *used = targets_so_far(a->record);
 
     json_decref(a->record);
     a->record = json_object();
     json_set_str(a->record, "state", guard_state_name(GUARD_RECOVERING));
     json_set_str(a->record, "target", s->target_directory);
+    json_object_set_new(a->record, "used_targets", used);
     json_set_i64(lost, "first_failed_wall_us", first_failed_wall_us);
     json_set_i64(lost, "confirmed_wall_us", clock_wall_us());
     json_set_str(lost, "why", why);
@@ -77,8 +95,16 @@ int act_outcome(struct act *a, const char *outcome, struct error *err)
 
 bool act_used_target(const struct act *a, const char *target_directory)
 {
-    const char *used = a->record ? json_string_value(json_object_get(a->record, "target")) : NULL;
-    return used && target_directory && strcmp(used, target_directory) == 0;
+    const char *last = target_of(a->record);
+    const json_t *used;
+    size_t i;
+
+    if (!target_directory)
+        return false;
+    json_array_foreach(json_object_get(a->record, "used_targets"), i, used)
+        if (json_is_string(used) && strcmp(json_string_value(used), target_directory) == 0)
+            return true;
+    return last && strcmp(last, target_directory) == 0;
 }
 
 enum guard_state act_pending(const struct act *a)

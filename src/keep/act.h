@@ -12,6 +12,7 @@
  * STATE/<source>/act.json, replaced durably before each step:
  *   state         the guard's state by name: where to go on after a crash
  *   target        the directory acted into: never a second time
+ *   used_targets  those of all earlier actions: neither
  *   lost          {first_failed_wall_us, confirmed_wall_us, why}
  *   steps         [{step, begun_wall_us, ended_wall_us, ok, text}]
  *   recovery      what `salvor recover --json` printed
@@ -29,7 +30,7 @@ MUST_CHECK int act_begin(struct act *a, const struct keeper_source *s, int64_t f
                          struct error *err);
 MUST_CHECK int act_state(struct act *a, enum guard_state state, struct error *err);
 MUST_CHECK int act_outcome(struct act *a, const char *outcome, struct error *err);
-/* Has an action been begun into this target, in this or an earlier life? */
+/* Has any action ever been begun into this target, in this or an earlier life? */
 bool act_used_target(const struct act *a, const char *target_directory);
 /* The state to go on from; GUARD_WATCHING when no action is under way. */
 enum guard_state act_pending(const struct act *a);

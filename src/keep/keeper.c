@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "keep/act.h"
+#include "keep/alert.h"
 #include "keep/probe.h"
 #include "keep/proofs.h"
 #include "keep/record.h"
@@ -30,6 +31,7 @@ struct watch {
     struct snapshot_keeper snapshots;
     struct proof_keeper proofs;
     struct recorder recorder;
+    struct alert alert;
     bool answered;         /* by its conninfo of now, in this life or an earlier one */
     char *moved_conninfo; /* where the source went by our own action */
     int64_t since_wall_us; /* of the state */
@@ -105,6 +107,7 @@ static void write_state(const struct watch *w)
     json_set_str(j, "last_probe", guard_event_name(w->last_event));
     json_set_str(j, "last_probe_why", w->last_event == GUARD_EVENT_PROBE_GOOD ? "" : w->last_why.message);
     json_set_bool(j, "armed", is_armed(w));
+    json_set_str(j, "alert", w->alert.text);
     json_set_str(j, "outcome", w->act.record ? json_string_value(json_object_get(w->act.record, "outcome")) : "");
     json_set_bool(j, "snapshot_running", w->snapshots.child != 0);
     json_set_str(j, "snapshot_reason", w->snapshots.child ? w->snapshots.reason : "");
@@ -267,10 +270,32 @@ static void outcome(struct watch *w, const char *text)
     record_act(w, text);
 }
 
+/* Somebody answers, and nothing is captured: no loss, nothing is acted upon, and a person has to know. */
+static void see_unprotected(struct watch *w, const char *reason)
+{
+    switch (alert_see(&w->alert, w->state == GUARD_WATCHING ? reason : "", w->s->loss_after_us, clock_mono_us())) {
+    case ALERT_NOTHING:
+        return;
+    case ALERT_RAISED:
+        log_error("ALERT: %s: %s. Nothing is done about it by itself, since somebody answers: where the database is lost, `salvor recover "
+                  "%s` gets it back; where this one is to be protected from now on, `salvor setup %s`",
+                  w->s->protect.source, w->alert.text, w->s->protect.source, w->s->protect.source);
+        return;
+    case ALERT_OVER:
+        log_info("%s: the alert is over: its changes are captured again", w->s->protect.source);
+        return;
+    }
+}
+
 /* One probe; what it says goes to the guard. */
 static void probe(struct watch *w)
 {
-    w->last_event = probe_source(w->s->protect.conninfo, w->s->state_directory, PROBE_TIMEOUT_MS, &w->last_why);
+    struct probed p;
+
+    probe_source(w->s->protect.conninfo, w->s->state_directory, PROBE_TIMEOUT_MS, &p);
+    w->last_event = p.event;
+    w->last_why = p.why;
+    see_unprotected(w, p.unprotected);
     if (w->last_event == GUARD_EVENT_PROBE_FAILED) {
         if (w->failed_probes++ == 0) {
             w->first_failed_wall_us = clock_wall_us();
@@ -405,7 +430,7 @@ void keeper_watch(struct keeper_source *s, const volatile bool *stop)
             rest_us -= nap_us;
         }
     }
-    snapshot_keeper_stop(&w.snapshots);
+    snapshot_keeper_end(&w.snapshots);
     proof_keeper_stop(&w.proofs, s);
     recorder_release(&w.recorder);
     act_release(&w.act);

@@ -5,10 +5,18 @@
 #include "keep/guard.h"
 #include "base/error.h"
 
-/*
- * Returns PROBE_GOOD, PROBE_ALIVE or PROBE_FAILED; ret_why (error.message) tells what the last two are made of.
- *   state_directory  STATE/<source>: a stream that received something within the last 3 s is a sign of life
- */
-enum guard_event probe_source(const char *conninfo, const char *state_directory, int timeout_ms, struct error *ret_why);
+struct probed {
+    enum guard_event event;  /* PROBE_GOOD, PROBE_ALIVE or PROBE_FAILED */
+    struct error why;        /* what ALIVE and FAILED are made of */
+    bool streams;            /* capture has a stream from it */
+    /*
+     * Somebody answers (GOOD, ALIVE), and yet nothing of what is protected is being captured: one sentence about why; "": all is well,
+     * or nobody answers. Only silence counts as a loss, so this is for a person to judge (keep/alert.h).
+     */
+    char unprotected[ERROR_MESSAGE_BYTES];
+};
+
+/* state_directory: STATE/<source>: a stream that received something within the last 3 s is a sign of life */
+void probe_source(const char *conninfo, const char *state_directory, int timeout_ms, struct probed *ret);
 
 #endif

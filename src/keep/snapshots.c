@@ -13,11 +13,14 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "capture/capture.h"
+#include "os/attempt.h"
 #include "os/file.h"
 #include "os/spawn.h"
 #include "vault/snapshot.h"
 
 #define LOOK_EVERY_US (2 * CLOCK_US_PER_S)
+#define LOOK_WAIT_US (200 * CLOCK_US_PER_MS) /* of one turn */
+#define LOOK_HANGS_US (15 * CLOCK_US_PER_S)
 #define RETRY_FIRST_US (5 * CLOCK_US_PER_S)
 #define RETRY_MOST_US (300 * CLOCK_US_PER_S)
 
@@ -81,29 +84,91 @@ static void reap(struct snapshot_keeper *k, const struct keeper_source *s)
     child_failed(k, s, pid > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : 128);
 }
 
-/* The time of the incarnation's newest snapshot; 0: there is none. */
-static int newest_wall(const struct keeper_source *s, const char *incarnation, int64_t *ret, struct error *err)
-{
-    struct manifest m;
-    char **ids;
-    size_t count;
+/* --- the newest snapshot, by a look into the vault that may take as long as it likes --------------------------------- */
 
-    TRY(snapshot_list(s->vault, s->protect.source, incarnation, &ids, &count, err));
-    *ret = 0;
+struct look {
+    struct vault *vault; /* lives as long as the process */
+    char *source;
+    char incarnation[VAULT_INCARNATION_BYTES];
+    int64_t newest_wall_us; /* 0: there is none */
+    bool whole;             /* its manifest could be read */
+};
+
+static void look_free(void *arg)
+{
+    struct look *l = arg;
+
+    free(l->source);
+    free(l);
+}
+
+static int look_at_newest(struct look *l, const char *id, struct error *err)
+{
+    CLEANUP(manifest_release) struct manifest m;
+
+    manifest_init(&m);
+    int result = manifest_get(l->vault, l->source, l->incarnation, id, &m, err);
+    l->whole = result >= 0;
+    l->newest_wall_us = l->whole ? m.begun_wall_us : clock_wall_us();
+    /* A damaged manifest is what `verify` and `status` tell about; it is no reason to take snapshots without end. */
+    return result == -ERROR_CORRUPT ? 0 : result;
+}
+
+static int look(void *arg, struct error *err)
+{
+    struct look *l = arg;
     int result = 0;
-    if (count > 0) {
-        manifest_init(&m);
-        result = manifest_get(s->vault, s->protect.source, incarnation, ids[count - 1], &m, err);
-        *ret = result >= 0 ? m.begun_wall_us : clock_wall_us();
-        if (result >= 0)
-            fulfil_wish(s, m.begun_wall_us);
-        manifest_release(&m);
-    }
+    size_t count;
+    char **ids;
+
+    TRY(snapshot_list(l->vault, l->source, l->incarnation, &ids, &count, err));
+    if (count > 0)
+        result = look_at_newest(l, ids[count - 1], err);
     for (size_t i = 0; i < count; i++)
         free(ids[i]);
     free(ids);
-    /* A damaged manifest is what `verify` and `status` tell about; it is no reason to take snapshots without end. */
-    return result == -ERROR_CORRUPT ? 0 : result;
+    return result;
+}
+
+static void look_begin(struct snapshot_keeper *k, const struct keeper_source *s, const char *incarnation, struct look **ret)
+{
+    struct look *l = mem_zalloc(1, sizeof *l);
+
+    *l = (struct look){.vault = s->vault, .source = mem_strdup(s->protect.source)};
+    memcpy(l->incarnation, incarnation, VAULT_INCARNATION_BYTES);
+    k->look = attempt_start("look", look, l, look_free);
+    k->look_mono_us = clock_mono_us();
+    *ret = l;
+}
+
+static void look_end(struct snapshot_keeper *k)
+{
+    attempt_free(k->look);
+    k->look = NULL;
+    k->look_at = NULL;
+}
+
+/* 1: *ret_wall_us is known; 0: the vault has not answered yet. One look at a time. */
+static int newest_wall(struct snapshot_keeper *k, const struct keeper_source *s, const char *incarnation, int64_t *ret_wall_us,
+                       struct error *err)
+{
+    if (!k->look)
+        look_begin(k, s, incarnation, &k->look_at);
+    int result = attempt_wait(k->look, clock_mono_us() + LOOK_WAIT_US, err);
+    if (result == -ERROR_TIMEOUT && clock_mono_us() - k->look_mono_us < LOOK_HANGS_US)
+        return 0;
+    if (result == -ERROR_TIMEOUT)
+        return error_set(err, ERROR_TIMEOUT, "vault %s has not answered for more than %d s: does the file system that it lies on hang?",
+                         s->vault->name, (int)(LOOK_HANGS_US / CLOCK_US_PER_S));
+    bool same = strcmp(k->look_at->incarnation, incarnation) == 0;
+    if (result >= 0 && same) {
+        *ret_wall_us = k->look_at->newest_wall_us;
+        if (k->look_at->whole)
+            fulfil_wish(s, *ret_wall_us);
+    }
+    look_end(k);
+    TRY(result);
+    return same;
 }
 
 static bool wish_due(struct snapshot_keeper *k, const struct keeper_source *s, int64_t now)
@@ -131,7 +196,7 @@ static int is_due(struct snapshot_keeper *k, const struct keeper_source *s, bool
 {
     char incarnation[VAULT_INCARNATION_BYTES];
     int64_t now = clock_wall_us();
-    int64_t newest;
+    int64_t newest = 0;
 
     *ret = false;
     int result = capture_current(s->state_directory, incarnation, err);
@@ -140,7 +205,9 @@ static int is_due(struct snapshot_keeper *k, const struct keeper_source *s, bool
         return 0;
     }
     TRY(result);
-    TRY(newest_wall(s, incarnation, &newest, err));
+    result = newest_wall(k, s, incarnation, &newest, err);
+    if (result <= 0)
+        return result;
     if (newest == 0) {
         snprintf(k->reason, sizeof k->reason, "the first of incarnation %s", incarnation);
         *ret = true;
@@ -169,6 +236,8 @@ void snapshot_keeper_turn(struct snapshot_keeper *k, const struct keeper_source 
     int result = is_due(k, s, &due, &err);
     if (result >= 0 && due)
         result = start_child(k, s, &err);
+    if (result >= 0 && !due && k->failures == 0)
+        k->last_error[0] = 0;
     if (result < 0) {
         k->retry_wall_us = clock_wall_us() + RETRY_FIRST_US;
         if (strcmp(k->last_error, err.message) != 0)
@@ -187,4 +256,14 @@ void snapshot_keeper_stop(struct snapshot_keeper *k)
     kill(k->child, SIGTERM);
     if (spawn_wait(k->child, clock_mono_us() + 3 * CLOCK_US_PER_S, &status, &ignored) >= 0 || ignored.code == ERROR_TIMEOUT)
         k->child = 0;
+}
+
+void snapshot_keeper_end(struct snapshot_keeper *k)
+{
+    struct error ignored = ERROR_INIT;
+
+    snapshot_keeper_stop(k);
+    if (k->look && attempt_wait(k->look, clock_mono_us() + 2 * CLOCK_US_PER_S, &ignored) < 0)
+        log_debug("%s", ignored.message);
+    look_end(k);
 }

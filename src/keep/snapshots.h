@@ -11,8 +11,14 @@
 
 #include "keep/keeper.h"
 
+struct attempt;
+struct look;
+
 struct snapshot_keeper {
     pid_t child;                 /* 0: none */
+    struct attempt *look;        /* into the vault, under way; NULL: none */
+    struct look *look_at;        /* what it works on */
+    int64_t look_mono_us;        /* when it began */
     char reason[256];            /* of the child, or of the next one */
     int64_t next_due_wall_us;    /* by the schedule; 0: not computed yet */
     int64_t retry_wall_us;       /* after a failure: not before */
@@ -22,9 +28,11 @@ struct snapshot_keeper {
     char last_error[ERROR_MESSAGE_BYTES];
 };
 
-/* One turn: reaps the child, starts one when it is due. Never blocks longer than a look into the vault. */
+/* One turn: reaps the child, starts one when it is due. Never waits for the vault: a source is probed on however that hangs. */
 void snapshot_keeper_turn(struct snapshot_keeper *k, const struct keeper_source *s);
 /* Ends the child (SIGTERM); used when the source is lost. */
 void snapshot_keeper_stop(struct snapshot_keeper *k);
+/* At the end: also gives a look that is under way a moment, since the vault is closed next. */
+void snapshot_keeper_end(struct snapshot_keeper *k);
 
 #endif
