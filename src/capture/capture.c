@@ -66,6 +66,15 @@ void capture_break(struct capture *c, const struct continuity *why)
     capture_unlock(c);
 }
 
+void capture_again(struct capture *c)
+{
+    capture_lock(c);
+    if (!c->failed && !c->broken)
+        c->again = c->ending = true;
+    tell_all(c);
+    capture_unlock(c);
+}
+
 static void init_cond(pthread_cond_t *cond)
 {
     pthread_condattr_t attr;
@@ -118,7 +127,7 @@ static void reset_shared(struct capture *c, struct line *l)
     const uint64_t newest = spool_sequence(l->spool);
 
     c->line = l;
-    c->ending = c->broken = c->failed = false;
+    c->ending = c->again = c->broken = c->failed = false;
     c->ship_until_mono_us = 0;
     c->state = STATE_CONNECTING;
     c->session = 0;
@@ -158,7 +167,7 @@ static void end_threads(struct capture *c, struct threads *t)
 {
     capture_lock(c);
     c->ending = true;
-    if (!c->failed && !c->broken)
+    if (!c->failed && !c->broken && !c->again)
         c->ship_until_mono_us = clock_mono_us() + SHIP_AT_STOP_US;
     tell_all(c);
     capture_unlock(c);
@@ -288,6 +297,37 @@ static int first_line(struct capture *c, struct line *ret, struct error *err)
     return begin_line_somehow(c, NULL, ret);
 }
 
+/* Until a vault can be read, or somebody stops it: 1 found, 0 stopped. */
+static int find_line_again(struct capture *c, struct line *old, struct line *ret)
+{
+    int64_t backoff_us = BACKOFF_FIRST_US;
+
+    spool_free(old->spool);
+    old->spool = NULL;
+    while (!*c->stop) {
+        struct error err = ERROR_INIT;
+
+        if (line_find_again(c, old, ret, &err) >= 0) {
+            c->vaults_fresh = true;
+            return 1;
+        }
+        log_warn("%s", err.message);
+        report_state(c, STATE_CONNECTING, err.message);
+        wait_for_retry(c, backoff_us);
+        backoff_us = backoff_us * 2 < BACKOFF_MAX_US ? backoff_us * 2 : BACKOFF_MAX_US;
+    }
+    return 0;
+}
+
+static int next_line(struct capture *c, struct line *old, struct line *ret)
+{
+    if (c->again)
+        return find_line_again(c, old, ret);
+    log_error("continuity of %s is broken: %s", c->config->protect.source, c->why.reason);
+    report_state(c, STATE_NEW_INCARNATION, c->why.reason);
+    return begin_line_somehow(c, old, ret);
+}
+
 static int run_lines(struct capture *c, struct error *err)
 {
     struct line line = {0}, next = {0};
@@ -295,11 +335,9 @@ static int run_lines(struct capture *c, struct error *err)
     int rc = first_line(c, &line, err);
     while (rc > 0) {
         rc = run_line(c, &line, err);
-        if (rc < 0 || !c->broken)
+        if (rc < 0 || (!c->broken && !c->again))
             break;
-        log_error("continuity of %s is broken: %s", c->config->protect.source, c->why.reason);
-        report_state(c, STATE_NEW_INCARNATION, c->why.reason);
-        rc = begin_line_somehow(c, &line, &next);
+        rc = next_line(c, &line, &next);
         c->line = NULL;
         line_close(&line);
         line = next;

@@ -18,12 +18,15 @@
 #include "base/mem.h"
 #include "capture/chain.h"
 #include "capture/role.h"
+#include "os/attempt.h"
+
+#define VAULT_PATIENCE_US (10 * CLOCK_US_PER_S)
 
 #define SPOOL_LOOKS_MAX 100 /* each time a file has left the spool in between */
 
 /* The newest segment over all vaults that can be read. */
 struct newest {
-    bool all_reached;
+    bool all_reached, any_reached;
     struct vault *vault; /* NULL: no segment at all */
     struct segment_id id;
 };
@@ -38,16 +41,53 @@ void line_close(struct line *l)
     *l = (struct line){0};
 }
 
+/* A list of segments that is waited for only so long: a vault on a file system that hangs must not keep capture from beginning. */
+struct listing {
+    struct vault *vault;
+    char *source, *incarnation;
+    struct segment_ref *refs;
+    size_t count;
+};
+
+static void listing_free(void *arg)
+{
+    struct listing *l = arg;
+
+    free(l->source);
+    free(l->incarnation);
+    free(l->refs);
+    free(l);
+}
+
+static int list(void *arg, struct error *err)
+{
+    struct listing *l = arg;
+
+    return segment_list(l->vault, l->source, l->incarnation, &l->refs, &l->count, err);
+}
+
+/* The newest segment of one vault. 1: *ret_id; 0: it has none. */
+static int newest_in_time(struct vault *v, const char *source, const char *incarnation, struct segment_id *ret_id, struct error *err)
+{
+    struct listing *l = mem_zalloc(1, sizeof *l);
+
+    *l = (struct listing){.vault = v, .source = mem_strdup(source), .incarnation = mem_strdup(incarnation)};
+    CLEANUP(attempt_free_ptr) struct attempt *a = attempt_start("list", list, l, listing_free);
+    TRY(attempt_wait(a, clock_mono_us() + VAULT_PATIENCE_US, err));
+    if (l->count > 0)
+        *ret_id = l->refs[l->count - 1].id;
+    return l->count > 0;
+}
+
 static int newest_segment(struct capture *c, const char *incarnation, struct newest *ret, struct error *err)
 {
     *ret = (struct newest){.all_reached = true};
     for (size_t i = 0; i < c->config->vaults_count; i++) {
-        CLEANUP(mem_free_ptr) struct segment_ref *refs = NULL;
         struct vault *v = c->config->vaults[i];
         struct error why = ERROR_INIT;
-        size_t count;
+        struct segment_id newest;
 
-        int rc = segment_list(v, c->config->protect.source, incarnation, &refs, &count, &why);
+        int rc = newest_in_time(v, c->config->protect.source, incarnation, &newest, &why);
         if (rc == -ERROR_CORRUPT) {
             *err = why;
             return rc;
@@ -57,9 +97,10 @@ static int newest_segment(struct capture *c, const char *incarnation, struct new
             ret->all_reached = false;
             continue;
         }
-        if (count > 0 && (!ret->vault || refs[count - 1].id.sequence > ret->id.sequence)) {
+        ret->any_reached = true;
+        if (rc > 0 && (!ret->vault || newest.sequence > ret->id.sequence)) {
             ret->vault = v;
-            ret->id = refs[count - 1].id;
+            ret->id = newest;
         }
     }
     return 0;
@@ -178,6 +219,7 @@ static int open_spool(struct capture *c, struct line *l, struct error *err)
     TRY(newest_segment(c, l->incarnation.id, &newest, err));
     TRY(reconcile(c, l, &newest, err));
     l->shipped = newest.vault != NULL;
+    l->vault_read = newest.any_reached;
     TRY(spool_open(l->spool_directory, c->config->protect.source, l->incarnation.id, &l->spool, &l->damaged, err));
     if (l->damaged)
         log_error("the spool in %s is damaged: what follows the damage was set aside (*.bad) and is fetched from the source again",
@@ -247,30 +289,103 @@ static int find_current(struct capture *c, struct current *ret, struct error *er
     return 1;
 }
 
-int line_find(struct capture *c, struct line *ret, struct error *err)
+/* Numbers that another host or a lost state directory counted are not known: seconds are greater than any count of sessions. */
+static uint32_t session_past_all(void) { return (uint32_t)(clock_wall_us() / CLOCK_US_PER_S); }
+
+static int open_line(struct capture *c, const struct current *current, struct line *ret, struct error *err)
 {
-    struct current current;
     struct line l = {0};
 
-    int rc = find_current(c, &current, err);
-    if (rc <= 0)
-        return rc;
-    rc = load_incarnation(c, &l, current.incarnation, err);
-    if (rc < 0)
-        return rc;
+    TRY(load_incarnation(c, &l, current->incarnation, err));
     name_directories(c, &l);
-    c->epoch = current.epoch;
-    l.session = current.session;
-    rc = open_spool(c, &l, err);
+    l.session = current->session;
+    int rc = open_spool(c, &l, err);
     if (rc < 0) {
         line_close(&l);
         return rc;
     }
-    /* Numbers of a lost state directory are not known: seconds are greater than any count of sessions. */
     if (l.session == 0 && !position_is_zero(l.last))
-        l.session = (uint32_t)(clock_wall_us() / CLOCK_US_PER_S);
+        l.session = session_past_all();
     *ret = l;
+    return 0;
+}
+
+int line_find(struct capture *c, struct line *ret, struct error *err)
+{
+    struct current current;
+
+    int rc = find_current(c, &current, err);
+    if (rc <= 0)
+        return rc;
+    c->epoch = current.epoch;
+    TRY(open_line(c, &current, ret, err));
     return 1;
+}
+
+/* --- finding it once more ---------------------------------------------------------------------------------------- */
+
+/* The newest incarnation of the same history in any vault that can be read; ours where there is no newer one. */
+static void newest_of_same_history(struct capture *c, const struct incarnation *ours, char ret_id[static VAULT_INCARNATION_BYTES])
+{
+    memcpy(ret_id, ours->id, VAULT_INCARNATION_BYTES);
+    for (size_t i = 0; i < c->config->vaults_count; i++) {
+        CLEANUP(mem_free_ptr) struct incarnation *list = NULL;
+        struct error ignored = ERROR_INIT;
+        size_t count;
+
+        if (incarnation_list(c->config->vaults[i], c->config->protect.source, &list, &count, &ignored) < 0 || count == 0)
+            continue;
+        const struct incarnation *newest = &list[count - 1];
+        if (strcmp(newest->id, ret_id) > 0 && strcmp(newest->system_id, ours->system_id) == 0 &&
+            newest->database_oid == ours->database_oid && newest->timeline == ours->timeline)
+            memcpy(ret_id, newest->id, VAULT_INCARNATION_BYTES);
+    }
+}
+
+/* Another host wrote since: its numbers of sessions and of shapes of relations are not known here. */
+static int take_over(struct capture *c, struct line *l, struct error *err)
+{
+    struct current current = {.epoch = c->epoch};
+
+    if (l->session < session_past_all())
+        l->session = session_past_all();
+    memcpy(current.incarnation, l->incarnation.id, VAULT_INCARNATION_BYTES);
+    current.session = l->session;
+    TRY(state_forget_relations(l->directory, err));
+    return state_store_current(c->config->state_directory, &current, err);
+}
+
+int line_find_again(struct capture *c, const struct line *old, struct line *ret, struct error *err)
+{
+    struct current current = {.epoch = c->epoch, .session = old->session};
+    struct line l;
+    int rc = 0;
+
+    newest_of_same_history(c, &old->incarnation, current.incarnation);
+    bool other = strcmp(current.incarnation, old->incarnation.id) != 0;
+    if (other) {
+        /* What this host has of the one before is brought together with the vault, too, before the rest of it is shipped. */
+        struct current before = current;
+        struct line closed;
+
+        memcpy(before.incarnation, old->incarnation.id, VAULT_INCARNATION_BYTES);
+        TRY(open_line(c, &before, &closed, err));
+        line_close(&closed);
+        current.session = 0;
+    }
+    TRY(open_line(c, &current, &l, err));
+    if (!l.vault_read)
+        rc = error_set(err, ERROR_REFUSED, "no vault can be read: whether another host has captured what is missing here is not known");
+    else if (other || position_compare(l.last, c->durable) != 0)
+        rc = take_over(c, &l, err);
+    if (rc < 0) {
+        line_close(&l);
+        return rc;
+    }
+    if (other)
+        log_warn("incarnation %s of %s, which another host began, is gone on with", l.incarnation.id, c->config->protect.source);
+    *ret = l;
+    return 0;
 }
 
 /* --- beginning --------------------------------------------------------------------------------------------------- */

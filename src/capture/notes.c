@@ -2,7 +2,8 @@
  * capture/notes.c - notes on their way into the stream, and those that forbid recoveries until a snapshot covers them.
  *
  * The notes in the stream are the truth. What is kept here (open.json of the incarnation, gaps.json of the source) is for
- * `salvor status`, so that it need not read the chain; at a start it is completed from the spool's own notes.
+ * `salvor status`, so that it need not read the chain; at a start it is completed from the spool's own notes. A gap is an
+ * object of the vaults as well, put there by each shipper before anything else: this host may be lost before the note's segment is shipped.
  */
 #include <stdio.h>
 
@@ -210,4 +211,59 @@ int notes_add_gap(struct capture *c, json_t *gap, struct error *err)
     copy = json_deep_copy(c->gaps);
     capture_unlock(c);
     return state_store_json(c->config->state_directory, GAPS, copy, err);
+}
+
+/* Into our list, without its key in the vault. With the mutex held. True: it was not there. */
+static bool learn_gap(struct capture *c, const json_t *gap)
+{
+    if (gap_listed(c->gaps, gap))
+        return false;
+    json_t *copy = json_deep_copy(gap);
+    json_object_del(copy, "key");
+    json_array_append_new(c->gaps, copy);
+    return true;
+}
+
+/* What the vault knows of one incarnation's gaps, and we do not; then the other way. */
+static int settle_gaps_of(struct capture *c, struct vault *v, const char *incarnation, bool *ret_learned, struct error *err)
+{
+    JSON_AUTO theirs = NULL;
+    JSON_AUTO ours = NULL;
+    json_t *gap;
+    size_t i;
+
+    TRY(gap_list(v, c->config->protect.source, incarnation, &theirs, err));
+    capture_lock(c);
+    json_array_foreach(theirs, i, gap)
+        *ret_learned |= learn_gap(c, gap);
+    ours = json_deep_copy(c->gaps);
+    capture_unlock(c);
+    json_array_foreach(ours, i, gap) {
+        const char *of = json_string_value(json_object_get(gap, "incarnation"));
+
+        if (of && strcmp(of, incarnation) == 0 && !gap_listed(theirs, gap))
+            TRY(gap_store(v, c->config->protect.source, gap, err));
+    }
+    return 0;
+}
+
+int notes_settle_gaps(struct capture *c, struct vault *v, struct error *err)
+{
+    CLEANUP(mem_free_ptr) struct incarnation *list = NULL;
+    JSON_AUTO copy = NULL;
+    bool learned = false;
+    size_t count;
+
+    TRY(incarnation_list(v, c->config->protect.source, &list, &count, err));
+    for (size_t i = 0; i < count; i++)
+        TRY(settle_gaps_of(c, v, list[i].id, &learned, err));
+    if (!learned)
+        return 0;
+    capture_lock(c);
+    copy = json_deep_copy(c->gaps);
+    capture_unlock(c);
+    ASSERT(pthread_mutex_lock(&c->files_mutex) == 0);
+    int rc = state_store_json(c->config->state_directory, GAPS, copy, err);
+    ASSERT(pthread_mutex_unlock(&c->files_mutex) == 0);
+    return rc;
 }

@@ -45,10 +45,12 @@ int receive_ask(struct capture *c, struct pg_conn *replication, struct pg_identi
     TRY(pg_identify(replication, ret_server, err));
     TRY(pg_slot_get(replication, c->names.slot, &slot, err));
     /* Whoever streams from it moves it: what it says now is no basis for a judgement, and what he captures is not lost. */
-    if (slot.exists && slot.active)
+    if (slot.exists && slot.active) {
+        c->vaults_fresh = false;
         return error_set(err, ERROR_BUSY,
                          "the slot %s is in use: another process captures this source, or the session before has not ended yet",
                          c->names.slot);
+    }
     describe_theirs(ret_server, &slot, ret_theirs);
     return 0;
 }
@@ -175,9 +177,15 @@ int receive_connect(struct receiver *r, struct error *err)
     TRY(receive_ask(c, &r->stream.conn, &server, &theirs, err));
     describe_ours(c, &ours);
     continuity_judge(&ours, &theirs, &verdict);
+    if (verdict.verdict == CONTINUITY_BROKEN && !c->vaults_fresh) {
+        log_warn("%s; what the vaults have now is read before that counts", verdict.reason);
+        capture_again(c);
+        return 0;
+    }
     if (verdict.verdict == CONTINUITY_BROKEN) {
         capture_break(c, &verdict);
         return 0;
     }
+    c->vaults_fresh = false;
     return start(r, &server, &theirs, ours.end_lsn, err);
 }

@@ -11,6 +11,7 @@
 #include "capture/role.h"
 
 #define VAULT_DOWN_WARN_US (30 * CLOCK_US_PER_S)
+#define VAULT_HANGS_US (15 * CLOCK_US_PER_S) /* far longer than a segment takes */
 
 static const char *const state_names[] = {
     [STATE_CONNECTING] = "connecting", [STATE_STREAMING] = "streaming", [STATE_WAITING] = "waiting",
@@ -69,13 +70,18 @@ static void set_text(json_t *o, const char *key, const char *text)
     json_set_str(o, key, clean);
 }
 
+static bool hangs(const struct vault_state *v)
+{
+    return v->busy_since_mono_us && clock_mono_us() - v->busy_since_mono_us > VAULT_HANGS_US;
+}
+
 static const char *state_name(const struct capture *c)
 {
     if (c->state == STATE_STREAMING && c->spool_full)
         return "spool_full";
     if (c->state == STATE_STREAMING)
         for (size_t i = 0; i < c->config->vaults_count; i++)
-            if (c->vaults[i].failing_since_mono_us)
+            if (c->vaults[i].failing_since_mono_us || hangs(&c->vaults[i]))
                 return "vault_down";
     return state_names[c->state];
 }
@@ -107,6 +113,9 @@ static void warn_of_vaults(const struct capture *c, char *to, size_t n)
         if (v->failing_since_mono_us && clock_mono_us() - v->failing_since_mono_us > VAULT_DOWN_WARN_US)
             (void)snprintf(to, n, "vault %s has taken nothing for %s: %s", v->vault->name,
                            clock_format_duration(clock_mono_us() - v->failing_since_mono_us, text), v->error);
+        if (hangs(v))
+            (void)snprintf(to, n, "vault %s has not answered for %s: does the file system that it lies on hang? Capture goes on into the spool",
+                           v->vault->name, clock_format_duration(clock_mono_us() - v->busy_since_mono_us, text));
     }
 }
 

@@ -33,6 +33,7 @@ struct line {
     int64_t last_wall_us;
     uint32_t session;      /* of the last streaming session */
     bool shipped;          /* a vault had segments of it */
+    bool vault_read;       /* at least one vault said what it has of it */
 };
 
 /* --- what goes to the writer (writer.c) -------------------------------------------------------------------------- */
@@ -62,6 +63,7 @@ struct vault_state {
     int64_t wall_us;
     char error[ERROR_MESSAGE_BYTES]; /* "": none */
     int64_t failing_since_mono_us; /* 0: it works */
+    int64_t busy_since_mono_us;    /* its shipper's turn began, and has not ended; 0: it rests */
     int64_t said_mono_us;          /* in the log */
 };
 
@@ -91,11 +93,17 @@ struct capture {
     pthread_cond_t given;   /* a turn for the writer, the line ends */
 
     struct line *line; /* set while no other thread runs */
+    /*
+     * Receiving thread: what the vaults have was read since the slot was last streamed from, by us or by anybody. Else another host
+     * may have captured what we lack, and a judgement that positions are missing would be wrong.
+     */
+    bool vaults_fresh;
     struct old_line *old; /* incarnations before it that are not in all vaults yet */
     size_t old_count;
 
     /* --- shared part, under the mutex --- */
     bool ending;       /* the threads of this line are to end */
+    bool again;        /* ... so that the line is found anew, from what the vaults have now */
     int64_t ship_until_mono_us; /* ending: what is sealed may still be shipped until then */
     enum capture_state state;
     bool state_changed; /* the reporter is to tell it now */
@@ -162,6 +170,8 @@ static inline bool capture_is_ending(const struct capture *c) { return c->ending
 /* The line cannot go on: the first reason counts. */
 void capture_fail(struct capture *c, const struct error *err);
 void capture_break(struct capture *c, const struct continuity *why);
+/* It may go on once it was found anew (vaults_fresh). */
+void capture_again(struct capture *c);
 
 /* --- notes that forbid recoveries (notes.c) ---------------------------------------------------------------------- */
 
@@ -178,11 +188,19 @@ MUST_CHECK int notes_store(struct capture *c, struct error *err); /* where somet
 void notes_prune(struct capture *c);
 /* A gap of the source's history, for status: kept in gaps.json for good. */
 MUST_CHECK int notes_add_gap(struct capture *c, json_t *gap, struct error *err);
+/* What this host and a vault know of gaps is brought together: each gets what it lacks. */
+MUST_CHECK int notes_settle_gaps(struct capture *c, struct vault *v, struct error *err);
 
 /* --- lines (line.c) ---------------------------------------------------------------------------------------------- */
 
 /* The incarnation that this host goes on with. 1: opened; 0: nothing was ever captured. */
 MUST_CHECK int line_find(struct capture *c, struct line *ret, struct error *err);
+/*
+ * The same once more, for a line that the source says does not reach far enough: from what the vaults have now. Another host may have
+ * gone on with it, or have begun the next incarnation of the same history, which is then gone on with. old: was closed by nobody yet.
+ * REFUSED: no vault can be read, so that nothing can be judged.
+ */
+MUST_CHECK int line_find_again(struct capture *c, const struct line *old, struct line *ret, struct error *err);
 /* Begins a new one at start_lsn: in the vaults, in the state directory, and as current. */
 MUST_CHECK int line_begin(struct capture *c, const struct pg_identity *server, uint64_t start_lsn, const char *reason,
                           struct line *ret, struct error *err);
@@ -205,6 +223,7 @@ MUST_CHECK int state_load_incarnation(const char *directory, struct incarnation 
 MUST_CHECK int state_store_incarnation(const char *directory, const struct incarnation *i, struct error *err);
 /* <incarnation>/relations: RELATION frames. Loading nothing: *ret_found false. */
 MUST_CHECK int state_store_relations(const char *directory, struct slice frames, struct error *err);
+MUST_CHECK int state_forget_relations(const char *directory, struct error *err);
 MUST_CHECK int state_load_relations(const char *directory, struct framer *f, bool *ret_found, struct error *err);
 /* A JSON file of the incarnation or the source. NOT_FOUND. */
 MUST_CHECK int state_load_json(const char *directory, const char *name, json_t **ret, struct error *err);

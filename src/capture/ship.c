@@ -578,6 +578,7 @@ struct shipper_times {
     int64_t snapshots_mono_us;
     int64_t backoff_us;
     int64_t old_mono_us; /* not before */
+    bool gaps_settled;
     bool notes_loaded;
     bool last_look; /* the end was seen before this turn began */
 };
@@ -596,6 +597,9 @@ static int ship_all_old(struct capture *c, size_t index, struct shipper_times *t
 
 static int turn(struct capture *c, struct way *w, struct shipper_times *t, struct error *err)
 {
+    if (!t->gaps_settled)
+        TRY(notes_settle_gaps(c, w->vault, err));
+    t->gaps_settled = true;
     int rc = step(w, err);
     if (rc != 0)
         return rc;
@@ -637,6 +641,14 @@ static bool rest(struct capture *c, int rc, struct shipper_times *t)
     return goes_on;
 }
 
+/* A vault that hangs says nothing at all: how long a turn has been under way is what the others can see (report.c). */
+static void set_busy(struct capture *c, size_t index, bool busy)
+{
+    capture_lock(c);
+    c->vaults[index].busy_since_mono_us = busy ? clock_mono_us() : 0;
+    capture_unlock(c);
+}
+
 void *shipper_thread(void *arg)
 {
     struct shipper *s = arg;
@@ -648,9 +660,11 @@ void *shipper_thread(void *arg)
     do {
         struct error err = ERROR_INIT;
 
+        set_busy(c, s->vault, true);
         rc = w.capture ? 0 : open_way(&w, c, s->vault, c->line->incarnation.id, &err);
         if (rc >= 0)
             rc = turn(c, &w, &t, &err);
+        set_busy(c, s->vault, false);
         set_error(c, s->vault, rc < 0 ? &err : NULL);
         if (rc == -ERROR_CONTINUITY)
             capture_fail(c, &err);

@@ -25,18 +25,20 @@
 #define RECONNECT_FIRST_US (500 * CLOCK_US_PER_MS)
 #define RECONNECT_MAX_US (10 * CLOCK_US_PER_S)
 #define LOOK_SPACING_US (500 * CLOCK_US_PER_MS)
+#define KEYS_EVERY_US (500 * CLOCK_US_PER_MS) /* list mode: how long updates of a table may fail that has lost its key */
 #define SEEN_NOTE_EVERY_US (30 * CLOCK_US_PER_S)
 #define STORE_EVERY_US (60 * CLOCK_US_PER_S)
 #define COUNTS_LATE_US (70 * CLOCK_US_PER_S)
 #define RATE_WEIGHT 0.2 /* of the newest poll in the observed rate */
 
-enum step { STEP_CONNECT, STEP_HEARTBEAT, STEP_SCHEMA, STEP_LISTS, STEP_COUNTS, STEP_SEQUENCES, STEP_SLOT, STEPS_COUNT_ };
+enum step { STEP_CONNECT, STEP_HEARTBEAT, STEP_SCHEMA, STEP_KEYS, STEP_LISTS, STEP_COUNTS, STEP_SEQUENCES, STEP_SLOT, STEPS_COUNT_ };
 
 struct watcher {
     struct capture *capture;
     struct pg_conn sql; /* pq NULL: not connected */
     int64_t retry_mono_us, backoff_us;
-    int64_t heartbeat_mono_us, poll_mono_us; /* when due */
+    int64_t heartbeat_mono_us, poll_mono_us, keys_mono_us; /* when due */
+    bool keys_lost; /* as last looked at */
     int64_t looked_mono_us; /* because the server asked */
     char said[STEPS_COUNT_][256]; /* the last error of each step; "": none */
 
@@ -549,6 +551,18 @@ static void poll_all(struct watcher *w)
     store(w);
 }
 
+/* A table that lost its key between two polls: the next one is due now, since its application's updates fail. */
+static int look_at_keys(struct watcher *w, struct error *err)
+{
+    bool lost;
+
+    TRY(pg_keep_look(&w->sql, &w->capture->config->protect, &lost, err));
+    if (lost && !w->keys_lost)
+        w->poll_mono_us = 0;
+    w->keys_lost = lost; /* one that cannot be mended waits for the next poll like all else */
+    return 0;
+}
+
 /* The same database as the stream's: a conninfo with several hosts, or a name that moved, may lead elsewhere. */
 static int check_identity(struct watcher *w, struct error *err)
 {
@@ -632,6 +646,10 @@ static void turn(struct watcher *w)
             attempt(w, STEP_SLOT, poll_slot(w, &err), &err);
         w->heartbeat_mono_us = clock_mono_us() + k->heartbeat_us;
     }
+    if (w->sql.pq && clock_mono_us() >= w->keys_mono_us) {
+        attempt(w, STEP_KEYS, look_at_keys(w, &err), &err);
+        w->keys_mono_us = clock_mono_us() + KEYS_EVERY_US;
+    }
     if (w->sql.pq && clock_mono_us() >= w->poll_mono_us) {
         poll_all(w);
         w->poll_mono_us = clock_mono_us() + k->poll_us;
@@ -643,6 +661,8 @@ static bool rest(struct watcher *w)
     struct capture *c = w->capture;
     int64_t next_us = w->heartbeat_mono_us < w->poll_mono_us ? w->heartbeat_mono_us : w->poll_mono_us;
 
+    if (w->keys_mono_us < next_us)
+        next_us = w->keys_mono_us;
     if (!w->sql.pq)
         next_us = w->retry_mono_us;
     capture_lock(c);

@@ -1,6 +1,7 @@
 /*
  * cmd/status_read.c - see status_read.h. While capture runs, its status.json (at most a few seconds old) is the truth; while it does
- * not, spool and vault are read themselves. A vault that cannot be reached makes its figures unknown, not the status fail.
+ * not, spool and vault are read themselves. A vault that cannot be reached makes its figures unknown, not the status fail, and one that
+ * hangs is waited for only so long.
  */
 #include "cmd/status_read.h"
 
@@ -12,10 +13,12 @@
 #include "base/mem.h"
 #include "capture/chain.h"
 #include "cmd/journaled.h"
+#include "os/attempt.h"
 #include "os/file.h"
 
 #define STATUS_BYTES_MAX ((size_t)16 << 20)
 #define STATUS_FRESH_US (10 * CLOCK_US_PER_S)
+#define VAULT_PATIENCE_US (10 * CLOCK_US_PER_S)
 
 /* NULL where there is none or it cannot be read. */
 static json_t *read_state_file(const char *state_directory, const char *name)
@@ -344,6 +347,25 @@ static void fill_from_journal(json_t *o, const struct source_context *s)
         json_object_set(o, "proof_failed", json_object_get(facts.proof_failed->members, "reason"));
 }
 
+/* What the vault knows of gaps: for a host that has lost its state, or never had any. */
+static int fill_gaps(json_t *o, const struct source_context *s, struct error *err)
+{
+    CLEANUP(mem_free_ptr) struct incarnation *list = NULL;
+    json_t *known = json_object_get(o, "gaps"), *gap;
+    size_t count, k;
+
+    TRY(incarnation_list(s->vaults[0], s->name, &list, &count, err));
+    for (size_t i = 0; i < count; i++) {
+        JSON_AUTO gaps = NULL;
+
+        TRY(gap_list(s->vaults[0], s->name, list[i].id, &gaps, err));
+        json_array_foreach(gaps, k, gap)
+            if (!gap_listed(known, gap))
+                json_array_append(known, gap);
+    }
+    return 0;
+}
+
 static void keep_error(json_t *o, int result, struct error *err)
 {
     if (result < 0)
@@ -351,40 +373,101 @@ static void keep_error(json_t *o, int result, struct error *err)
     *err = ERROR_INIT;
 }
 
-static void fill(json_t *o, const struct source_context *s)
+/* What the processes on this host wrote. True: capture is at work, and its figures are those of now. */
+static bool fill_from_host(json_t *o, const struct source_context *s)
 {
     JSON_AUTO status = read_state_file(s->state_directory, "status.json");
     JSON_AUTO guard = read_state_file(s->state_directory, "keeper.json");
-    char incarnation[VAULT_INCARNATION_BYTES];
-    struct error err = ERROR_INIT;
     bool fresh = status && capture_runs(s->state_directory) && clock_wall_us() - integer_of(status, "wall_us") < STATUS_FRESH_US;
 
     fill_unknown(o, s);
-    bool known = find_incarnation(s, incarnation);
     if (fresh)
         fill_from_status(o, status);
-    else if (known)
-        keep_error(o, fill_from_chain(o, s, incarnation, &err), &err);
-    if (!fresh && status)
+    else if (status)
         copy_members(o, status); /* gaps and inexact tables stay what they were */
-    if (known)
-        keep_error(o, fill_snapshots(o, s, incarnation, &err), &err);
-    fill_proof(o, s);
-    fill_from_journal(o, s);
-    prune_covered(o);
-    fill_recoverable(o);
     if (guard)
         json_object_set(o, "guard", guard);
     if (s->moved)
         json_set_bool(o, "moved", true);
+    fill_from_journal(o, s);
+    return fresh;
+}
+
+static void fill(json_t *o, const struct source_context *s)
+{
+    char incarnation[VAULT_INCARNATION_BYTES];
+    struct error err = ERROR_INIT;
+    bool fresh = fill_from_host(o, s);
+    bool known = find_incarnation(s, incarnation);
+
+    if (!fresh && known)
+        keep_error(o, fill_from_chain(o, s, incarnation, &err), &err);
+    if (known)
+        keep_error(o, fill_snapshots(o, s, incarnation, &err), &err);
+    fill_proof(o, s);
+    if (!fresh)
+        keep_error(o, fill_gaps(o, s, &err), &err);
+    prune_covered(o);
+    fill_recoverable(o);
+}
+
+/* --- with a deadline ---------------------------------------------------------------------------------------------- */
+
+/* Reads the whole, from a configuration of its own: it may be left behind when the vault hangs. */
+struct whole {
+    char *config_path, *source;
+    json_t *status;
+};
+
+static void whole_free(void *arg)
+{
+    struct whole *w = arg;
+
+    free(w->config_path);
+    free(w->source);
+    json_decref(w->status);
+    free(w);
+}
+
+static int read_whole(void *arg, struct error *err)
+{
+    CLEANUP(source_context_release) struct source_context s = {0};
+    CLEANUP(config_release) struct config c = {0};
+    struct whole *w = arg;
+
+    TRY(config_load(w->config_path, &c, err));
+    TRY(source_context_open(&c, w->source, SOURCE_NEEDS_VAULTS, &s, err));
+    w->status = json_object();
+    fill(w->status, &s);
+    return 0;
+}
+
+/* What this host knows by itself: the vault has not answered. */
+static int read_without_vault(const struct config *c, const char *source, json_t **ret, struct error *err)
+{
+    CLEANUP(source_context_release) struct source_context s = {0};
+
+    TRY(source_context_open(c, source, 0, &s, err));
+    CLEANUP(mem_free_ptr) char *vaults = mem_strdup(config_text(s.section, OPTION_VAULTS));
+    CLEANUP(mem_free_ptr) char *text = mem_printf("no answer from the vault (%s) within %d s: does the file system that it lies on hang? "
+                                                  "What only it knows is missing here", vaults, (int)(VAULT_PATIENCE_US / CLOCK_US_PER_S));
+    *ret = json_object();
+    fill_from_host(*ret, &s);
+    json_set_str(*ret, "error", text);
+    json_object_set_new(*ret, "recoverable", json_null());
+    return 0;
 }
 
 int status_read(const struct config *c, const char *source, json_t **ret, struct error *err)
 {
-    CLEANUP(source_context_release) struct source_context s = {0};
+    struct whole *w = mem_zalloc(1, sizeof *w);
 
-    TRY(source_context_open(c, source, SOURCE_NEEDS_VAULTS, &s, err));
-    *ret = json_object();
-    fill(*ret, &s);
+    *w = (struct whole){.config_path = mem_strdup(c->path), .source = mem_strdup(source)};
+    CLEANUP(attempt_free_ptr) struct attempt *a = attempt_start("status", read_whole, w, whole_free);
+    int result = attempt_wait(a, clock_mono_us() + VAULT_PATIENCE_US, err);
+    if (result == -ERROR_TIMEOUT && !attempt_is_over(a))
+        return read_without_vault(c, source, ret, err);
+    TRY(result);
+    *ret = json_incref(w->status);
     return 0;
 }

@@ -123,6 +123,23 @@ static int check_notes(struct attempt *a, struct error *err)
                      n->kind == CHOOSE_SCHEMA ? ", and schema changes cannot be recovered yet" : "", advise(a, n->from, advice));
 }
 
+/* Gaps that are objects of the vault: the segment with the note of one may not have arrived. */
+static int add_gaps(struct attempt *a, struct error *err)
+{
+    const struct recover_config *c = a->options->config;
+    JSON_AUTO gaps = NULL;
+    json_t *gap;
+    size_t i;
+
+    TRY(gap_list(c->vault, c->source, a->history->incarnation.id, &gaps, err));
+    json_array_foreach(gaps, i, gap)
+    {
+        json_set_str(gap, "kind", NOTE_GAP);
+        (void)json_array_append(a->notes, gap);
+    }
+    return 0;
+}
+
 /* Notes of what lies before the snapshot are worth having (rates of sequences), but are not needed. */
 static int read_notes(struct attempt *a, struct error *err)
 {
@@ -130,6 +147,7 @@ static int read_notes(struct attempt *a, struct error *err)
 
     if (chain_notes(a->history->chain, &a->notes, &ignored) < 0)
         TRY(chain_notes_from(a->history->chain, a->planned->manifest.position, &a->notes, err));
+    TRY(add_gaps(a, err));
     return choose_notes_read(a->notes, &a->obstacles, err);
 }
 

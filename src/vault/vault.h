@@ -6,7 +6,7 @@
 #ifndef SALVOR_VAULT_VAULT_H
 #define SALVOR_VAULT_VAULT_H
 
-#include "base/hash.h"
+#include "base/json.h"
 #include "event/position.h"
 #include "vault/driver.h"
 
@@ -66,6 +66,15 @@ MUST_CHECK int incarnation_list(struct vault *v, const char *source, struct inca
                                 struct error *err);
 /* Names of the sources that the vault holds, sorted; dir_names-like: free each and the array. */
 MUST_CHECK int vault_sources(struct vault *v, char ***ret_names, size_t *ret_count, struct error *err);
+
+/*
+ * Gaps of a history: positions that are known to be missing, sources/<source>/<incarnation>/gaps/<n>.json, n dense from 1.
+ *   store  a gap has "incarnation", "from", "to", "reason", "wall_us"; one that is there already (the same first three) is success
+ *   list   an array of them, each with its "key". Errors: CORRUPT names an object that is damaged: then it is not known what is missing
+ */
+MUST_CHECK int gap_store(struct vault *v, const char *source, const json_t *gap, struct error *err);
+MUST_CHECK int gap_list(struct vault *v, const char *source, const char *incarnation, json_t **ret, struct error *err);
+bool gap_listed(const json_t *list, const json_t *gap); /* is one of the same first three members in it? */
 
 /* Claims the next epoch of a source's writer: epochs/<n> with {first sequence, predecessor digest, host, wall_us}. */
 MUST_CHECK int epoch_claim(struct vault *v, const char *source, const char *incarnation, uint64_t first_sequence,

@@ -206,6 +206,8 @@ static enum key_kind kind_in_history(const struct parts *k)
         return KEY_JSON;
     if (k->count == 5 && strcmp(k->part[3], "rows") == 0)
         return segment_parse_key(k->part[4], &id, NULL) == 0 ? KEY_ROWS : KEY_UNKNOWN;
+    if (k->count == 5 && strcmp(k->part[3], "gaps") == 0)
+        return is_number(k->part[4], 6, ".json") ? KEY_JSON : KEY_UNKNOWN;
     if (k->count == 5 && strcmp(k->part[3], "schemas") == 0)
         return is_schema(k->part[4]) ? KEY_SNAPSHOT : KEY_UNKNOWN;
     if (k->count != 6 || strcmp(k->part[3], "snapshots") != 0 || !is_snapshot(k->part[4]))

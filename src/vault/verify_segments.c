@@ -116,6 +116,40 @@ static void report(struct verify *y, const struct looks *l)
     }
 }
 
+/* Of the gaps that are objects those that no segment tells of: its segment has not arrived, or is damaged. */
+static int report_gap_objects(struct verify *y, const struct looks *l, struct error *err)
+{
+    JSON_AUTO gaps = NULL;
+    JSON_AUTO noted = json_array();
+    JSON_AUTO incarnation = json_string(l->incarnation);
+    struct error why = ERROR_INIT;
+    json_t *gap;
+    size_t i, k;
+
+    int rc = gap_list(y->v, l->source, l->incarnation, &gaps, &why);
+    if (rc == -ERROR_CORRUPT || rc == -ERROR_NOT_FOUND)
+        return 0; /* has been named when all keys were seen */
+    if (rc < 0) {
+        *err = why;
+        return rc;
+    }
+    for (i = 0; i < l->count; i++)
+        json_array_foreach(l->looks[i].gaps, k, gap)
+        {
+            json_t *known = json_copy(gap);
+
+            ASSERT(json_object_set(known, "incarnation", incarnation) == 0 && json_array_append_new(noted, known) == 0);
+        }
+    json_array_foreach(gaps, i, gap)
+    {
+        JSON_AUTO one = json_pack("[O]", gap);
+
+        if (!gap_listed(noted, gap))
+            report_gaps(y, json_string_value(json_object_get(gap, "key")), one);
+    }
+    return 0;
+}
+
 static void find_hole(struct verify *y, const struct looks *l, uint64_t from, uint64_t to, const char *why)
 {
     char prefix[VAULT_KEY_BYTES];
@@ -284,6 +318,7 @@ int verify_segments(struct verify *y, const char *source, const char *incarnatio
     verify_parallel(y, l.count, look_at, &l);
     y->r->segments += l.count;
     report(y, &l);
+    TRY(report_gap_objects(y, &l, err));
     chosen = mem_zalloc(l.count, sizeof *chosen);
     if (l.count > 0)
         memcpy(chosen, refs, l.count * sizeof *chosen);

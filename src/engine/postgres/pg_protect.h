@@ -99,6 +99,11 @@ struct pg_poll_change {
 MUST_CHECK int pg_keep_lists(struct pg_conn *sql, const struct pg_protect_config *config, struct pg_poll_change **ret,
                              size_t *ret_count, struct error *err);
 
+/*
+ * List mode: is a table that has lost its identity still on the list of keyed ones? Until pg_keep_lists has seen to it, its application's
+ * updates fail, so this is asked more often. Cost: one look at the publication's tables (some ms for thousands). Trigger mode: never.
+ */
+MUST_CHECK int pg_keep_look(struct pg_conn *sql, const struct pg_protect_config *config, bool *ret_lost, struct error *err);
 /* Per table without identity: updates + deletes counted by the server's statistics, to notice uncaptured changes (I-15). */
 struct pg_change_count {
     uint32_t relation_id;

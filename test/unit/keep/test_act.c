@@ -160,6 +160,27 @@ static void a_target_is_known_by_its_whole_name(void **state)
     }
 }
 
+/* However many actions lie in between: the directory of the first holds a database that somebody may be using. */
+static void a_target_of_long_ago_is_no_new_one(void **state)
+{
+    static const char *const targets[] = {"/srv/first", "/srv/second", "/srv/third"};
+    CLEANUP(act_release) struct act a = {0};
+    struct error err = ERROR_INIT;
+
+    for (size_t i = 0; i < 3; i++) {
+        reload(&a, *state);
+        assert_false(act_used_target(&a, targets[i]));
+        begin(&a, *state, targets[i]);
+        assert_ok(act_outcome(&a, "cut over", &err), err);
+    }
+    for (int life = 0; life < 2; life++) {
+        for (size_t i = 0; i < 3; i++)
+            assert_true(act_used_target(&a, targets[i]));
+        assert_false(act_used_target(&a, "/srv/fourth"));
+        reload(&a, *state);
+    }
+}
+
 /* What a record says between a step's begin and the next one, as a killed keeper leaves it. */
 static void committed_and_unprotected_are_read_from_the_steps(void **state)
 {
@@ -243,6 +264,7 @@ int main(void)
         IN_FOLDER(an_outcome_ends_it_but_the_target_stays_used),
         IN_FOLDER(giving_up_is_said_and_stays_pending),
         IN_FOLDER(a_target_is_known_by_its_whole_name),
+        IN_FOLDER(a_target_of_long_ago_is_no_new_one),
         IN_FOLDER(committed_and_unprotected_are_read_from_the_steps),
         IN_FOLDER(a_damaged_record_is_an_error),
         IN_FOLDER(every_cut_of_a_record_is_an_error),

@@ -363,7 +363,7 @@ static void test_unknown_objects(void **state)
         "sources/shop/holds/x/y",
         "sources/shop/0001/rows/x.seg",
         "sources/shop/0001/rows/deep/x.seg",
-        "sources/shop/0001/gaps/000001.json",
+        "sources/shop/0001/gaps/1.json",
         "sources/shop/0001/other.json",
         "sources/shop/0001/schemas/x.sql.zst",
         "sources/shop/0001/schemas/00000000000000000000000000000000-ab.sql.zst",
