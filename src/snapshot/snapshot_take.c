@@ -18,6 +18,7 @@
 #include "os/file.h"
 
 #define TRIES             3
+#define TRIES_SLOT        1 /* then the tables are locked before the snapshot is made */
 #define TRY_PAUSE_MS      1000
 #define DUMP_BYTES_MAX    ((size_t)1 << 30)
 #define PROGRESS_MS       1000
@@ -331,11 +332,12 @@ static int commit(struct take *t, struct error *err)
 
 /* Where a slot could not be had in time, a further try does without. */
 static int take_try(struct snapshot_config *config, const char *incarnation, const char *sort_directory,
-                    const struct user *u, struct manifest *m, struct error *err)
+                    bool lock_first, const struct user *u, struct manifest *m, struct error *err)
 {
     CLEANUP(take_release) struct take t;
 
     take_init(&t, config, m, sort_directory);
+    t.lock_first = lock_first;
     (void)snprintf(m->source, sizeof m->source, "%s", config->protect.source);
     (void)snprintf(m->incarnation, sizeof m->incarnation, "%s", incarnation);
     m->begun_wall_us = clock_wall_us();
@@ -354,7 +356,7 @@ static int take_tries(struct snapshot_config *config, const char *incarnation, c
     for (int i = 1;; i++) {
         CLEANUP(manifest_release) struct manifest m;
         manifest_init(&m);
-        int rc = take_try(config, incarnation, sort_directory, u, &m, err);
+        int rc = take_try(config, incarnation, sort_directory, i > TRIES_SLOT, u, &m, err);
         if (rc == 0) {
             *ret = m;
             manifest_init(&m);

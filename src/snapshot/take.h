@@ -45,6 +45,7 @@ struct take {
     struct pg_conn holder; /* holds the locks and the exported snapshot that all others import */
     int holder_pid;        /* its server process */
     char snapshot[64];
+    bool lock_first;     /* tables are locked before the snapshot is made: what is rewritten again and again cannot outrun it */
     bool slot_timed_out; /* transactions are open for longer than a slot may take: it is not tried again */
     char *application;   /* application_name of pg_dump's sessions: unique */
 
@@ -96,6 +97,8 @@ MUST_CHECK int take_wait_flushed(struct take *t, struct pg_conn *sql, struct err
 
 /* take_lock.c */
 MUST_CHECK int take_lock(struct take *t, struct error *err);
+/* Begins the holder's transaction with the locks, before it has a snapshot. */
+MUST_CHECK int take_lock_first(struct take *t, struct error *err);
 /* The tables that are locked are those of the snapshot and have the files that they had. Errors: BUSY. */
 MUST_CHECK int take_check_files(struct take *t, struct error *err);
 /* What a failure of a statement means that met somebody else's DDL: BUSY, else what it was. */

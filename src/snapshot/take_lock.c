@@ -3,7 +3,8 @@
  *
  * A TRUNCATE or a rewrite that committed after the snapshot was taken and before we had the lock makes the snapshot
  * read nothing, without an error: the rows that it should see lie in a file that is gone. So the lock comes first, then
- * each table's file in the snapshot's pg_class is compared with its file now.
+ * each table's file in the snapshot's pg_class is compared with its file now. Where somebody keeps truncating, that would be found
+ * again and again; so a further try locks first and takes an ordinary snapshot then.
  *
  * While we hold locks and wait for another one, somebody may wait for ours: a deadlock. The server's deadlock detector
  * must never choose an application for that, so no wait of ours is as long as deadlock_timeout: whoever waits for us
@@ -51,7 +52,8 @@ int take_busy(const struct relation *r, struct error *err)
                      take_name(r, name), was.message);
 }
 
-static int set_lock_wait(struct take *t, struct error *err)
+/* scope: LOCAL for the transaction that is open, SESSION before one. */
+static int set_lock_wait(struct take *t, const char *scope, struct error *err)
 {
     CLEANUP(mem_free_ptr) char *text = NULL;
     uint64_t ms;
@@ -60,7 +62,7 @@ static int set_lock_wait(struct take *t, struct error *err)
                        PG_QUERY_TIMEOUT_MS, &text, err));
     TRY(text_parse_u64(slice_str(text), 1, INT32_MAX, &ms, err));
     int wait_ms = ms / 2 < LOCK_WAIT_MAX_MS ? (int)(ms / 2) : LOCK_WAIT_MAX_MS;
-    return pg_execf(&t->holder, PG_QUERY_TIMEOUT_MS, err, "SET LOCAL lock_timeout = %d", wait_ms < 1 ? 1 : wait_ms);
+    return pg_execf(&t->holder, PG_QUERY_TIMEOUT_MS, err, "SET %s lock_timeout = %d", scope, wait_ms < 1 ? 1 : wait_ms);
 }
 
 static void put_table(struct buf *sql, const struct relation *r)
@@ -118,9 +120,8 @@ static int name_locker(struct take *t, size_t from, size_t to, struct error *err
                      PQgetvalue(r, 0, 0), PQgetvalue(r, 0, 2), PQgetvalue(r, 0, 1));
 }
 
-int take_lock(struct take *t, struct error *err)
+static int lock_all(struct take *t, struct error *err)
 {
-    TRY(set_lock_wait(t, err));
     for (size_t from = 0; from < t->tables_count; from += BATCH_TABLES) {
         size_t to = from + BATCH_TABLES < t->tables_count ? from + BATCH_TABLES : t->tables_count;
         int rc = lock_batch(t, from, to, err);
@@ -135,6 +136,30 @@ int take_lock(struct take *t, struct error *err)
             return error_prefix(err, "locking the tables for reading");
     }
     return 0;
+}
+
+int take_lock(struct take *t, struct error *err)
+{
+    TRY(set_lock_wait(t, "LOCAL", err));
+    return lock_all(t, err);
+}
+
+/*
+ * LOCK takes no snapshot, so in REPEATABLE READ the one that the next statement takes is younger than the locks: nothing that was locked
+ * can have been rewritten between the two. A slot's snapshot could not be had so: making the slot waits for whoever waits for our locks.
+ */
+int take_lock_first(struct take *t, struct error *err)
+{
+    TRY(pg_tables(&t->holder, t->names.schema, &t->tables, &t->tables_count, err));
+    int rc = set_lock_wait(t, "SESSION", err);
+    if (rc >= 0)
+        rc = pg_exec(&t->holder, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", PG_QUERY_TIMEOUT_MS, err);
+    if (rc >= 0)
+        rc = lock_all(t, err);
+    pg_tables_free(t->tables, t->tables_count);
+    t->tables = NULL;
+    t->tables_count = 0;
+    return rc;
 }
 
 static int rewritten(const char *name, struct error *err)

@@ -147,7 +147,7 @@ static int ordinary(struct take *t, struct error *err)
     CLEANUP(mem_free_ptr) char *lsn = NULL;
     uint64_t position;
 
-    TRY(begin(&t->holder, err));
+    TRY(t->lock_first ? take_lock_first(t, err) : begin(&t->holder, err));
     TRY(pg_query_value(&t->holder, "SELECT pg_current_snapshot()::text", PG_QUERY_TIMEOUT_MS, &visible, err));
     TRY(pg_query_value(&t->holder, "SELECT pg_current_wal_insert_lsn()", PG_QUERY_TIMEOUT_MS, &lsn, err));
     if (parse_visibility(visible, &t->manifest->visibility, err) < 0)
@@ -185,7 +185,7 @@ int take_source(struct take *t, struct error *err)
     TRY(pg_connect(t->config->protect.conninfo, PG_SESSION_SQL, "snapshot", PG_CONNECT_TIMEOUT_MS, &t->holder, err));
     t->holder_pid = PQbackendPID(t->holder.pq);
     t->manifest->server_version = (uint32_t)t->holder.server_version;
-    if (t->config->slot_timeout_us <= 0 || by_slot(t, &why) < 0) {
+    if (t->lock_first || t->config->slot_timeout_us <= 0 || by_slot(t, &why) < 0) {
         if (pg_exec(&t->holder, "ROLLBACK", PG_QUERY_TIMEOUT_MS, err) < 0)
             return error_prefix(err, "taking a snapshot");
         if (ordinary(t, err) < 0)
