@@ -1,4 +1,9 @@
-/* cmd/cmd_check.c - preflight: every finding with what mends it. */
+/*
+ * cmd/cmd_check.c - preflight: every finding with what mends it.
+ *
+ * A source that cannot be asked is a finding as well: whoever asks whether it can be protected gets an answer, 0 or 3, and with
+ * --json an object, also where several sources are asked and one of them is down.
+ */
 #include "cmd/command.h"
 
 static const char *severity_name(enum pg_severity s)
@@ -18,46 +23,89 @@ static json_t *finding_json(const struct pg_finding *f)
     return j;
 }
 
-static void print_finding(const struct pg_finding *f)
+static json_t *unreachable_json(const struct error *why)
 {
-    printf("  %-6s %s%s%s\n", severity_name(f->severity), f->object ? f->object : "", f->object ? ": " : "", f->text);
-    if (f->mend)
-        printf("         mend: %s\n", f->mend);
+    json_t *j = json_object();
+
+    json_set_str(j, "severity", severity_name(PG_FINDING_REFUSE));
+    json_set_str(j, "code", "unreachable");
+    json_set_str(j, "object", NULL);
+    json_set_str(j, "text", why->message);
+    json_set_str(j, "mend", "let the server run and accept this conninfo, then check again: until then nothing is known about it");
+    return j;
 }
 
-/* Adds the source's object to *list and its worst severity to *refused. */
+static void print_finding(const json_t *f)
+{
+    const char *object = json_string_value(json_object_get(f, "object")), *mend = json_string_value(json_object_get(f, "mend"));
+
+    printf("  %-6s %s%s%s\n", json_string_value(json_object_get(f, "severity")), object ? object : "", object ? ": " : "",
+           json_string_value(json_object_get(f, "text")));
+    if (mend)
+        printf("         mend: %s\n", mend);
+}
+
+/* Asks the source: findings are added to *array. Errors: what only another configuration mends. */
+static int ask(const struct pg_protect_config *protect, json_t *array, struct error *err)
+{
+    struct pg_findings findings = {0};
+    struct error why = ERROR_INIT;
+    int result = pg_check(protect, &findings, &why);
+
+    for (size_t i = 0; result >= 0 && i < findings.count; i++)
+        json_array_append_new(array, finding_json(&findings.items[i]));
+    pg_findings_release(&findings);
+    if (result == -ERROR_USAGE || result == -ERROR_BUG) {
+        *err = why;
+        return result;
+    }
+    if (result < 0)
+        json_array_append_new(array, unreachable_json(&why));
+    return 0;
+}
+
+static unsigned count_of(const json_t *array, enum pg_severity severity)
+{
+    unsigned count = 0;
+    const json_t *f;
+    size_t i;
+
+    json_array_foreach(array, i, f)
+        count += strcmp(json_string_value(json_object_get(f, "severity")), severity_name(severity)) == 0;
+    return count;
+}
+
+static void print_findings(const char *name, const json_t *array)
+{
+    unsigned to_mend = count_of(array, PG_FINDING_REFUSE);
+    const json_t *f;
+    size_t i;
+
+    printf("source %s\n", name);
+    json_array_foreach(array, i, f)
+        print_finding(f);
+    printf("%s: %s (%u to mend, %u warnings)\n", name, to_mend > 0 ? "cannot be protected yet" : "can be protected", to_mend,
+           count_of(array, PG_FINDING_WARN));
+}
+
+/* Adds the source's object to *list. */
 static int check_one(const struct config *c, const char *name, bool json, json_t *list, bool *refused, struct error *err)
 {
-    struct source_context s;
-    struct pg_findings findings = {0};
-    uint32_t counts[3] = {0};
+    CLEANUP(source_context_release) struct source_context s = {0};
+    json_t *object = json_object(), *array = json_array();
 
+    json_array_append_new(list, object);
+    json_object_set_new(object, "findings", array);
     TRY(source_context_open(c, name, SOURCE_NEEDS_CONNINFO, &s, err));
-    int result = pg_check(&s.protect, &findings, err);
-    if (result < 0)
-        error_prefix(err, "source %s", name);
-    json_t *array = json_array();
-    if (result >= 0 && !json)
-        printf("source %s\n", name);
-    for (size_t i = 0; result >= 0 && i < findings.count; i++) {
-        counts[findings.items[i].severity]++;
-        json_array_append_new(array, finding_json(&findings.items[i]));
-        if (!json)
-            print_finding(&findings.items[i]);
-    }
-    bool refuse = counts[PG_FINDING_REFUSE] > 0;
-    if (result >= 0 && !json)
-        printf("%s: %s (%u to mend, %u warnings)\n", name, refuse ? "cannot be protected yet" : "can be protected",
-               counts[PG_FINDING_REFUSE], counts[PG_FINDING_WARN]);
-    json_t *object = json_object();
+    if (ask(&s.protect, array, err) < 0)
+        return error_prefix(err, "source %s", name);
+    bool refuse = count_of(array, PG_FINDING_REFUSE) > 0;
     json_set_str(object, "name", name);
     json_set_bool(object, "protectable", !refuse);
-    json_object_set_new(object, "findings", array);
-    json_array_append_new(list, object);
+    if (!json)
+        print_findings(name, array);
     *refused |= refuse;
-    pg_findings_release(&findings);
-    source_context_release(&s);
-    return result;
+    return 0;
 }
 
 int command_check(const struct invocation *in, struct error *err)

@@ -11,7 +11,8 @@ const struct command commands[] = {
      false, command_init},
     {"check", "[SOURCE] [--json]", "can this source be protected, what would be missed, what mends it",
      "Asks the source, changes nothing. Each finding has the statement or setting that mends it.\n"
-     "Exit status: 0 all that is needed is there (warnings may remain), 3 something must be mended first.",
+     "Exit status: 0 all that is needed is there (warnings may remain), 3 something must be mended first. A source that cannot be\n"
+     "reached is such a finding.",
      false, command_check},
     {"setup", "SOURCE [--admin CONNINFO] [--print-sql]", "make publications, slot and helpers in the source",
      "With --admin and a superuser: publications for all tables and event triggers, so that tables made or changed later are\n"
@@ -44,7 +45,8 @@ const struct command commands[] = {
     {"verify", "[SOURCE] [--json]", "read the whole vault: chains, checksums, references, gaps",
      "Exit status 4 when something is damaged, missing or a gap.", false, command_verify},
     {"log", "SOURCE [--table SCHEMA.TABLE] [--from POSITION] [--to POSITION] [--json]", "print events",
-     "Transactions with from < position <= to, in commit order. --json prints one object a line.", false, command_log},
+     "Transactions with from < position <= to, in commit order. --json prints one object a line, so\n"
+     "that a log of any length can be read as it comes; exit status 0 says that it was whole.", false, command_log},
     {"journal", "[SOURCE] [--json]", "what happened and what was measured: the record, from the vaults and from this host",
      "Entries of all writers by time, from the vaults and from this host. `salvor verify` checks chains and signatures.", false,
      command_journal},
