@@ -59,7 +59,7 @@ class Load:
             number += 1
             try:
                 if connection is None:
-                    connection = psycopg2.connect(self.conninfo(), connect_timeout=3)
+                    connection = psycopg2.connect(self.conninfo(), connect_timeout=10)
                 self.tried.add(number)
                 with connection.cursor() as cur:
                     transaction(cur, rnd, client, number)
@@ -81,7 +81,7 @@ class Load:
         if connection is not None:
             connection.close()
 
-    def wait_acknowledged(self, more, timeout=60):
+    def wait_acknowledged(self, more, timeout=120):
         """Until so many more commits are acknowledged."""
         goal, deadline = len(self.acknowledged) + more, time.monotonic() + timeout
         while len(self.acknowledged) < goal:
@@ -92,7 +92,7 @@ class Load:
     def stop(self):
         self.stopping.set()
         for t in self.threads:
-            t.join(30)
+            t.join(60)
         assert not self.errors, self.errors
         return self
 

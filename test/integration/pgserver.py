@@ -93,7 +93,7 @@ class PgServer:
         if own_identifier:
             self.initdb(self.datadir, initdb_options)
         else:
-            subprocess.run(["cp", "-a", self.template(initdb_options), self.datadir], check=True, timeout=60)
+            subprocess.run(["cp", "-a", self.template(initdb_options), self.datadir], check=True, timeout=180)
         if hba is not None:
             self.write("pg_hba.conf", hba)
 
@@ -118,7 +118,7 @@ class PgServer:
         argv = [os.path.join(self.bin, program), *args]
         return ["runuser", "-u", self.system_user, "--", *argv] if self.system_user else argv
 
-    def run(self, program, *args, timeout=60, **options):
+    def run(self, program, *args, timeout=180, **options):
         done = subprocess.run(self.command(program, *args), cwd="/", stdin=subprocess.DEVNULL, timeout=timeout,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
         if done.returncode != 0:
@@ -142,9 +142,9 @@ class PgServer:
         with open(self.log_path, "ab") as log:
             if self.system_user:
                 os.chmod(self.log_path, 0o666)
-            done = subprocess.run(self.command("pg_ctl", "start", "-D", self.datadir, "-l", self.log_path, "-s", "-t", "30",
+            done = subprocess.run(self.command("pg_ctl", "start", "-D", self.datadir, "-l", self.log_path, "-s", "-t", "90",
                                                "-w" if wait else "-W"),
-                                  cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False, timeout=60)
+                                  cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False, timeout=120)
         if done.returncode != 0:
             raise RuntimeError("pg_ctl start: " + self.log()[-2000:])
         self.pid = self.postmaster_pid()
@@ -160,11 +160,7 @@ class PgServer:
     def alive(self):
         if self.pid is None:
             return False
-        try:
-            os.kill(self.pid, 0)
-            return True
-        except ProcessLookupError:
-            return False
+        return not self.is_zombie(self.pid)
 
     def stop(self, mode="fast"):
         """mode: smart, fast, immediate."""
@@ -182,7 +178,7 @@ class PgServer:
         for pid in [self.pid, *children]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while any(os.path.exists("/proc/%d" % pid) and not self.is_zombie(pid) for pid in [self.pid, *children]):
             if time.monotonic() > deadline:
                 raise RuntimeError("the killed server is still there")
@@ -204,6 +200,7 @@ class PgServer:
 
     @staticmethod
     def is_zombie(pid):
+        """Has the process ended? Where nobody reaps orphans it keeps its number, and a signal 0 would still find it."""
         with contextlib.suppress(OSError):
             with open("/proc/%d/stat" % pid, encoding="utf-8", errors="replace") as f:
                 return f.read().rpartition(")")[2].split()[0] in "ZX"
@@ -235,7 +232,7 @@ class PgServer:
         return "host=%s port=%d dbname=%s user=%s" % (host, self.port, dbname, user)
 
     def connect(self, dbname="postgres", user="postgres", autocommit=True, **options):
-        c = psycopg2.connect(self.conninfo(dbname, user), connect_timeout=10, **options)
+        c = psycopg2.connect(self.conninfo(dbname, user), connect_timeout=60, **options)
         c.autocommit = autocommit
         return c
 

@@ -20,8 +20,12 @@ def parse_lsn(text):
     return int(high, 16) << 32 | int(low, 16)
 
 
-def wait_for(what, test, timeout=60):
+PATIENCE_S = 90  # nothing is given up sooner: a machine with other work on it may need long for what takes a second elsewhere
+
+
+def wait_for(what, test, timeout=PATIENCE_S):
     """The first true value of test(), asked every 50 ms."""
+    timeout = max(timeout, PATIENCE_S)
     deadline = time.monotonic() + timeout
     while True:
         found = test()
@@ -114,13 +118,13 @@ class Salvor:
     def stop(self):
         if self.process:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(40)
+            self.process.wait(90)
             self.process = None
 
     def kill9(self):
         """Supervisor and roles at once: they die with it."""
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(60)
         self.process = None
 
     def role_pid(self, role):
@@ -202,7 +206,7 @@ class Salvor:
     def destroy(self):
         if self.process:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(60)
         for data in self.root.glob("*/data/postmaster.pid"):
             self.stop_target(data.parent.parent)
         for pid in self.strays():

@@ -124,7 +124,7 @@ def test_stopped_server_is_given_up(server, db):
         os.kill(postmaster, signal.SIGCONT)
     assert late["error"] == "TIMEOUT"
     assert closed["error"] == "CONNECT" or closed.get("value") == "1"
-    assert time.monotonic() - begun < 15
+    assert time.monotonic() - begun < 45
 
 
 # --- fingerprint
@@ -433,7 +433,7 @@ def test_catalogue_has_the_shapes_of_the_stream(server, db, streamed):
 def test_flushed_position_reaches_the_slot(server, db, streamed):
     before = engine("slot", server.conninfo(db), "salvor_x")[0]
     engine("shapes", server.conninfo(db), *STREAM)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while engine("slot", server.conninfo(db), "salvor_x")[0]["confirmed_flush"] <= before["confirmed_flush"]:
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -1,21 +1,25 @@
 """What goes wrong around Salvor: each fault gives one clear sentence and the right exit status, is shown while it lasts, and loses nothing."""
 import datetime
+import json
 import os
+import pathlib
 import shutil
+import subprocess
 import threading
 import time
 
 import psycopg2
 import pytest
 from conftest import begin, prepare
+from enginetool import tool_path
 from ledger import OPTIONS, SCHEMA, Load, check_ledger, check_log
 from mounts import switchable, tmpfs
 from pgserver import free_port, release_port
 from proxy import Proxy
-from salvorbox import parse_lsn, wait_for
+from salvorbox import Salvor, parse_lsn, wait_for
 from truth import compare, contents
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 
 def shop(servers, schema=SCHEMA, conf=None, **options):
@@ -121,10 +125,17 @@ def test_slot_dropped(servers, protected, running, made_again):
 
 
 def check_gap_is_verified(box, unseen):
-    """`verify` finds the gap, and nothing else."""
+    """`verify` finds the gap, and nothing else; so does whoever has nothing but the vault."""
     box.wait("the gap to be in the vault", lambda: box.run_command("verify").status == 4)
     findings = box.fails(4, "verify", "--json", says="gap").json["vaults"][0]["findings"]
     assert len(findings) == 1 and findings[0]["kind"] == "gap", (findings, unseen)
+    known = box.status("shop")["gaps"]
+    with Salvor({"shop": {}}, vaults=box.vaults) as bare:
+        gaps = bare.status("shop")["gaps"]
+        assert [(g["incarnation"], g["from"], g["to"]) for g in gaps] == [(g["incarnation"], g["from"], g["to"]) for g in known], (gaps, known)
+        assert parse_lsn(gaps[0]["from"]) <= parse_lsn(unseen) <= parse_lsn(gaps[0]["to"]) and len(gaps[0]["reason"]) > 20, gaps
+        assert "GAP" in bare.ok("status").out
+        bare.fails(3, "recover", "shop", "--to", unseen, "--dry-run", says="gap")
 
 
 @pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
@@ -204,6 +215,43 @@ def test_another_server_at_the_address(servers, protected):
     assert old.status in (0, 3), old
 
 
+def test_a_database_that_was_dropped_or_made_again_is_an_alert(servers, boxes):
+    """Somebody answers, so it is no loss and nothing is acted upon; a person is told, in log and status, until it is protected again."""
+    server = shop(servers)
+    box = prepare(server, boxes, **OPTIONS, automation="act", loss_after="3s", loss_probes="2")
+    box.sources["shop"]["target"] = f"local {box.root / 'target'}"
+    box.write_config()
+    begin(server, box)
+    assert box.status("shop")["guard"]["alert"] == ""
+
+    def alert(says):
+        box.wait(f"an alert that says {says!r}", lambda: says in box.status("shop")["guard"]["alert"])
+        assert says in box.ok("status", "shop").out and "ALERT" in box.ok("status", "shop").out
+        loud(box, "ALERT", "salvor recover shop")
+        guard = box.status("shop")["guard"]
+        assert guard["state"] == "watching" and guard["outcome"] == "" and not (box.root / "target").exists(), guard
+
+    def drop():
+        server.sql("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = 'salvor_shop' AND active")
+        try:
+            server.sql("SELECT pg_drop_replication_slot('salvor_shop') FROM pg_replication_slots WHERE slot_name = 'salvor_shop'")
+            server.sql("DROP DATABASE shop WITH (FORCE)")
+            return True
+        except (psycopg2.errors.ObjectInUse, psycopg2.errors.UndefinedObject):
+            return False
+
+    wait_for("the database to be dropped", drop, 30)
+    alert('does not exist')
+    server.sql("CREATE DATABASE shop")
+    server.sql(SCHEMA, dbname="shop")
+    alert("not the one that is protected")
+    box.ok("setup", "shop", "--admin", server.conninfo("shop", "postgres", tcp=True))
+    box.wait("the alert to be over", lambda: box.status("shop")["guard"]["alert"] == "", 90)
+    anchored_anew(box)
+    assert "the alert is over" in box.log_text()
+    check_exact(server, box, "of the database that was made again")
+
+
 def test_log_removed_by_the_server(servers, protected):
     """Salvor was away for too long: the server kept its limit and invalidated the slot."""
     server = shop(servers, conf={"max_slot_wal_keep_size": "2MB"}, initdb_options=("--wal-segsize=1",))
@@ -269,6 +317,45 @@ def test_vault_read_only(servers, boxes):
         assert box.ok("verify", "--json").json["vaults"][0]["findings"] == []
 
 
+def test_vault_hangs(servers, boxes):
+    """A network file system whose server has gone answers nothing, not even an error: capture and the guard go on, and status says so."""
+    server = shop(servers)
+    box = prepare(server, boxes, **OPTIONS, rpo="2s")
+    flag = box.root / "hanging"
+    hang = pathlib.Path(tool_path()).parent / "hang.so"
+    assert hang.exists(), f"{hang} is not built"
+    env = {"LD_PRELOAD": str(hang), "SALVOR_HANG_PATH": str(box.root / "vault"), "SALVOR_HANG_WHILE": str(flag), "ASAN_OPTIONS": "verify_asan_link_order=0"}
+    box.ok("init")
+    box.ok("setup", "shop", "--admin", server.conninfo("shop", "postgres", tcp=True))
+    box.start(env=env)
+    box.wait_streaming("shop")
+    box.wait_snapshots("shop", 1)
+    load = Load(server.conninfo("shop"), rate=60).start()
+    load.wait_acknowledged(30)
+    flag.touch()
+    box.wait("the state vault_down", lambda: box.status("shop")["state"] == "vault_down")
+    assert "main has not answered for" in box.status("shop")["warning"], box.status("shop")
+    settle(server, box)  # into the spool
+    assert server.value("SELECT count(*) FROM pg_stat_replication WHERE application_name = 'salvor capture'") == 1
+    # A status that cannot ask the vault either says what this host knows.
+    asked = json.loads(box.ok("status", "shop", "--json", env=env).out)["sources"][0]
+    assert "no answer from the vault (main)" in asked["error"] and asked["durable_position"] and asked["recoverable"] is None, asked
+    # Capture begins anew meanwhile; the guard probes on.
+    box.wait("a capture process", lambda: box.kill_role("capture shop"))
+    box.wait("another session", lambda: "vault main cannot be read now: no answer" in box.log_text() and box.status("shop")["state"] in ("streaming", "vault_down"))
+    settle(server, box)
+    probed = box.status("shop")["guard"]["wall_us"]
+    box.wait("further probes", lambda: box.status("shop")["guard"]["wall_us"] > probed)
+    load.stop()
+    assert load.interruptions == 0
+    flag.unlink()
+    box.wait_vault("shop", position(server))
+    box.wait_streaming("shop")
+    check_exact(server, box, "after the vault hung")
+    check_log(box, "shop", load.acknowledged)
+    assert box.status("shop")["incarnation"] == "0001" and box.status("shop")["gaps"] == []
+
+
 def test_disk_full_in_the_spool(servers, boxes):
     server = shop(servers)
     box = prepare(server, boxes, **OPTIONS)
@@ -324,6 +411,37 @@ def test_state_directory_lost(servers, protected):
     assert box.ok("verify", "--json").json["vaults"][0]["findings"] == []
 
 
+def test_two_hosts_take_turns(servers, boxes):
+    """Each waits while the other has the slot, and goes on from what that one shipped: one history, without a gap."""
+    server = shop(servers)
+    east = prepare(server, boxes, **OPTIONS, rpo="1s", segment_size="64KiB")
+    west = boxes(east.sources, vaults=east.vaults)
+    begin(server, east)
+    loads = [Load(server.conninfo("shop"), rate=200, first=i * 10**6, seed=i + 1) for i in range(4)]
+    here, other = east, west
+    for load in loads:
+        if other.process is None:
+            other.start()
+        load.start().wait_acknowledged(40)
+        other.wait("the other host to wait", lambda: other.status("shop")["state"] == "waiting", 60)
+        assert "in use" in other.status("shop")["error"]
+        load.wait_acknowledged(40)
+        here.kill9()
+        load.wait_acknowledged(20)
+        other.wait_streaming("shop", 90)
+        load.wait_acknowledged(20)
+        load.stop()
+        assert load.interruptions == 0
+        here, other = other, here
+    check_exact(server, here, "after four changes of the host")
+    check_log(here, "shop", set().union(*(load.acknowledged for load in loads)))
+    status = here.status("shop")
+    assert status["incarnation"] == "0001" and status["gaps"] == [], status
+    assert "the vaults have now" in east.log_text() + west.log_text(), "nobody had to look at the vault again: the test shows nothing"
+    here.stop()
+    assert here.ok("verify", "--json").json["vaults"][0]["findings"] == []
+
+
 def test_vault_lost_its_newest_segments(servers, protected):
     """What the source has forgotten and the vault no longer has is a gap, never silence."""
     server = shop(servers)
@@ -372,9 +490,11 @@ def test_wrong_password(servers, boxes, tmp_path, monkeypatch):
     server.sql("ALTER ROLE salvor PASSWORD 'right secret'")
     box.ok("init")
     know("wrong secret")
-    for command in (["check", "shop"], ["setup", "shop"]):
-        r = box.fails(1, *command, says="password authentication failed")
+    for status, command in ((3, ["check", "shop"]), (3, ["check", "shop", "--json"]), (1, ["setup", "shop"])):
+        r = box.fails(status, *command, says="password authentication failed")
         assert "secret" not in r.err + r.out
+    (finding,) = box.run_command("check", "--json").json["sources"][0]["findings"]
+    assert finding["code"] == "unreachable" and finding["severity"] == "refuse", finding
     know("right secret")
     begin(server, box)
     write(server)
@@ -391,6 +511,78 @@ def test_wrong_password(servers, boxes, tmp_path, monkeypatch):
     know("right secret")
     box.wait_streaming("shop", 90)
     check_exact(server, box, "after the password was right again")
+
+
+TLS_HBA = """local all all trust
+hostssl all salvor 127.0.0.1/32 trust
+hostssl all postgres 127.0.0.1/32 trust
+"""
+
+
+def certificates(directory):
+    """An authority of our own and a certificate of it for localhost; another authority that signed nothing."""
+
+    def openssl(*args):
+        subprocess.run(["openssl", *args], cwd=directory, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60)
+
+    for name in ("authority", "stranger"):
+        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", f"/CN=salvor test {name}",
+                "-keyout", f"{name}.key", "-out", f"{name}.crt")
+    openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", "/CN=localhost", "-keyout", "server.key", "-out", "server.csr")
+    openssl("x509", "-req", "-in", "server.csr", "-CA", "authority.crt", "-CAkey", "authority.key", "-CAcreateserial", "-days", "2", "-out", "server.crt")
+    return directory
+
+
+def test_tls_only_and_a_collation_of_icu(servers, boxes, tmp_path):
+    """A server that takes nobody without TLS, whose certificate is verified against an authority of ours; its database sorts by ICU. All
+    sessions and programs of Salvor come in, and a recovery into a new server has the same collation."""
+    tmp_path.chmod(0o755)
+    made = certificates(tmp_path)
+    server = servers(hba=TLS_HBA, initdb_options=("--locale-provider=icu", "--icu-locale=de-AT"))
+    for name in ("server.crt", "server.key"):
+        server.write(name, (made / name).read_text())
+        os.chmod(os.path.join(server.datadir, name), 0o600)
+    server.restart({"ssl": "on"})
+    server.sql("CREATE DATABASE shop")
+    server.sql(SCHEMA + "CREATE TABLE words (w text PRIMARY KEY); INSERT INTO words VALUES ('Zoo'), ('Äpfel'), ('apfel'), ('Öl'), ('oma'), ('ß')", dbname="shop")
+
+    def conninfo(user, authority, dbname="shop", host="localhost"):
+        return f"host={host} hostaddr=127.0.0.1 port={server.port} dbname={dbname} user={user} sslmode=verify-full sslrootcert={made / authority}.crt"
+
+    box = prepare(server, boxes, **OPTIONS, conninfo=conninfo("salvor", "stranger"))
+    box.ok("init")
+    box.fails(3, "check", "shop", says="certificate verify failed")
+    box.sources["shop"]["conninfo"] = conninfo("salvor", "authority", host="elsewhere")
+    box.write_config()
+    box.fails(3, "check", "shop", says="does not match host name")
+    box.sources["shop"]["conninfo"] = f"host=localhost hostaddr=127.0.0.1 port={server.port} dbname=shop user=salvor sslmode=disable"
+    box.write_config()
+    box.fails(3, "check", "shop", says="no encryption")
+    box.sources["shop"]["conninfo"] = conninfo("salvor", "authority")
+    box.write_config()
+    box.ok("setup", "shop", "--admin", conninfo("postgres", "authority"))
+    box.start()
+    box.wait_streaming("shop")
+    box.wait_snapshots("shop", 1)
+    write(server)
+    server.sql("INSERT INTO words VALUES ('Zebra'), ('ähre')", dbname="shop")
+    settle(server, box)
+    assert server.value("SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'salvor' AND NOT ssl") == 0
+    server.sql("CREATE DATABASE recovered TEMPLATE template0")
+    box.recover("shop", "--into", conninfo("postgres", "authority", dbname="recovered"))
+    target, port = box.root / "target", free_port()
+    result = box.recover("shop", "--local", str(target), "--port", str(port))
+    locale = "SELECT datlocprovider::text, daticulocale, datcollate FROM pg_database WHERE datname = current_database()"
+    sort = "SELECT string_agg(w, ',' ORDER BY w) FROM words"
+    with server.connect("shop") as truth, server.connect("recovered") as into, psycopg2.connect(result["conninfo"]) as local:
+        for recovered in (into, local):
+            compare(contents(recovered), contents(truth), "over TLS")
+        with local.cursor() as cur:
+            cur.execute(locale)
+            assert [cur.fetchone()] == server.sql(locale, dbname="shop")
+            cur.execute(sort)
+            assert cur.fetchone()[0] == server.value(sort, dbname="shop") == "ähre,apfel,Äpfel,Öl,oma,ß,Zebra,Zoo"
+    release_port(port)
 
 
 ROW_SECURITY = SCHEMA + """
@@ -506,6 +698,31 @@ def test_schema_change(servers, boxes, admin):
     box.wait("nothing to be uncovered", lambda: not box.status("shop")["schema_changed"], 20)
 
 
+def test_a_key_dropped_without_triggers(servers, boxes):
+    """Until Salvor has seen it PostgreSQL refuses updates of the table: seen far sooner than the next poll, and until then without other harm."""
+    server = shop(servers)
+    box = prepare(server, boxes, **OPTIONS, poll="10s", snapshot_quiet="1h")
+    owned_by_salvor(server)
+    begin(server, box, admin=False)
+    waited = []
+    for table in ("passing", "ledger", "hot"):
+        server.sql(f"INSERT INTO {table} SELECT * FROM {table} WHERE false; ALTER TABLE {table} DROP CONSTRAINT {table}_pkey", dbname="shop", user="salvor")
+        began = time.monotonic()
+
+        def updated(table=table):
+            try:
+                server.sql(f"DELETE FROM {table} WHERE false", dbname="shop", user="salvor")
+                return True
+            except psycopg2.errors.ObjectNotInPrerequisiteState:
+                return False
+
+        wait_for("deletes to work again", updated)
+        waited.append(time.monotonic() - began)
+    assert sum(waited) < 12, f"each waited for a poll: {waited}"
+    assert {i["table"] for i in box.wait("inexact tables", lambda: (lambda s: s if len(s) == 3 else None)(box.status("shop")["inexact"]))} == {
+        "public.passing", "public.ledger", "public.hot"}
+
+
 def owned_by_salvor(server):
     server.sql("GRANT CREATE ON DATABASE shop TO salvor; GRANT ALL ON SCHEMA public TO salvor", dbname="shop")
     for (table,) in server.sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'", dbname="shop"):
@@ -542,7 +759,7 @@ def test_an_application_behind_the_locks_of_a_snapshot(servers, boxes):
         box = prepare(server, boxes, **OPTIONS, snapshot_quiet="1h", lock_patience="1s",
                       conninfo=f"host=127.0.0.1 port={proxy.port} dbname=shop user=salvor")
         begin(server, box)
-        proxy.bytes_per_s = 1_000_000
+        proxy.bytes_per_s = 300_000  # the whole of it would take half a minute
         snapshot = box.spawn("snapshot", "shop")
         wait_for("the snapshot to read", lambda: server.value(
             "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.relation = 'wide'::regclass AND a.query LIKE 'COPY%'", dbname="shop"), 20)
@@ -550,7 +767,7 @@ def test_an_application_behind_the_locks_of_a_snapshot(servers, boxes):
         with server.connect("shop") as c, c.cursor() as cur:
             cur.execute("SET lock_timeout = '20s'; ALTER TABLE wide ADD COLUMN b int")
         waited = time.monotonic() - began
-        assert waited < 5, f"ALTER TABLE waited {waited:.1f} s behind a snapshot with lock_patience = 1s"
+        assert waited < 15, f"ALTER TABLE waited {waited:.1f} s behind a snapshot with lock_patience = 1s"
         assert snapshot.poll() is None or snapshot.returncode != 0, "it never held the lock"
         proxy.bytes_per_s = None
         assert snapshot.wait(60) == 0  # it was taken again
@@ -629,7 +846,7 @@ def test_a_server_that_shuts_down_does_not_wait_for_salvor(servers, protected):
         load = write(server, first=number * 10**6)
         began = time.monotonic()
         server.stop("fast")
-        assert time.monotonic() - began < 5, "the shutdown waited for Salvor"
+        assert time.monotonic() - began < 20, "the shutdown waited for Salvor"  # wal_sender_timeout is 60 s
         server.start()
         box.wait_streaming("shop")
     check_exact(server, box, "after two shutdowns")

@@ -98,6 +98,8 @@ def test_capture_killed(servers, protected, seed):
             box.kill9()
             box.start()
             in_this_life = 0
+        if number % 50 == 49:
+            print(f"{number + 1} kills, {len(load.acknowledged)} commits", flush=True)
         if number % 7 == 6:
             load.wait_acknowledged(20)
             box.wait_durable("shop", server.value("SELECT pg_current_wal_insert_lsn()::text"))

@@ -8,13 +8,13 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 
 import psycopg2
 import pytest
 
 from pgserver import PgServer, bin_directory
 from protecttool import ToolError, tool, tool_path
+from salvorbox import wait_for
 
 pytestmark = pytest.mark.xdist_group("pg_tools")
 AS_ROOT = os.geteuid() == 0
@@ -217,10 +217,9 @@ def ended():
     for folder in folders:
         for path in pathlib.Path(folder).rglob("postmaster.pid"):
             pid = int(path.read_text().split()[0])
-            if os.path.exists(f"/proc/{pid}") and os.readlink(f"/proc/{pid}/cwd") == str(path.parent):
+            if is_running(pid) and os.readlink(f"/proc/{pid}/cwd") == str(path.parent):
                 os.kill(pid, signal.SIGQUIT)
-                while os.path.exists(f"/proc/{pid}"):
-                    time.sleep(0.02)
+                wait_for("the server to end", lambda pid=pid: not is_running(pid))
 
 
 def is_running(pid):

@@ -331,7 +331,7 @@ def test_unlogged_beside_a_migration(shop):
     time.sleep(0.5)
     write(shop.session())
     d.connection.commit()
-    runner.join(10)
+    runner.join(60)
     assert shop.sql("SELECT relpersistence::text FROM pg_class WHERE relname = 't'") == [("u",)]
 
 
@@ -392,7 +392,7 @@ def test_a_long_migration_hinders_nobody(shop):
     c.execute("CREATE TABLE t (id int PRIMARY KEY, v int)")
     c.execute("ALTER TABLE a DROP CONSTRAINT a_pkey")
     c.execute("ALTER TABLE b REPLICA IDENTITY NOTHING")
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 8  # 40 ms each; who queued would wait for ever
     for table in "tab":
         write(c, table)
     assert [r[2] for r in shop.records()] == ["not listed yet: public.t; ", "full for want of a lock: public.a; ", "",
@@ -406,12 +406,18 @@ def test_a_long_migration_hinders_nobody(shop):
 
 def test_many_statements_beside_a_long_migration_are_not_slowed(shop):
     c, d = shop.session(), shop.session(isolation=1)
+
+    def make_tables():
+        begun = time.monotonic()
+        c.execute("BEGIN")
+        for i in range(100):
+            c.execute(f"CREATE TABLE t{i} (id int PRIMARY KEY)")
+        return time.monotonic() - begun
+
+    alone = make_tables()
+    c.execute("ROLLBACK")
     d.execute("CREATE TABLE held (id int PRIMARY KEY)")
-    c.execute("BEGIN")
-    begun = time.monotonic()
-    for i in range(100):
-        c.execute(f"CREATE TABLE t{i} (id int PRIMARY KEY)")
-    assert time.monotonic() - begun < 3  # 40 ms once, not a hundred times
+    assert make_tables() < 2 * alone + 2  # 40 ms once, not a hundred times
     c.execute("COMMIT")
     d.connection.commit()
 
@@ -421,8 +427,13 @@ def test_short_timeouts_of_the_application(shop):
     c.execute("CREATE TABLE a (id int PRIMARY KEY, v int)")
     d.execute("CREATE TABLE held (id int PRIMARY KEY)")
     c.execute("SET statement_timeout = 30")  # falls into the 40 ms that are spent on the list
-    c.execute("CREATE TABLE t (id int PRIMARY KEY, v int)")
-    c.execute("ALTER TABLE a DROP CONSTRAINT a_pkey")
+    for statement in ("CREATE TABLE t (id int PRIMARY KEY, v int)", "ALTER TABLE a DROP CONSTRAINT a_pkey"):
+        for left in range(9, -1, -1):
+            try:
+                c.execute(statement)
+                break
+            except psycopg2.errors.QueryCanceled:
+                assert left, f"{statement}: ten times in vain"  # a loaded machine may spend the 30 ms elsewhere, but not each time
     c.execute("SET statement_timeout = 0; SET lock_timeout = 1")
     c.execute("CREATE TABLE u (id int PRIMARY KEY, v int)")
     for table in "atu":
@@ -445,7 +456,7 @@ def test_no_deadlock_between_migrations(shop):
     d.execute("ALTER TABLE b DROP CONSTRAINT b_pkey")
     d.execute("UPDATE b SET v = 1")
     d.connection.commit()
-    waiter.join(10)
+    waiter.join(60)
     assert not waiter.is_alive()
     write(d, "a")
     write(d, "b")
@@ -569,7 +580,7 @@ def test_drop_index_concurrently_of_an_identity(shop):
         shop.poll()
         write(c, truncate=False)
         old.connection.commit()
-        dropper.join(15)
+        dropper.join(60)
         assert not dropper.is_alive()
         write(c)
     assert shop.listed() == []
@@ -585,11 +596,11 @@ def reading_the_slot(shop):
         yield
     finally:
         reader.terminate()
-        reader.wait(10)
+        reader.wait(60)
         until(lambda: not shop.sql("SELECT 1 FROM pg_replication_slots WHERE active"))
 
 
-def until(test, timeout=10):
+def until(test, timeout=60):
     deadline = time.monotonic() + timeout
     while not test():
         assert time.monotonic() < deadline, "waited in vain"
@@ -688,7 +699,7 @@ def test_a_table_made_in_a_transaction_that_was_open_during_setup(bare):
     write(c, "keyed")
     write(c, "keyless")
     c.connection.commit()
-    runner.join(30)
+    runner.join(90)
     assert result and result[0]["slot_made"]
     assert bare.listed() == ["k", "keyed"]
     d = bare.session()
@@ -705,7 +716,7 @@ def test_a_key_dropped_in_a_transaction_that_was_open_during_setup(bare):
     time.sleep(0.5)
     write(c)
     c.connection.commit()
-    runner.join(30)
+    runner.join(90)
     write(c)
     c.connection.commit()
     assert bare.listed() == [] and "slot salvor_shop" in bare.residue()

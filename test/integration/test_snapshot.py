@@ -86,7 +86,7 @@ def assert_equals_source(server, taker, snapshot):
 
 def wait_for_copy(server, count=1):
     """Until so many COPYs of a snapshot are running."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while server.value("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'salvor snapshot' AND query LIKE 'COPY%' "
                        "AND state = 'active'") < count:
         assert time.monotonic() < deadline
@@ -251,7 +251,7 @@ def test_a_table_changes_between_snapshot_and_lock(shop, taker, change):
     with transaction(shop) as cur:
         cur.execute(change)
         p = taker.start(slot_ms=0)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while not shop.value("SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE NOT granted AND "
                              "application_name = 'salvor snapshot'") and p.poll() is None:
             assert time.monotonic() < deadline
@@ -267,7 +267,7 @@ def test_the_schema_changes_while_it_is_read(shop):
     with Proxy(shop.port) as proxy, taking(shop, port=proxy.port) as taker:
         proxy.bytes_per_s = 200000
         p = taker.start()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while not shop.value("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'salvor snapshot schema%'"):
             assert time.monotonic() < deadline
         sql(shop, "CREATE VIEW v AS SELECT id + 1 FROM t")
@@ -304,21 +304,21 @@ def test_others_queue_behind_our_lock(shop):
     """The snapshot lets go after lock_patience and is taken again."""
     slow_table(shop)
     with Proxy(shop.port) as proxy, taking(shop, port=proxy.port) as taker:
-        proxy.bytes_per_s = 2000000
+        proxy.bytes_per_s = 300000  # half a minute for the whole of it
         p = taker.start(patience_ms=600)
         wait_for_copy(shop)
         waited = []
         alter(shop, waited)
         proxy.bytes_per_s = None
         got = taker.finish(p).json
-        assert waited[0] < 600 / 1000 + 1.5
+        assert waited[0] < 10
         assert_equals_source(shop, taker, got["id"])
 
 
 def test_others_queue_again_and_again(shop):
     slow_table(shop)
     with Proxy(shop.port) as proxy, taking(shop, port=proxy.port) as taker:
-        proxy.bytes_per_s = 2000000
+        proxy.bytes_per_s = 300000  # half a minute for the whole of it
         p, waited = taker.start(patience_ms=300), []
         while p.poll() is None:
             alter(shop, waited)
@@ -326,20 +326,46 @@ def test_others_queue_again_and_again(shop):
         failed = taker.finish(p)
         assert failed.status == 1 and failed.err.startswith("BUSY: the snapshot lets go of its locks: postgres ")
         assert "waiting for table public.t " in failed.err
-        assert max(waited) < 300 / 1000 + 1.5
+        assert max(waited) < 10
         assert taker.snapshots() == []
+
+
+def test_truncated_without_end(shop, taker):
+    """Whoever empties a table again and again, faster than a snapshot can follow, does not keep it from being taken."""
+    sql(shop, "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY); INSERT INTO u SELECT generate_series(1, 1000)")
+    stop, failures = threading.Event(), []
+
+    def truncate():
+        try:
+            with contextlib.closing(shop.connect("shop")) as c, c.cursor() as cur:
+                while not stop.is_set():
+                    cur.execute("TRUNCATE t; INSERT INTO t SELECT generate_series(1, 5)")
+        except Exception as e:  # pylint: disable=broad-except
+            failures.append(e)
+
+    threads = [threading.Thread(target=truncate) for _ in range(2)]
+    for t in threads:
+        t.start()
+    try:
+        taken = [taker.take() for _ in range(3)]
+    finally:
+        stop.set()
+        for t in threads:
+            t.join(60)
+    assert failures == [] and [(t.status, t.err) for t in taken] == [(0, "")] * 3, (failures, taken)
+    assert len(taker.snapshots()) == 3
 
 
 def test_a_worker_meets_who_waits_for_the_holder(shop):
     """With one connection u is copied behind t; an ALTER of u meanwhile would stop it for ever."""
     slow_table(shop)
     with Proxy(shop.port) as proxy, taking(shop, port=proxy.port) as taker:
-        proxy.bytes_per_s = 2000000
+        proxy.bytes_per_s = 300000  # half a minute for the whole of it
         p = taker.start(patience_ms=600, connections=1)
         wait_for_copy(shop)
         begun = time.monotonic()
         sql(shop, "ALTER TABLE u ADD COLUMN v int")
-        assert time.monotonic() - begun < 600 / 1000 + 1.5
+        assert time.monotonic() - begun < 10
         proxy.bytes_per_s = None
         assert_equals_source(shop, taker, taker.finish(p).json["id"])
 
@@ -351,7 +377,7 @@ def test_sessions_that_end(shop):
     """Whichever session goes, the snapshot fails soon and says so, and nothing of it is visible."""
     slow_table(shop)
     with Proxy(shop.port) as proxy, taking(shop, port=proxy.port) as taker:
-        proxy.bytes_per_s = 3000000
+        proxy.bytes_per_s = 300000
         for which in ("query LIKE 'COPY%'", "state = 'idle in transaction'", "state = 'idle'"):
             p = taker.start(connections=1)
             wait_for_copy(shop)
@@ -359,7 +385,7 @@ def test_sessions_that_end(shop):
             begun = time.monotonic()
             failed = taker.finish(p)
             assert failed.status == 1 and failed.err.startswith("CONNECT: ")
-            assert time.monotonic() - begun < 5
+            assert time.monotonic() - begun < 20
         proxy.bytes_per_s = None
         assert taker.snapshots() == [] and list(taker.state.glob("sort/*")) == []
         assert taker.take().status == 0
@@ -368,13 +394,13 @@ def test_sessions_that_end(shop):
 def test_server_vanishes(shop):
     slow_table(shop)
     with Proxy(shop.port) as proxy, taking(shop, port=proxy.port) as taker:
-        proxy.bytes_per_s = 1000000
+        proxy.bytes_per_s = 150000
         p = taker.start()
         wait_for_copy(shop)
         proxy.close()
         begun = time.monotonic()
         assert taker.finish(p).status == 1
-        assert time.monotonic() - begun < 15
+        assert time.monotonic() - begun < 30
         assert taker.snapshots() == []
 
 

@@ -54,9 +54,10 @@ def contents(connection):
 
 
 def sequences(connection):
+    """{(schema, name): (last value or None: never drawn from, increment, cache)}"""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT format('%I.%I', schemaname, sequencename), last_value, increment_by FROM pg_sequences WHERE schemaname NOT LIKE 'salvor\\_%' ORDER BY 1")
-        return {name: (value, step) for name, value, step in cursor.fetchall()}
+        cursor.execute("SELECT schemaname, sequencename, last_value, increment_by, cache_size FROM pg_sequences WHERE schemaname NOT LIKE 'salvor\\_%'")
+        return {(schema, name): (value, step, cache) for schema, name, value, step, cache in cursor.fetchall()}
 
 
 def schema(server_or_bin, conninfo):
