@@ -38,7 +38,7 @@ struct watcher {
     struct pg_conn sql; /* pq NULL: not connected */
     int64_t retry_mono_us, backoff_us;
     int64_t heartbeat_mono_us, poll_mono_us, keys_mono_us; /* when due */
-    bool keys_lost; /* as last looked at */
+    char keys_lost[PG_LOST_BYTES]; /* as last looked at */
     int64_t looked_mono_us; /* because the server asked */
     char said[STEPS_COUNT_][256]; /* the last error of each step; "": none */
 
@@ -554,12 +554,13 @@ static void poll_all(struct watcher *w)
 /* A table that lost its key between two polls: the next one is due now, since its application's updates fail. */
 static int look_at_keys(struct watcher *w, struct error *err)
 {
-    bool lost;
+    char lost[PG_LOST_BYTES];
 
-    TRY(pg_keep_look(&w->sql, &w->capture->config->protect, &lost, err));
-    if (lost && !w->keys_lost)
+    TRY(pg_keep_look(&w->sql, &w->capture->config->protect, lost, err));
+    /* One that cannot be mended stays, and waits for the next poll like all else. */
+    if (lost[0] && strcmp(lost, w->keys_lost) != 0)
         w->poll_mono_us = 0;
-    w->keys_lost = lost; /* one that cannot be mended waits for the next poll like all else */
+    memcpy(w->keys_lost, lost, sizeof lost);
     return 0;
 }
 

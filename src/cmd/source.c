@@ -10,9 +10,11 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "cmd/config.h"
+#include "os/attempt.h"
 #include "os/file.h"
 
 #define MOVED_BYTES_MAX 65536u
+#define VAULT_PATIENCE_US (10 * CLOCK_US_PER_S)
 
 static char *moved_path(const char *state_directory)
 {
@@ -85,6 +87,47 @@ void config_location_options(const char *location, struct buf *out)
     buf_printf(out, "driver = posix\npath = %s\n", location);
 }
 
+/* Opening reads the vault, which may hang. What the thread uses is the configuration's, which outlives all but the end of the process. */
+struct opening {
+    const struct config_section *section;
+    struct vault *vault;
+};
+
+static void opening_free(void *arg)
+{
+    struct opening *o = arg;
+
+    vault_free(o->vault);
+    free(o);
+}
+
+static int opening_run(void *arg, struct error *err)
+{
+    struct opening *o = arg;
+
+    return config_vault_open(o->section, &o->vault, err);
+}
+
+static int open_in_time(const struct config_section *section, struct vault **ret, struct error *err)
+{
+    struct opening *o = mem_zalloc(1, sizeof *o);
+    struct error why = ERROR_INIT;
+
+    o->section = section;
+    CLEANUP(attempt_free_ptr) struct attempt *a = attempt_start("open", opening_run, o, opening_free);
+    int result = attempt_wait(a, clock_mono_us() + VAULT_PATIENCE_US, &why);
+    if (result == -ERROR_TIMEOUT && !attempt_is_over(a))
+        return error_set(err, ERROR_TIMEOUT, "vault %s has not answered within %d s: does the file system that it lies on hang?", section->name,
+                         (int)(VAULT_PATIENCE_US / CLOCK_US_PER_S));
+    if (result < 0) {
+        *err = why;
+        return result;
+    }
+    *ret = o->vault;
+    o->vault = NULL;
+    return 0;
+}
+
 static int open_vaults(struct source_context *s, struct error *err)
 {
     char **names = config_list(s->section, OPTION_VAULTS);
@@ -92,7 +135,7 @@ static int open_vaults(struct source_context *s, struct error *err)
 
     for (size_t i = 0; names[i] && result >= 0; i++) {
         s->vaults = mem_resize(s->vaults, s->vaults_count + 1, sizeof *s->vaults);
-        result = config_vault_open(config_vault(s->config, names[i]), &s->vaults[s->vaults_count], err);
+        result = open_in_time(config_vault(s->config, names[i]), &s->vaults[s->vaults_count], err);
         if (result >= 0)
             s->vaults_count++;
     }

@@ -465,7 +465,7 @@ int status_read(const struct config *c, const char *source, json_t **ret, struct
     *w = (struct whole){.config_path = mem_strdup(c->path), .source = mem_strdup(source)};
     CLEANUP(attempt_free_ptr) struct attempt *a = attempt_start("status", read_whole, w, whole_free);
     int result = attempt_wait(a, clock_mono_us() + VAULT_PATIENCE_US, err);
-    if (result == -ERROR_TIMEOUT && !attempt_is_over(a))
+    if (result == -ERROR_TIMEOUT)
         return read_without_vault(c, source, ret, err);
     TRY(result);
     *ret = json_incref(w->status);

@@ -347,7 +347,7 @@ def test_truncated_without_end(shop, taker):
     for t in threads:
         t.start()
     try:
-        taken = [taker.take() for _ in range(3)]
+        taken = [taker.take(patience_ms=60000) for _ in range(3)]
     finally:
         stop.set()
         for t in threads:

@@ -9,6 +9,7 @@
  */
 #include "engine/postgres/pg_protect_internal.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
@@ -168,20 +169,21 @@ int pg_keep_lists(struct pg_conn *sql, const struct pg_protect_config *config, s
     return 0;
 }
 
-int pg_keep_look(struct pg_conn *sql, const struct pg_protect_config *config, bool *ret_lost, struct error *err)
+int pg_keep_look(struct pg_conn *sql, const struct pg_protect_config *config, char ret_lost[static PG_LOST_BYTES], struct error *err)
 {
     CLEANUP(pg_result_free) PGresult *r = NULL;
     struct pg_names names;
 
     pg_names_of(config->source, &names);
     const char *params[] = {names.publication_keys, names.schema};
-    /* By name, not ::regnamespace: the schema need not be there, and then there are no triggers. */
+    /* Where the helpers' schema is there are triggers, and nothing is looked at. */
     TRY(pg_query(sql,
-                 "SELECT NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = $2) AND EXISTS (SELECT FROM pg_publication p "
-                 "JOIN pg_publication_rel r ON r.prpubid = p.oid JOIN pg_class c ON c.oid = r.prrelid WHERE p.pubname = $1 "
-                 "AND c.relreplident <> 'f' AND pg_get_replica_identity_index(c.oid) IS NULL)",
+                 "SELECT md5(string_agg(c.oid::text, ',' ORDER BY c.oid)) FROM pg_publication p JOIN pg_publication_rel r "
+                 "ON r.prpubid = p.oid JOIN pg_class c ON c.oid = r.prrelid WHERE p.pubname = $1 AND "
+                 "NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = $2) AND c.relreplident <> 'f' AND "
+                 "pg_get_replica_identity_index(c.oid) IS NULL",
                  params, 2, PG_QUERY_TIMEOUT_MS, &r, err));
-    *ret_lost = PQntuples(r) == 1 && PQgetvalue(r, 0, 0)[0] == 't';
+    (void)snprintf(ret_lost, PG_LOST_BYTES, "%s", PQntuples(r) == 1 ? PQgetvalue(r, 0, 0) : "");
     return 0;
 }
 

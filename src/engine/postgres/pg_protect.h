@@ -100,10 +100,13 @@ MUST_CHECK int pg_keep_lists(struct pg_conn *sql, const struct pg_protect_config
                              size_t *ret_count, struct error *err);
 
 /*
- * List mode: is a table that has lost its identity still on the list of keyed ones? Until pg_keep_lists has seen to it, its application's
- * updates fail, so this is asked more often. Cost: one look at the publication's tables (some ms for thousands). Trigger mode: never.
+ * List mode: which tables that have lost their identity are still on the list of keyed ones? Until pg_keep_lists has seen to them, their applications'
+ * updates fail, so this is asked more often. Cost: one look at the publication's tables (some ms for thousands). Trigger mode: none.
+ *   ret_lost  "": none; else a text that is the same for the same tables
  */
-MUST_CHECK int pg_keep_look(struct pg_conn *sql, const struct pg_protect_config *config, bool *ret_lost, struct error *err);
+#define PG_LOST_BYTES 40
+MUST_CHECK int pg_keep_look(struct pg_conn *sql, const struct pg_protect_config *config, char ret_lost[static PG_LOST_BYTES],
+                            struct error *err);
 /* Per table without identity: updates + deletes counted by the server's statistics, to notice uncaptured changes (I-15). */
 struct pg_change_count {
     uint32_t relation_id;
