@@ -40,6 +40,7 @@
 #define PORT_LAST         32000 /* outgoing connections begin at 32768 */
 #define INITDB_TIMEOUT_US (5 * 60 * CLOCK_US_PER_S)
 #define START_TIMEOUT_S   120
+#define LEFTOVER_PATIENCE_US (15 * CLOCK_US_PER_S)
 #define STOP_TIMEOUT_S    600 /* the last checkpoint of a loaded server */
 #define SYNC_TIMEOUT_US   (6 * 3600 * CLOCK_US_PER_S)
 
@@ -269,6 +270,20 @@ static int end_leftover(const struct pg_server *s, struct error *err)
                      data);
 }
 
+/*
+ * Programs that the killed recovery had started (initdb and the server that it runs by itself) may outlive it for a moment and still make files there. They
+ * end when they find their pipes closed; until then what was emptied may fill again. What they write later goes nowhere: their directory is gone.
+ */
+static int remove_leftover(const char *path, struct error *err)
+{
+    int64_t until_mono_us = clock_mono_us() + LEFTOVER_PATIENCE_US;
+    int rc;
+
+    while ((rc = dir_remove_all(path, err)) < 0 && clock_mono_us() < until_mono_us)
+        clock_sleep_ms(50);
+    return rc;
+}
+
 /* All but the marker, which goes last. */
 static int empty_directory(const struct pg_server *s, const struct dir_names *names, struct error *err)
 {
@@ -276,7 +291,7 @@ static int empty_directory(const struct pg_server *s, const struct dir_names *na
     for (size_t i = 0; i < names->count; i++) {
         CLEANUP(mem_free_ptr) char *path = inside(s, names->names[i]);
         if (strcmp(names->names[i], MARKER) != 0)
-            TRY(dir_remove_all(path, err));
+            TRY(remove_leftover(path, err));
     }
     return 0;
 }
