@@ -595,10 +595,25 @@ static int ship_all_old(struct capture *c, size_t index, struct shipper_times *t
     return 0;
 }
 
+/* A damaged gap object is verify's to name: what is captured goes on into the vault. */
+static int settle_gaps(struct capture *c, struct vault *v, struct error *err)
+{
+    struct error why = ERROR_INIT;
+    int rc = notes_settle_gaps(c, v, &why);
+
+    if (rc == -ERROR_CORRUPT) {
+        log_error("vault %s: %s; its gaps are not known here", v->name, why.message);
+        return 0;
+    }
+    if (rc < 0)
+        *err = why;
+    return rc;
+}
+
 static int turn(struct capture *c, struct way *w, struct shipper_times *t, struct error *err)
 {
     if (!t->gaps_settled)
-        TRY(notes_settle_gaps(c, w->vault, err));
+        TRY(settle_gaps(c, w->vault, err));
     t->gaps_settled = true;
     int rc = step(w, err);
     if (rc != 0)

@@ -271,9 +271,11 @@ static void outcome(struct watch *w, const char *text)
 }
 
 /* Somebody answers, and nothing is captured: no loss, nothing is acted upon, and a person has to know. */
-static void see_unprotected(struct watch *w, const char *reason)
+static void see_unprotected(struct watch *w, const struct probed *p)
 {
-    switch (alert_see(&w->alert, w->state == GUARD_WATCHING ? reason : "", w->s->loss_after_us, clock_mono_us())) {
+    const char *reason = w->state == GUARD_WATCHING ? p->unprotected : "";
+
+    switch (alert_see(&w->alert, reason, w->s->loss_after_us, clock_mono_us())) {
     case ALERT_NOTHING:
         return;
     case ALERT_RAISED:
@@ -282,7 +284,8 @@ static void see_unprotected(struct watch *w, const char *reason)
                   w->s->protect.source, w->alert.text, w->s->protect.source, w->s->protect.source);
         return;
     case ALERT_OVER:
-        log_info("%s: the alert is over: its changes are captured again", w->s->protect.source);
+        log_info("%s: the alert is over: %s", w->s->protect.source,
+                 p->streams ? "its changes are captured again" : "nobody answers any more, and probes decide");
         return;
     }
 }
@@ -295,7 +298,7 @@ static void probe(struct watch *w)
     probe_source(w->s->protect.conninfo, w->s->state_directory, PROBE_TIMEOUT_MS, &p);
     w->last_event = p.event;
     w->last_why = p.why;
-    see_unprotected(w, p.unprotected);
+    see_unprotected(w, &p);
     if (w->last_event == GUARD_EVENT_PROBE_FAILED) {
         if (w->failed_probes++ == 0) {
             w->first_failed_wall_us = clock_wall_us();
