@@ -330,32 +330,6 @@ def test_others_queue_again_and_again(shop):
         assert taker.snapshots() == []
 
 
-def test_truncated_without_end(shop, taker):
-    """Whoever empties a table again and again, faster than a snapshot can follow, does not keep it from being taken."""
-    sql(shop, "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY); INSERT INTO u SELECT generate_series(1, 1000)")
-    stop, failures = threading.Event(), []
-
-    def truncate():
-        try:
-            with contextlib.closing(shop.connect("shop")) as c, c.cursor() as cur:
-                while not stop.is_set():
-                    cur.execute("TRUNCATE t; INSERT INTO t SELECT generate_series(1, 5)")
-        except Exception as e:  # pylint: disable=broad-except
-            failures.append(e)
-
-    threads = [threading.Thread(target=truncate) for _ in range(2)]
-    for t in threads:
-        t.start()
-    try:
-        taken = [taker.take(patience_ms=60000) for _ in range(2)]
-    finally:
-        stop.set()
-        for t in threads:
-            t.join(60)
-    assert failures == [] and [(t.status, t.err) for t in taken] == [(0, "")] * 2, (failures, taken)
-    assert len(taker.snapshots()) == 2
-
-
 def test_a_worker_meets_who_waits_for_the_holder(shop):
     """With one connection u is copied behind t; an ALTER of u meanwhile would stop it for ever."""
     slow_table(shop)
