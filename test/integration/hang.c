@@ -3,7 +3,6 @@
  *
  * While the file $SALVOR_HANG_WHILE exists, whoever opens something in the directory $SALVOR_HANG_PATH, or that itself, waits.
  */
-#define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdarg.h>

@@ -166,7 +166,7 @@ static inline void role_foreign_segment(struct role *r, const char *incarnation,
     assert_ok(segment_writer_end(w, &id, &digest, &err), err);
     segment_writer_free(w);
     segment_key(key, ROLE_SOURCE, incarnation, &id);
-    assert_ok(r->vaults[0]->driver->ops->put_file_if_absent(r->vaults[0]->driver, key, path, &err), err);
+    assert_ok(driver_put_file(r->vaults[0]->driver, key, path, &err), err);
 }
 
 #endif
