@@ -25,13 +25,13 @@ int command_init(const struct invocation *in, struct error *err)
     TRY(config_load(in->config_path, &c, err));
     for (size_t i = 0; i < c.vaults_count; i++) {
         const struct config_section *v = &c.vaults[i];
-        struct vault_config vc = {.name = v->name,
-                                  .driver = config_text(v, OPTION_DRIVER),
-                                  .path = config_text(v, OPTION_PATH)};
+        struct vault_config vc;
+        config_vault_fill(v, &vc);
         int result = vault_make(&vc, err);
         if (result < 0 && err->code != ERROR_EXISTS)
             return error_prefix(err, "vault %s", v->name);
-        printf("vault %s: %s %s\n", v->name, result < 0 ? "is there already:" : "made in", vc.path);
+        const char *what = vault_key_given(v->name, &vc.key) ? "made, encrypted, in" : "made in";
+        printf("vault %s: %s %s\n", v->name, result < 0 ? "is there already:" : what, vc.path);
         if (result >= 0)
             journal_made(&c, v);
         *err = ERROR_INIT;

@@ -54,6 +54,13 @@ const struct command commands[] = {
      "Prints the configuration, or writes it into FILE, never over one that is there. What the lost host did by itself (automation,\n"
      "target, cutover) is in it as a comment. With it `salvor run` goes on capturing: the source has kept what the vault lacks.",
      false, command_adopt},
+    {"key", "new FILE | rotate VAULT [--new-key-file FILE | --new-passphrase-file FILE] | export VAULT [--out FILE] | import VAULT KIT",
+     "keys of an encrypted vault: make, rotate, export for the safe, bring back",
+     "new: a file with a random key. rotate: new objects get a new data key, and all keys are wrapped again, by the new key\n"
+     "file or passphrase if one is named; what is stored stays readable. Then put the new file into the configuration and start\n"
+     "`salvor run` again. export: the recovery kit, all that a bare host needs to read the vault. import: keys objects that\n"
+     "the store has lost, from a kit.",
+     false, command_key},
     {"config", "[--origin]", "the effective configuration, and where each value came from", "", false, command_config},
     {"help", "[COMMAND|config]", "this list, a command, or every option of the configuration", "", false, command_help},
     {"version", "", "the version", "", false, command_version},

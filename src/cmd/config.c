@@ -239,6 +239,10 @@ static int check_source(const struct config *c, const struct config_section *s, 
 static int check_whole(const struct config *c, struct error *err)
 {
     for (size_t i = 0; i < c->vaults_count; i++)
+        if (config_text(&c->vaults[i], OPTION_KEY_FILE) && config_text(&c->vaults[i], OPTION_PASSPHRASE_FILE))
+            return error_set(err, ERROR_USAGE, "%s:%d: [vault %s] has key_file and passphrase_file: only one can be",
+                             c->path, c->vaults[i].values[OPTION_PASSPHRASE_FILE].line, c->vaults[i].name);
+    for (size_t i = 0; i < c->vaults_count; i++)
         if (!config_text(&c->vaults[i], OPTION_PATH))
             return error_set(err, ERROR_USAGE, "%s:%d: [vault %s] has no path", c->path, c->vaults[i].line,
                              c->vaults[i].name);
@@ -350,6 +354,17 @@ int config_source(const struct config *c, const char *name, const struct config_
     if (!*ret)
         return error_set(err, ERROR_USAGE, "there is no [source %s] in %s", name, c->path);
     return 0;
+}
+
+void config_vault_fill(const struct config_section *vault, struct vault_config *ret)
+{
+    *ret = (struct vault_config){
+        .name = vault->name,
+        .driver = config_text(vault, OPTION_DRIVER),
+        .path = config_text(vault, OPTION_PATH),
+        .key = {.key_file = config_text(vault, OPTION_KEY_FILE),
+                .passphrase_file = config_text(vault, OPTION_PASSPHRASE_FILE)},
+    };
 }
 
 char *config_source_state(const struct config *c, const struct config_section *source)

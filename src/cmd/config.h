@@ -59,6 +59,8 @@ MUST_CHECK int config_vault_open(const struct config_section *section, struct va
 MUST_CHECK int config_location_open(const char *location, const char *name, struct vault **ret, struct error *err);
 /* The options of a [vault NAME] that is at this place, as lines. */
 void config_location_options(const char *location, struct buf *out);
+/* What vault_make and vault_open take; its texts are the configuration's. */
+void config_vault_fill(const struct config_section *vault, struct vault_config *ret);
 /* STATE/<source>; owner: caller. */
 char *config_source_state(const struct config *c, const struct config_section *source);
 /* The directory of `target = local DIR`, or NULL. */

@@ -34,6 +34,10 @@ enum option_type {
     X(LOG_LEVEL, SALVOR, "log_level", CHOICE, "info", 0, 0, "debug info warn error", "What is written to standard error.") \
     X(DRIVER, VAULT, "driver", CHOICE, "posix", 0, 0, "posix", "How the vault is reached.")                            \
     X(PATH, VAULT, "path", PATH, NULL, 0, 0, NULL, "The vault's directory.")                                           \
+    X(KEY_FILE, VAULT, "key_file", PATH, NULL, 0, 0, NULL,                                                             \
+      "File with the key of an encrypted vault (salvor key new makes one). init with it makes the vault encrypted.")    \
+    X(PASSPHRASE_FILE, VAULT, "passphrase_file", PATH, NULL, 0, 0, NULL,                                               \
+      "The same by a passphrase: the file's first line, or else SALVOR_PASSPHRASE_<VAULT> in the environment.")         \
     X(ENGINE, SOURCE, "engine", CHOICE, "postgres", 0, 0, "postgres", "The kind of source.")                           \
     X(CONNINFO, SOURCE, "conninfo", CONNINFO, NULL, 0, 0, NULL,                                                        \
       "libpq connection string of the database, without a password: use PGPASSFILE, a service file or the environment.") \

@@ -66,9 +66,9 @@ static int moved_read(const char *state_directory, const char *configured, char 
 
 int config_vault_open(const struct config_section *section, struct vault **ret, struct error *err)
 {
-    struct vault_config vc = {.name = section->name,
-                              .driver = config_text(section, OPTION_DRIVER),
-                              .path = config_text(section, OPTION_PATH)};
+    struct vault_config vc;
+
+    config_vault_fill(section, &vc);
 
     return vault_open(&vc, ret, err);
 }

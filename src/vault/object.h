@@ -33,7 +33,11 @@ MUST_CHECK int object_get_zst(struct vault_driver *d, const char *key, size_t pl
 
 /* Refuses format numbers other than the one known and names in "incompatible". Errors: REFUSED, CORRUPT. */
 MUST_CHECK int object_check_format(const json_t *o, const char *what, uint64_t format, struct error *err);
+/* The same, but this one feature is known. *ret_has: it is in use. */
+MUST_CHECK int object_check_format_but(const json_t *o, const char *what, uint64_t format, const char *feature,
+                                       bool *ret_has, struct error *err);
 void object_set_format(json_t *o, uint64_t format);
+void object_set_incompatible(json_t *o, const char *feature); /* after object_set_format */
 
 /* Texts that may have any bytes, as json_bytes writes them; position as text; u64 as 16 hex digits. */
 void object_set_text(json_t *o, const char *key, const char *text);

@@ -16,8 +16,21 @@ void object_set_format(json_t *o, uint64_t format)
     ASSERT(json_object_set_new(o, "incompatible", json_array()) == 0);
 }
 
+void object_set_incompatible(json_t *o, const char *feature)
+{
+    ASSERT(json_array_append_new(json_object_get(o, "incompatible"), json_string(feature)) == 0);
+}
+
 int object_check_format(const json_t *o, const char *what, uint64_t format, struct error *err)
 {
+    return object_check_format_but(o, what, format, NULL, NULL, err);
+}
+
+int object_check_format_but(const json_t *o, const char *what, uint64_t format, const char *feature, bool *ret_has,
+                            struct error *err)
+{
+    const char *name = NULL;
+    bool has = false;
     uint64_t found;
     json_t *features;
 
@@ -27,9 +40,18 @@ int object_check_format(const json_t *o, const char *what, uint64_t format, stru
                          "%s has format %llu, and this salvor knows %llu: use the salvor that wrote it, or a newer one",
                          what, (unsigned long long)found, (unsigned long long)format);
     TRY(json_get_array(o, "incompatible", what, &features, err));
-    if (json_array_size(features) == 0)
+    size_t unknown = json_array_size(features);
+    for (size_t i = 0; i < json_array_size(features); i++) {
+        const char *text = json_string_value(json_array_get(features, i));
+        bool known = feature && text && strcmp(text, feature) == 0;
+        has |= known;
+        unknown -= known;
+        name = known ? name : text;
+    }
+    if (ret_has)
+        *ret_has = has;
+    if (unknown == 0)
         return 0;
-    const char *name = json_string_value(json_array_get(features, 0));
     return error_set(err, ERROR_REFUSED, "%s uses the feature \"%s\", which this salvor does not know: use a newer one",
                      what, name ? name : "?");
 }

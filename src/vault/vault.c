@@ -15,8 +15,10 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "vault/object.h"
+#include "vault/seal.h"
 
-#define VAULT_OBJECT "VAULT"
+#define VAULT_OBJECT  "VAULT"
+#define FEATURE_SEALED "sealed" /* incompatible: objects are encrypted */
 
 static int open_driver(const struct vault_config *config, bool make, struct vault_driver **ret, struct error *err)
 {
@@ -36,7 +38,7 @@ static int refuse_foreign(void *user, const char *name, struct error *err)
 {
     const struct vault_config *config = user;
 
-    if (strcmp(name, "capabilities/") == 0)
+    if (strcmp(name, "capabilities/") == 0 || strcmp(name, "keys/") == 0)
         return 0; /* of an attempt that was cut short */
     return error_set(err, ERROR_REFUSED,
                      "vault %s: %s holds \"%s\" but no VAULT object; if it was a vault, put its VAULT back, else name "
@@ -85,10 +87,15 @@ int vault_make(const struct vault_config *config, struct error *err)
 
     TRY(open_driver(config, true, &d, err));
     TRY(check_absent(d, config, err));
-    TRY(probe(d, config, err));
     random_bytes(random, sizeof random);
     text_hex(slice_of(random, sizeof random), id);
+    bool sealed = vault_key_given(config->name, &config->key);
+    if (sealed)
+        TRY(vault_keys_make(d, config->name, &config->key, id, err));
+    TRY(probe(d, config, err));
     object_set_format(o, VAULT_FORMAT);
+    if (sealed)
+        object_set_incompatible(o, FEATURE_SEALED);
     json_set_str(o, "id", id);
     json_set_i64(o, "made_wall_us", clock_wall_us());
     return object_put_json(d, VAULT_OBJECT, o, err);
@@ -103,7 +110,7 @@ static int no_vault(const struct vault_config *config, struct error *err)
                      config->name, config->path);
 }
 
-static int read_identity(struct vault *v, const struct vault_config *config, struct error *err)
+static int read_identity(struct vault *v, const struct vault_config *config, bool *ret_sealed, struct error *err)
 {
     JSON_AUTO o = NULL;
     const char *id;
@@ -114,7 +121,7 @@ static int read_identity(struct vault *v, const struct vault_config *config, str
         return no_vault(config, err);
     if (rc < 0)
         return error_prefix(err, "vault %s at %s", config->name, config->path);
-    TRY(object_check_format(o, VAULT_OBJECT, VAULT_FORMAT, err));
+    TRY(object_check_format_but(o, VAULT_OBJECT, VAULT_FORMAT, FEATURE_SEALED, ret_sealed, err));
     TRY(json_get_str(o, "id", VAULT_OBJECT, &id, err));
     if (text_unhex(slice_str(id), b, sizeof b, NULL) < 0)
         return error_set(err, ERROR_CORRUPT, "vault %s at %s: VAULT has no id of 32 hex digits", config->name,
@@ -128,19 +135,56 @@ static void vault_done(struct vault **v)
     vault_free(*v);
 }
 
+/* Puts the sealing driver around the store's own. */
+static int open_sealed(struct vault *v, const struct vault_config *config, struct error *err)
+{
+    TRY(vault_keys_open(v->driver, config->name, v->id, &config->key, &v->keys, err));
+    v->driver = seal_driver_new(v->driver, v->keys, v->id);
+    crypt_guard_process();
+    return 0;
+}
+
+static int refuse_key(const struct vault_config *config, struct error *err)
+{
+    return error_set(err, ERROR_REFUSED,
+                     "vault %s at %s is not encrypted, and a key is configured for it: either this is another vault (or "
+                     "somebody put another one there), or take the key out of the configuration",
+                     config->name, config->path);
+}
+
 int vault_open(const struct vault_config *config, struct vault **ret, struct error *err)
 {
     CLEANUP(vault_done) struct vault *v = mem_zalloc(1, sizeof *v);
+    bool sealed;
 
     v->name = mem_strdup(config->name);
     int rc = open_driver(config, false, &v->driver, err);
     if (rc == -ERROR_NOT_FOUND)
         return no_vault(config, err);
     TRY(rc);
-    TRY(read_identity(v, config, err));
+    TRY(read_identity(v, config, &sealed, err));
+    if (sealed)
+        TRY(open_sealed(v, config, err));
+    else if (vault_key_given(config->name, &config->key))
+        return refuse_key(config, err);
     *ret = v;
     v = NULL;
     return 0;
+}
+
+int vault_keys_restore(const struct vault_config *config, const char *kit_path, uint32_t *ret_count, struct error *err)
+{
+    CLEANUP(vault_done) struct vault *v = mem_zalloc(1, sizeof *v);
+    bool sealed;
+
+    int rc = open_driver(config, false, &v->driver, err);
+    if (rc == -ERROR_NOT_FOUND)
+        return no_vault(config, err);
+    TRY(rc);
+    TRY(read_identity(v, config, &sealed, err));
+    if (!sealed)
+        return error_set(err, ERROR_REFUSED, "vault %s is not encrypted: it has no keys", config->name);
+    return vault_keys_import(v->driver, config->name, v->id, kit_path, ret_count, err);
 }
 
 void vault_free(struct vault *v)
@@ -148,14 +192,14 @@ void vault_free(struct vault *v)
     if (!v)
         return;
     driver_done(&v->driver);
+    vault_keys_free(v->keys);
     mem_free_ptr(&v->name);
     mem_free_ptr(&v);
 }
 
 struct digest vault_content_name(const struct vault *v, const struct digest *content)
 {
-    ASSERT(!v->keys);
-    return *content;
+    return v->keys ? vault_keys_name(v->keys, content) : *content;
 }
 
 struct sources {

@@ -9,13 +9,12 @@
 #include "base/json.h"
 #include "event/position.h"
 #include "vault/driver.h"
+#include "vault/keys.h"
 
 #define VAULT_FORMAT 1
 #define VAULT_KEY_BYTES 512
 #define VAULT_SOURCE_BYTES 41     /* a source's name and NUL */
 #define VAULT_INCARNATION_BYTES 8 /* "0001" and NUL */
-
-struct vault_keys; /* vault/keys.h */
 
 struct vault {
     char *name; /* as in the configuration */
@@ -33,13 +32,20 @@ struct vault_config {
     const char *name;
     const char *driver; /* "posix" */
     const char *path;
+    struct vault_key_source key; /* none: a plain vault, unless the environment has a passphrase */
 };
 
-/* Makes a vault: the VAULT object, capabilities probed and stored. Errors: EXISTS a vault is there already. */
+/* Makes a vault: the VAULT object, capabilities probed and stored; encrypted where a key is given. Errors: EXISTS a vault is there already. */
 MUST_CHECK int vault_make(const struct vault_config *config, struct error *err);
-/* Errors: NOT_FOUND ("run salvor init"); CORRUPT; REFUSED an unknown format. */
+/*
+ * Errors: NOT_FOUND ("run salvor init"); CORRUPT; REFUSED an unknown format, a wrong key, a key for a plain vault; USAGE
+ * no key for an encrypted one.
+ */
 MUST_CHECK int vault_open(const struct vault_config *config, struct vault **ret, struct error *err);
 void vault_free(struct vault *v);
+/* Puts keys objects that an encrypted vault has lost back, from a recovery kit. Errors: those of vault_keys_import. */
+MUST_CHECK int vault_keys_restore(const struct vault_config *config, const char *kit_path, uint32_t *ret_count,
+                                  struct error *err);
 
 /* A history's identity: the object sources/<source>/<incarnation>/incarnation.json. */
 struct incarnation {

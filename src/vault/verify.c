@@ -195,7 +195,7 @@ static bool is_schema(const char *name)
 }
 
 /* JSON and proofs are read when their key is seen; parts of snapshots, segments and chunks later. */
-enum key_kind { KEY_UNKNOWN, KEY_JSON, KEY_PROOF, KEY_SNAPSHOT, KEY_ROWS };
+enum key_kind { KEY_UNKNOWN, KEY_JSON, KEY_PROOF, KEY_SNAPSHOT, KEY_ROWS, KEY_KEYS };
 
 /* Of a source's history: part 2 is its number. */
 static enum key_kind kind_in_history(const struct parts *k)
@@ -243,6 +243,8 @@ static enum key_kind kind_of(const struct parts *k)
 {
     if (k->count == 1)
         return strcmp(k->part[0], "VAULT") == 0 ? KEY_JSON : KEY_UNKNOWN;
+    if (k->count == 2 && strcmp(k->part[0], "keys") == 0)
+        return is_number(k->part[1], 6, ".json") ? KEY_KEYS : KEY_UNKNOWN;
     if (k->count == 2)
         return strcmp(k->part[0], "capabilities") == 0 && is_number(k->part[1], 6, ".json") ? KEY_JSON : KEY_UNKNOWN;
     if (strcmp(k->part[0], "sources") == 0)
@@ -288,6 +290,8 @@ static int see_key(void *user, const char *key, uint64_t bytes, struct error *er
     y->r->objects++;
     split(key, &k);
     enum key_kind kind = kind_of(&k);
+    if (kind == KEY_KEYS && !y->v->keys)
+        kind = KEY_UNKNOWN; /* of a vault that is not encrypted */
     if (kind == KEY_UNKNOWN)
         verify_find(y, "unknown", key, "salvor does not write objects of this name; move it away if nobody needs it");
     if (kind == KEY_JSON || kind == KEY_PROOF)
@@ -383,11 +387,18 @@ static void names_release(struct names *n)
     free(n->names);
 }
 
+static void find_in_keys(void *user, const char *kind, const char *key, const char *text)
+{
+    verify_find(user, kind, key, "%s", text);
+}
+
 static int verify_all(struct verify *y, const char *source, struct error *err)
 {
     CLEANUP(names_release) struct names n = {0};
 
     TRY(see_keys(y, source, err));
+    if (y->v->keys)
+        TRY(vault_keys_verify(y->v->keys, find_in_keys, y, err));
     if (source)
         return verify_source(y, source, err);
     TRY(vault_sources(y->v, &n.names, &n.count, err));
