@@ -30,7 +30,9 @@ struct deeds {
     uint64_t deleted[STREAM_TABLES];
 };
 
-static uint64_t inserts_of(uint64_t i) { return i % 7 == 0 ? 60 : 1 + i % 3; }
+static bool is_streamed(uint64_t i) { return i % 7 == 0; }
+
+static uint64_t inserts_of(uint64_t i) { return is_streamed(i) ? 60 : 1 + i % 3; }
 
 static struct deeds deeds_of(uint64_t i)
 {
@@ -90,11 +92,19 @@ static void message_ends(struct messages *m)
     m->ends[m->count++] = m->bytes.n;
 }
 
-static void put_relation(struct messages *m, unsigned table)
+/* Type, and in a streamed transaction whose it is. xid 0: not streamed. */
+static void put_type(struct messages *m, char type, uint32_t xid)
+{
+    buf_put_u8(&m->bytes, (uint8_t)type);
+    if (xid)
+        put_be(&m->bytes, xid, 4);
+}
+
+static void put_relation(struct messages *m, unsigned table, uint32_t xid)
 {
     const struct relation *r = stream_relation(table);
 
-    buf_put_u8(&m->bytes, 'R');
+    put_type(m, 'R', xid);
     put_be(&m->bytes, r->id, 4);
     put_cstr(&m->bytes, r->schema);
     put_cstr(&m->bytes, r->name);
@@ -109,11 +119,11 @@ static void put_relation(struct messages *m, unsigned table)
     message_ends(m);
 }
 
-static void put_change(struct messages *m, char op, unsigned table, uint64_t id, uint64_t old_version, uint64_t version)
+static void put_change(struct messages *m, char op, uint32_t xid, unsigned table, uint64_t id, uint64_t old_version, uint64_t version)
 {
     struct buf *b = &m->bytes;
 
-    buf_put_u8(b, (uint8_t)op);
+    put_type(m, op, xid);
     put_be(b, FIRST_TABLE + table, 4);
     if (op == 'D' && table == 0) {
         char number[24];
@@ -134,43 +144,87 @@ static void put_change(struct messages *m, char op, unsigned table, uint64_t id,
     message_ends(m);
 }
 
+static uint32_t xid_of(uint64_t i) { return (uint32_t)(700 + i); }
+
+static uint64_t pg_time_of(uint64_t i) { return (uint64_t)(WALL_US + (int64_t)i * 1000000 - PG_EPOCH_US); }
+
 static void put_begin(struct messages *m, uint64_t i)
 {
     buf_put_u8(&m->bytes, 'B');
     put_be(&m->bytes, stream_start(i), 8);
-    put_be(&m->bytes, (uint64_t)(WALL_US + (int64_t)i * 1000000 - PG_EPOCH_US), 8);
-    put_be(&m->bytes, 700 + i, 4);
+    put_be(&m->bytes, pg_time_of(i), 8);
+    put_be(&m->bytes, xid_of(i), 4);
     message_ends(m);
 }
 
-static void put_commit(struct messages *m, uint64_t i)
+static void put_commit(struct messages *m, uint64_t i, bool streamed)
 {
-    buf_put_u8(&m->bytes, 'C');
+    put_type(m, streamed ? 'c' : 'C', streamed ? xid_of(i) : 0);
     buf_put_u8(&m->bytes, 0);
     put_be(&m->bytes, stream_start(i), 8);
     put_be(&m->bytes, stream_end(i), 8);
-    put_be(&m->bytes, (uint64_t)(WALL_US + (int64_t)i * 1000000 - PG_EPOCH_US), 8);
+    put_be(&m->bytes, pg_time_of(i), 8);
     message_ends(m);
+}
+
+static void put_changes(struct messages *m, uint64_t i, uint32_t xid, bool with_relations)
+{
+    struct deeds d = deeds_of(i);
+
+    for (unsigned table = 0; table < STREAM_TABLES; table++) {
+        if (with_relations)
+            put_relation(m, table, xid);
+        for (uint64_t k = 0; k < d.inserts; k++)
+            put_change(m, 'I', xid, table, d.first + k, 0, i);
+        if (d.updated && table == 0)
+            put_change(m, 'U', xid, 0, d.updated, 0, i);
+        if (d.deleted[table])
+            put_change(m, 'D', xid, table, d.deleted[table], i - 7, 0);
+    }
+}
+
+static void put_stream_start(struct messages *m, uint64_t i, bool first)
+{
+    put_type(m, 'S', xid_of(i));
+    buf_put_u8(&m->bytes, first);
+    message_ends(m);
+}
+
+static void put_stream_stop(struct messages *m)
+{
+    buf_put_u8(&m->bytes, 'E');
+    message_ends(m);
+}
+
+/* In three blocks, the second of which belongs to a subtransaction that is undone. */
+static void make_streamed(struct messages *m, uint64_t i, bool with_relations)
+{
+    const uint32_t undone = xid_of(i) + 1000;
+
+    put_stream_start(m, i, true);
+    put_changes(m, i, xid_of(i), with_relations);
+    put_stream_stop(m);
+    put_stream_start(m, i, false);
+    for (uint64_t k = 0; k < 20; k++)
+        put_change(m, 'I', undone, k % STREAM_TABLES, 1000000 + k, 0, i);
+    put_stream_stop(m);
+    put_type(m, 'A', xid_of(i));
+    put_be(&m->bytes, undone, 4);
+    message_ends(m);
+    put_commit(m, i, true);
 }
 
 static void make_transaction(struct messages *m, uint64_t i, bool with_relations)
 {
-    struct deeds d = deeds_of(i);
-
     buf_clear(&m->bytes);
     m->count = 0;
-    put_begin(m, i);
-    for (unsigned table = 0; table < STREAM_TABLES; table++) {
-        if (with_relations)
-            put_relation(m, table);
-        for (uint64_t k = 0; k < d.inserts; k++)
-            put_change(m, 'I', table, d.first + k, 0, i);
-        if (d.updated && table == 0)
-            put_change(m, 'U', 0, d.updated, 0, i);
-        if (d.deleted[table])
-            put_change(m, 'D', table, d.deleted[table], i - 7, 0);
+    if (is_streamed(i)) {
+        make_streamed(m, i, with_relations);
+        return;
     }
-    put_commit(m, i);
+    put_begin(m, i);
+    put_changes(m, i, 0, with_relations);
+    put_commit(m, i, false);
 }
 
 /* --- the truth ---------------------------------------------------------------------------------------------------- */

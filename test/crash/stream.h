@@ -7,7 +7,8 @@
  * disk's ledger.
  *
  * Transaction i (from 1) commits at 1000 * i (start of the record) to 1000 * i + 100 (end). Table 16384 `t` has the key id; table
- * 16385 `n` has none. Every seventh transaction is a large one of several parts' worth of rows.
+ * 16385 `n` has none. Every seventh transaction is a large one that is
+ * sent before it has ended, with a subtransaction in it that is undone.
  */
 #ifndef SALVOR_TEST_STREAM_H
 #define SALVOR_TEST_STREAM_H
