@@ -306,6 +306,26 @@ static int check_claims(struct verify *y, const struct looks *l, struct error *e
     return y->v->driver->ops->list(y->v->driver, prefix, see_claim, &c, err);
 }
 
+/* Nobody writes under an epoch that he has not claimed. */
+static void check_claimed(struct verify *y, const struct looks *l)
+{
+    uint32_t checked = 0;
+
+    for (size_t i = 0; i < l->count; i++) {
+        uint32_t epoch = l->looks[i].ref->id.epoch;
+        char key[VAULT_KEY_BYTES];
+        struct error err = ERROR_INIT;
+        uint64_t bytes;
+
+        if (epoch == checked || l->looks[i].misplaced)
+            continue;
+        checked = epoch;
+        (void)snprintf(key, sizeof key, "sources/%s/epochs/%06u.json", l->source, epoch);
+        if (y->v->driver->ops->size(y->v->driver, key, &bytes, &err) == -ERROR_NOT_FOUND)
+            verify_find(y, "missing", key, "there are segments of this epoch, and no claim of it");
+    }
+}
+
 int verify_segments(struct verify *y, const char *source, const char *incarnation, struct error *err)
 {
     CLEANUP(mem_free_ptr) struct segment_ref *refs = NULL, *chosen = NULL;
@@ -318,6 +338,7 @@ int verify_segments(struct verify *y, const char *source, const char *incarnatio
     verify_parallel(y, l.count, look_at, &l);
     y->r->segments += l.count;
     report(y, &l);
+    check_claimed(y, &l);
     TRY(report_gap_objects(y, &l, err));
     chosen = mem_zalloc(l.count, sizeof *chosen);
     if (l.count > 0)

@@ -74,6 +74,7 @@ static void test_damaged_or_incomplete(void **state)
 static void test_verify_tells_it_once(void **state)
 {
     struct fixture *x = *state;
+    uint32_t epoch;
     struct incarnation i = {.reason = "x"};
     struct buf frames = BUF_INIT(1 << 20);
     struct spool_header header = frames_header(1, 1, 0);
@@ -81,6 +82,7 @@ static void test_verify_tells_it_once(void **state)
     JSON_AUTO note = json_pack("{s:s,s:s,s:s,s:s}", "kind", NOTE_GAP, "from", "0/64", "to", "0/C8", "reason", "the slot was dropped");
 
     assert_ok(incarnation_claim(x->v, "shop", &i, &x->err), x->err);
+    assert_ok(epoch_claim(x->v, "shop", "0001", 1, &epoch, &x->err), x->err);
     assert_ok(gap_store(x->v, "shop", gap, &x->err), x->err);
     assert_only(x, "gap", "sources/shop/0001/gaps/000001.json", "between 0/64 and 0/C8 was not captured: the slot was dropped");
     frame_put_note(&frames, note);

@@ -236,12 +236,14 @@ static void test_broken_chain(void **state)
 static void test_first_names_one_before(void **state)
 {
     struct fixture *x = *state;
+    uint32_t epoch;
     struct incarnation i = {.reason = "x"};
     struct buf frames = BUF_INIT(1 << 20);
     struct spool_header header = frames_header(1, 1, 0);
     struct digest digest = digest_of(slice_str("x"));
 
     assert_ok(incarnation_claim(x->v, "shop", &i, &x->err), x->err);
+    assert_ok(epoch_claim(x->v, "shop", "0001", 1, &epoch, &x->err), x->err);
     struct segment_id id = frames_store(x, &header, &digest, buf_slice(&frames), NULL);
     char *key = segment_name(&id);
     assert_only(x, "chain", key, "names one before it");
@@ -275,6 +277,16 @@ static void test_claim_knows_the_end(void **state)
 }
 
 /* Segments of a stale writer do not count, and are not damage. */
+static void test_unclaimed_epoch(void **state)
+{
+    struct fixture *x = *state;
+    struct whole w = make_whole(x);
+
+    remove_object(x, "sources/shop/epochs/000001.json");
+    assert_only(x, "missing", "sources/shop/epochs/000001.json", "no claim of it");
+    manifest_release(&w.m);
+}
+
 static void test_stale_writer(void **state)
 {
     struct fixture *x = *state;
@@ -320,6 +332,7 @@ static void test_twice(void **state)
 static void test_recorded_gap(void **state)
 {
     struct fixture *x = *state;
+    uint32_t epoch;
     struct incarnation i = {.reason = "x"};
     struct buf frames = BUF_INIT(1 << 20);
     struct spool_header header = frames_header(1, 1, 0);
@@ -327,6 +340,7 @@ static void test_recorded_gap(void **state)
                              "the slot was dropped");
 
     assert_ok(incarnation_claim(x->v, "shop", &i, &x->err), x->err);
+    assert_ok(epoch_claim(x->v, "shop", "0001", 1, &epoch, &x->err), x->err);
     frame_put_note(&frames, note);
     frames_note(&frames, NOTE_SESSION);
     struct segment_id id = frames_store(x, &header, NULL, buf_slice(&frames), NULL);
@@ -767,6 +781,7 @@ int main(void)
         ROW(test_broken_chain),
         ROW(test_first_names_one_before),
         ROW(test_claim_knows_the_end),
+        ROW(test_unclaimed_epoch),
         ROW(test_stale_writer),
         ROW(test_twice),
         ROW(test_recorded_gap),
