@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "cmd/command.h"
 #include "cmd/journaled.h"
+#include "cmd/witness.h"
 #include "vault/verify.h"
 
 static void on_progress(void *user, const struct verify_result *r)
@@ -85,6 +86,8 @@ static int verify_one(const struct config *c, const struct config_section *v, co
     int result = vault_verify(vault, source, on_progress, v->name, &r, err);
     if (result >= 0)
         result = verify_journal(c, vault, &r, err);
+    if (result >= 0)
+        result = witness_check(c, vault, source, &r, err);
     vault_free(vault);
     if (result >= 0 && !json)
         print_result(v->name, &r);

@@ -289,6 +289,18 @@ def test_a_missing_object(original, name):
             assert f"segment {int(number)} " in copy.said, f"the gap is not named: {copy.said}"
 
 
+def test_the_host_that_stored_it_misses_the_last_segment(original):
+    """The vault alone cannot know that it once went further; the state of the host that wrote it does."""
+    last, aside = original.after[-1], original.box.root / "aside"
+    last.rename(aside)
+    try:
+        result = original.box.run_command("verify", "shop")
+        assert result.status == 4 and "the segments after it are gone" in result.out, result
+    finally:
+        aside.rename(last)
+    assert original.box.run_command("verify", "shop").status == 0
+
+
 @pytest.mark.parametrize("kind", ["chunks", "segments", "manifests", "old and new chunk"])
 def test_swapped_objects(original, kind):
     pair = {"chunks": original.chunks["both"][:2], "segments": original.after[:2],

@@ -1,0 +1,86 @@
+/* cmd/witness.c - see witness.h. */
+#include "cmd/witness.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "os/file.h"
+#include "vault/segment.h"
+
+#define STATUS_BYTES_MAX ((size_t)1 << 20)
+
+static json_t *read_status(const char *state_directory)
+{
+    CLEANUP(mem_free_ptr) char *path = mem_printf("%s/status.json", state_directory);
+    CLEANUP(buf_release) struct buf text = BUF_INIT(STATUS_BYTES_MAX);
+    struct error ignored = ERROR_INIT;
+    json_t *j = NULL;
+
+    if (file_read_all(path, STATUS_BYTES_MAX, &text, &ignored) < 0 || json_parse(buf_slice(&text), path, &j, &ignored) < 0)
+        return NULL;
+    return j;
+}
+
+/* The newest commit that this host stored in the vault, and of which incarnation; false: nothing is known. */
+static bool stored_position(const json_t *status, const char *vault, struct position *ret, const char **ret_incarnation)
+{
+    const json_t *entry;
+    struct error ignored = ERROR_INIT;
+    size_t i;
+
+    *ret_incarnation = json_string_value(json_object_get(status, "incarnation"));
+    if (!*ret_incarnation || strlen(*ret_incarnation) >= VAULT_INCARNATION_BYTES)
+        return false;
+    json_array_foreach(json_object_get(status, "vaults"), i, entry) {
+        const char *name = json_string_value(json_object_get(entry, "name"));
+        const char *position = json_string_value(json_object_get(entry, "position"));
+
+        if (name && position && strcmp(name, vault) == 0)
+            return position_parse(slice_str(position), ret, &ignored) >= 0 && !position_is_zero(*ret);
+    }
+    return false;
+}
+
+static void add_finding(struct verify_result *r, char *key, char *text)
+{
+    r->findings = mem_resize(r->findings, r->findings_count + 1, sizeof *r->findings);
+    struct verify_finding *f = &r->findings[r->findings_count++];
+    *f = (struct verify_finding){.key = key, .text = text};
+    (void)snprintf(f->kind, sizeof f->kind, "missing");
+}
+
+static int check_source(const char *state_directory, const char *source, struct vault *v, struct verify_result *r, struct error *err)
+{
+    CLEANUP(mem_free_ptr) struct segment_ref *refs = NULL;
+    char wanted[POSITION_TEXT_BYTES], end[POSITION_TEXT_BYTES];
+    JSON_AUTO status = read_status(state_directory);
+    struct position stored, newest = POSITION_ZERO;
+    const char *incarnation;
+    size_t count;
+
+    if (!status || !stored_position(status, v->name, &stored, &incarnation))
+        return 0;
+    TRY(segment_list(v, source, incarnation, &refs, &count, err));
+    if (count > 0)
+        newest = refs[count - 1].id.last;
+    if (position_compare(newest, stored) >= 0)
+        return 0;
+    add_finding(r, mem_printf("sources/%s/%s/rows/", source, incarnation),
+                mem_printf("this host stored transactions up to %s here, and the newest segment that is left ends at %s: the segments after it are gone",
+                           position_format(stored, wanted), position_format(newest, end)));
+    return 0;
+}
+
+int witness_check(const struct config *c, struct vault *v, const char *source, struct verify_result *r, struct error *err)
+{
+    for (size_t i = 0; i < c->sources_count; i++) {
+        const struct config_section *s = &c->sources[i];
+
+        if (source && strcmp(source, s->name) != 0)
+            continue;
+        CLEANUP(mem_free_ptr) char *state = config_source_state(c, s);
+        TRY(check_source(state, s->name, v, r, err));
+    }
+    return 0;
+}
