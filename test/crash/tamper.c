@@ -1,0 +1,245 @@
+/*
+ * test/crash/tamper.c - somebody has been at the vault: any object with any bit changed, cut, deleted, put under another's name or replaced by
+ * another of its kind is found by verify, which names it.
+ *
+ * The vault is that of a whole life (life.h): segments, snapshots, chunks, schemas, claims of epochs and the rest. Exhaustive flips of every bit are
+ * in the unit tests of the vault; here every object of every kind meets each kind of tampering. What no reader misses is said in is_dispensable(),
+ * and that the newest segment is gone only the host that stored it can know (src/cmd/witness.c).
+ */
+#include "life.h"
+
+#include "unit.h"
+
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "crash.h"
+#include "os/file.h"
+#include "vault/verify.h"
+
+#define FLIPS 12
+#define OBJECT_BYTES_MAX ((size_t)64 << 20)
+
+struct objects {
+    char **keys;
+    size_t count, cap;
+};
+
+static struct {
+    char *folder, *path;
+    struct vault *vault;
+    struct objects objects;
+} it;
+
+static int note_key(void *user, const char *key, uint64_t bytes, struct error *err)
+{
+    struct objects *o = user;
+
+    (void)bytes, (void)err;
+    MEM_GROW(o->keys, o->cap, o->count);
+    o->keys[o->count++] = mem_strdup(key);
+    return 0;
+}
+
+static int set_up(void **state)
+{
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    log_init(LOG_ERROR, "tamper");
+    it.folder = unit_folder();
+    it.path = mem_printf("%s/vault", it.folder);
+    assert_ok(life_go(it.folder, 0, 0, &err), err);
+    const struct vault_config config = {.name = "main", .driver = "posix", .path = it.path};
+    assert_ok(vault_open(&config, &it.vault, &err), err);
+    assert_ok(it.vault->driver->ops->list(it.vault->driver, "", note_key, &it.objects, &err), err);
+    assert_true(it.objects.count > 15);
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    vault_free(it.vault);
+    for (size_t i = 0; i < it.objects.count; i++)
+        free(it.objects.keys[i]);
+    free(it.objects.keys);
+    assert_ok(dir_remove_all(it.folder, &err), err);
+    free(it.folder);
+    free(it.path);
+    return 0;
+}
+
+/* Does a finding name the object, or the place where it stood? "": is there any at all? */
+static bool is_found(const char *key)
+{
+    const struct vault_config config = {.name = "main", .driver = "posix", .path = it.path};
+    struct verify_result r = {0};
+    struct error err = ERROR_INIT;
+    struct vault *v = NULL;
+    const char *base = strrchr(key, '/') ? strrchr(key, '/') + 1 : key;
+    bool found = false;
+
+    if (vault_open(&config, &v, &err) < 0)
+        return true; /* nobody works with such a vault */
+    assert_ok(vault_verify(v, NULL, NULL, NULL, &r, &err), err);
+    for (size_t i = 0; i < r.findings_count; i++)
+        found |= !key[0] || strstr(r.findings[i].key, key) || strstr(key, r.findings[i].key) || strstr(r.findings[i].text, base);
+    verify_result_release(&r);
+    vault_free(v);
+    return found;
+}
+
+static char *path_of(const char *key) { return mem_printf("%s/%s", it.path, key); }
+
+static void read_object(const char *key, struct buf *out)
+{
+    CLEANUP(mem_free_ptr) char *path = path_of(key);
+    struct error err = ERROR_INIT;
+
+    buf_clear(out);
+    assert_ok(file_read_all(path, OBJECT_BYTES_MAX, out, &err), err);
+}
+
+static void write_object(const char *key, struct slice content)
+{
+    CLEANUP(mem_free_ptr) char *path = path_of(key);
+    struct error err = ERROR_INIT;
+
+    assert_ok(file_replace_volatile(path, content, 0600, &err), err);
+}
+
+static void remove_object(const char *key)
+{
+    CLEANUP(mem_free_ptr) char *path = path_of(key);
+
+    assert_int_equal(unlink(path), 0);
+}
+
+/* Evidence and announcements, of no use to any reader once what they announced is there. */
+static bool is_dispensable(const char *key)
+{
+    return strstr(key, "/intent") || strstr(key, "/committed") || strstr(key, "capabilities/") || strstr(key, "/comparison.json");
+}
+
+static void test_changed_bits(void **state)
+{
+    CLEANUP(buf_release) struct buf content = BUF_INIT(OBJECT_BYTES_MAX);
+    uint64_t random = 88172645463325252u;
+
+    (void)state;
+    for (size_t i = 0; i < it.objects.count; i++) {
+        read_object(it.objects.keys[i], &content);
+        for (unsigned k = 0; k < FLIPS && content.n > 0; k++) {
+            size_t bit = (size_t)(crash_random(&random) % (content.n * 8));
+
+            content.p[bit / 8] ^= (uint8_t)(1u << bit % 8);
+            write_object(it.objects.keys[i], buf_slice(&content));
+            if (!is_found(it.objects.keys[i]))
+                fail_msg("bit %zu of %s was changed and nobody found it", bit, it.objects.keys[i]);
+            content.p[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        }
+        write_object(it.objects.keys[i], buf_slice(&content));
+    }
+    assert_false(is_found(""));
+}
+
+static void test_cut(void **state)
+{
+    CLEANUP(buf_release) struct buf content = BUF_INIT(OBJECT_BYTES_MAX);
+
+    (void)state;
+    for (size_t i = 0; i < it.objects.count; i++) {
+        read_object(it.objects.keys[i], &content);
+        for (size_t part = 0; part < 3; part++) {
+            write_object(it.objects.keys[i], slice_of(content.p, part == 2 ? content.n - 1 : content.n * part / 2));
+            if (!is_found(it.objects.keys[i]))
+                fail_msg("%s was cut and nobody found it", it.objects.keys[i]);
+        }
+        write_object(it.objects.keys[i], buf_slice(&content));
+    }
+    assert_false(is_found(""));
+}
+
+static bool is_newest_segment(size_t i)
+{
+    return strstr(it.objects.keys[i], "/rows/") && (i + 1 == it.objects.count || !strstr(it.objects.keys[i + 1], "/rows/"));
+}
+
+static void test_deleted(void **state)
+{
+    CLEANUP(buf_release) struct buf content = BUF_INIT(OBJECT_BYTES_MAX);
+
+    (void)state;
+    for (size_t i = 0; i < it.objects.count; i++) {
+        if (is_dispensable(it.objects.keys[i]) || is_newest_segment(i))
+            continue;
+        read_object(it.objects.keys[i], &content);
+        remove_object(it.objects.keys[i]);
+        if (!is_found(it.objects.keys[i]))
+            fail_msg("%s was deleted and nobody found it", it.objects.keys[i]);
+        write_object(it.objects.keys[i], buf_slice(&content));
+    }
+    assert_false(is_found(""));
+}
+
+/* Each object gets the content of the one before it, and of the one after it: mostly of its own kind, as the keys are in order. */
+static void test_swapped(void **state)
+{
+    CLEANUP(buf_release) struct buf content = BUF_INIT(OBJECT_BYTES_MAX), other = BUF_INIT(OBJECT_BYTES_MAX);
+
+    (void)state;
+    for (size_t i = 0; i < it.objects.count; i++) {
+        read_object(it.objects.keys[i], &content);
+        for (size_t step = 1; step <= 2; step++) {
+            size_t from = (i + (step == 1 ? 1 : it.objects.count - 1)) % it.objects.count;
+
+            read_object(it.objects.keys[from], &other);
+            write_object(it.objects.keys[i], buf_slice(&other));
+            if (!is_found(it.objects.keys[i]))
+                fail_msg("%s was replaced by %s and nobody found it", it.objects.keys[i], it.objects.keys[from]);
+        }
+        write_object(it.objects.keys[i], buf_slice(&content));
+    }
+    assert_false(is_found(""));
+}
+
+/* As if it belonged to another source: no object is good under a name that it was not written under. */
+static void test_moved_to_another_source(void **state)
+{
+    CLEANUP(buf_release) struct buf content = BUF_INIT(OBJECT_BYTES_MAX);
+    const char start[] = "sources/" STREAM_SOURCE "/";
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    for (size_t i = 0; i < it.objects.count; i++) {
+        const char *key = it.objects.keys[i];
+
+        /* Of what nothing there refers to, chunks and schemas are passed over: whoever reads one checks its name. */
+        if (strncmp(key, start, sizeof start - 1) != 0 || strstr(key, "/chunks/") || strstr(key, "/schemas/"))
+            continue;
+        CLEANUP(mem_free_ptr) char *moved = mem_printf("sources/other/%s", key + sizeof start - 1);
+        CLEANUP(mem_free_ptr) char *path = path_of(moved);
+        CLEANUP(mem_free_ptr) char *folder = mem_strdup(path);
+        read_object(key, &content);
+        *strrchr(folder, '/') = '\0';
+        assert_ok(dir_make_all(folder, 0700, &err), err);
+        write_object(moved, buf_slice(&content));
+        if (!is_found(moved))
+            fail_msg("%s stands under another source and nobody found it", key);
+        remove_object(moved);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_changed_bits), cmocka_unit_test(test_cut), cmocka_unit_test(test_deleted),
+        cmocka_unit_test(test_swapped),      cmocka_unit_test(test_moved_to_another_source),
+    };
+
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
