@@ -1,10 +1,12 @@
 """The journal, proofs, and a vault that is taken up by a bare host."""
+import contextlib
 import json
 import os
 import pathlib
 import shutil
 import signal
 import subprocess
+import time
 
 import pytest
 from conftest import begin, prepare
@@ -52,6 +54,35 @@ def prove_parent(box):
     return parent
 
 
+def server_of_proof(parent):
+    """The process of the scratch server that runs now, or None: initdb's own has a negative number, and a restart has none."""
+    for path in pathlib.Path(parent).glob("salvor-prove-*/target/data/postmaster.pid"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            pid = int(path.read_text().splitlines()[0])
+            if pid > 0 and os.readlink(f"/proc/{pid}/cwd") == str(path.parent):
+                return pid
+    return None
+
+
+def stopped_beside_its_server(child, parent):
+    """Holds a proof while its server runs, and gives the server's process."""
+    def held():
+        pid = server_of_proof(parent)
+        if pid is None:
+            assert child.poll() is None, "the proof ended before its server was seen"
+            return None
+        child.send_signal(signal.SIGSTOP)
+        # It may just have been told to end.
+        deadline = time.monotonic() + 1
+        while server_of_proof(parent) == pid and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if server_of_proof(parent) == pid:
+            return pid
+        child.send_signal(signal.SIGCONT)
+        return None
+    return wait_for("the scratch server", held, 120)
+
+
 @pytest.mark.timeout(300)
 def test_prove_and_journal(servers, boxes):
     server = shop(servers)
@@ -81,11 +112,10 @@ def test_prove_and_journal(servers, boxes):
     box.stop()
     before = source_objects(box)
     child = box.spawn("prove", "shop")
-    wait_for("the scratch server", lambda: [p for d in scratch(parent) for p in d.glob("target/data/postmaster.pid")], 60)
+    server_pid = stopped_beside_its_server(child, parent)
+    left = scratch(parent)[0]
     # A second one meanwhile is told so.
     box.fails(1, "prove", "shop", says="another proof is at work")
-    left = scratch(parent)[0]
-    server_pid = int((left / "target/data/postmaster.pid").read_text().splitlines()[0])
     child.send_signal(signal.SIGKILL)
     child.wait(10)
     assert left.exists() and (left / "target/salvor-unfinished").exists()
