@@ -75,6 +75,30 @@ int zst_compress(struct zst *z, struct slice plain, struct buf *out, struct erro
     return 0;
 }
 
+/* Each cut may cost a block's header and what is known of the block before. */
+#define CUT_BYTES ((size_t)64)
+
+int zst_compress_cut(struct zst *z, struct slice plain, const size_t *cuts, size_t cuts_count, struct buf *out,
+                     struct error *err)
+{
+    ZSTD_CCtx *c = compressor_of(z);
+
+    if (!buf_reserve(out, ZSTD_compressBound(plain.n) + cuts_count * CUT_BYTES))
+        return over_ceiling(out, err);
+    ZSTD_outBuffer to = {.dst = out->p + out->n, .size = out->cap - out->n};
+    ZSTD_inBuffer from = {.src = plain.p};
+    ASSERT(!ZSTD_isError(ZSTD_CCtx_reset(c, ZSTD_reset_session_only)));
+    ASSERT(!ZSTD_isError(ZSTD_CCtx_setPledgedSrcSize(c, plain.n)));
+    for (size_t i = 0; i <= cuts_count; i++) {
+        from.size = i < cuts_count ? cuts[i] : plain.n;
+        /* With the room that there is one call does it all. */
+        ASSERT(ZSTD_compressStream2(c, &to, &from, i < cuts_count ? ZSTD_e_flush : ZSTD_e_end) == 0);
+        ASSERT(from.pos == from.size);
+    }
+    out->n += to.pos;
+    return 0;
+}
+
 static int damaged(struct error *err, const char *why)
 {
     return error_set(err, ERROR_CORRUPT, "damaged zstd frame: %s", why);

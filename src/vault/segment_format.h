@@ -7,7 +7,8 @@
 
 #include "vault/segment.h"
 
-#define SEGMENT_FORMAT             1u
+#define SPOOL_FORMAT               1u
+#define SEGMENT_FORMAT             2u
 #define SEGMENT_HEADER_BYTES       128u
 #define SEGMENT_TRAILER_BYTES      96u
 #define SEGMENT_BLOCK_HEADER_BYTES 16u

@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "base/zst.h"
+#include "vault/columns.h"
 #include "vault/filter.h"
 #include "vault/segment_format.h"
 
@@ -22,6 +23,7 @@ struct segment {
     struct segment_index x;
     struct zst *zst;
     struct buf stored; /* the last range that was read; reused */
+    struct buf packed; /* the last block by column; reused */
     struct buf filter;
     bool filter_read;
 };
@@ -33,6 +35,7 @@ void segment_free(struct segment *s)
     segment_index_release(&s->x);
     zst_free(s->zst);
     buf_release(&s->stored);
+    buf_release(&s->packed);
     buf_release(&s->filter);
     free(s);
 }
@@ -165,6 +168,7 @@ int segment_open_where(struct vault *v, const char *source, const char *incarnat
     s->d = v->driver;
     s->zst = zst_new(1);
     s->stored = BUF_INIT(SEGMENT_BLOCK_STORED_MAX + SEGMENT_BLOCK_HEADER_BYTES);
+    s->packed = BUF_INIT(COLUMNS_PLAIN_MAX);
     s->filter = BUF_INIT(SEGMENT_FILTER_BYTES_MAX);
     segment_key(s->key, source, incarnation, id);
     int rc = read_ends(s, err);
@@ -201,6 +205,19 @@ static int check_block(const struct segment_block *b, struct slice stored, struc
     return 0;
 }
 
+/* A block of which the plain form may be by column; one that is larger than those are never is. */
+static int decompress(struct segment *s, struct slice frame, size_t plain_bytes, struct buf *out, struct error *err)
+{
+    if (plain_bytes > COLUMNS_PLAIN_MAX)
+        return zst_decompress(s->zst, frame, plain_bytes, out, err);
+    buf_clear(&s->packed);
+    TRY(zst_decompress(s->zst, frame, plain_bytes, &s->packed, err));
+    if (s->packed.n > 0 && s->packed.p[0] == COLUMNS_MARK)
+        return columns_unpack(buf_slice(&s->packed), plain_bytes, out, err);
+    buf_put_slice(out, buf_slice(&s->packed));
+    return out->overflow ? error_set(err, ERROR_LIMIT, "more than the %zu bytes that are allowed here", out->max) : 0;
+}
+
 /* The block's stored bytes, checked, are left in s->stored. */
 static int read_block(struct segment *s, uint32_t i, struct buf *out, struct error *err)
 {
@@ -211,7 +228,7 @@ static int read_block(struct segment *s, uint32_t i, struct buf *out, struct err
     buf_clear(&s->stored);
     TRY(s->d->ops->get_range(s->d, s->key, b->offset, SEGMENT_BLOCK_HEADER_BYTES + b->stored_bytes, &s->stored, err));
     TRY(check_block(b, buf_slice(&s->stored), &frame, err));
-    TRY(zst_decompress(s->zst, frame, b->plain_bytes, out, err));
+    TRY(decompress(s, frame, b->plain_bytes, out, err));
     if (out->n - before == b->plain_bytes)
         return 0;
     out->n = before;

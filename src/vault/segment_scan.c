@@ -235,13 +235,16 @@ static int scan_event(struct segment_scan *s, const struct event *e, struct erro
     }
 }
 
-static int scan_part(struct segment_scan *s, const struct frame_part *p, struct segment_block *block, struct error *err)
+static int scan_part(struct segment_scan *s, const struct frame_part *p, struct segment_block *block,
+                     struct columns_packer *columns, struct error *err)
 {
     struct cursor c = cursor_of(p->events);
     struct event e;
 
     for (uint32_t i = 0; i < p->events_count; i++) {
         TRY(event_decode(&c, &s->columns, &e, err));
+        if (columns)
+            columns_pack_event(columns, &e);
         TRY(scan_event(s, &e, err));
     }
     if (cursor_left(&c) > 0)
@@ -276,16 +279,19 @@ static int scan_note(struct segment_scan *s, struct slice body, struct error *er
     return 0;
 }
 
-int segment_scan_frame(struct segment_scan *s, const struct frame *f, struct segment_block *block, struct error *err)
+int segment_scan_frame(struct segment_scan *s, const struct frame *f, struct segment_block *block,
+                       struct columns_packer *columns, struct error *err)
 {
     s->x->footer.plain_bytes += f->raw.n;
+    if (columns)
+        columns_pack_frame(columns, f);
     switch (f->type) {
     case FRAME_RELATION:
         return scan_relation(s, f->body, err);
     case FRAME_NOTE:
         return scan_note(s, f->body, err);
     case FRAME_PART:
-        return scan_part(s, &f->part, block, err);
+        return scan_part(s, &f->part, block, columns, err);
     }
     return error_set(err, ERROR_BUG, "a frame of type %d", (int)f->type);
 }

@@ -16,10 +16,12 @@ struct segment_writer {
     struct segment_index x;
     struct segment_trailer trailer;
     struct segment_scan *scan;
+    struct columns_packer *columns;
     struct zst *zst;
     struct digest_stream *digest;
     uint64_t offset;            /* bytes written */
     struct buf pending;         /* frames of the block that is being gathered */
+    struct buf packed, again;   /* the same by column, and what comes back of it; reused */
     struct buf stored;          /* a block as it goes out; reused */
     struct segment_block block; /* ranges of what is pending */
     size_t blocks_cap;
@@ -42,9 +44,12 @@ void segment_writer_free(struct segment_writer *w)
     file_release(&w->file);
     segment_index_release(&w->x);
     segment_scan_free(w->scan);
+    columns_packer_free(w->columns);
     zst_free(w->zst);
     digest_stream_free(w->digest);
     buf_release(&w->pending);
+    buf_release(&w->packed);
+    buf_release(&w->again);
     buf_release(&w->stored);
     free(w);
 }
@@ -106,9 +111,11 @@ int segment_writer_new(const char *path, const struct spool_header *header, cons
     w->x.footer.after = header->after;
     w->x.footer.previous = previous ? *previous : none;
     w->scan = segment_scan_new(&w->x);
+    w->columns = columns_packer_new();
     w->zst = zst_new(zstd_level);
     w->digest = digest_stream_new();
     w->pending = BUF_INIT(2 * SEGMENT_BLOCK_BYTES_TARGET);
+    w->packed = w->again = BUF_INIT(2 * SEGMENT_BLOCK_BYTES_TARGET);
     w->stored = BUF_INIT(SEGMENT_BLOCK_STORED_MAX + SEGMENT_BLOCK_HEADER_BYTES);
     TRY(write_header(w, header, &w->x.footer.previous, err));
     *ret = w;
@@ -139,6 +146,24 @@ static void put_block_header(struct segment_writer *w)
     buf_patch_u32(&w->stored, 12, (uint32_t)(w->block.checksum >> 32));
 }
 
+/* False: the frames do not fit the form by column, or it is not smaller. What it gives back is compared before it counts. */
+static bool pack(struct segment_writer *w, struct slice frames, struct columns_cuts *ret_cuts)
+{
+    buf_clear(&w->packed);
+    buf_clear(&w->again);
+    return columns_pack_end(w->columns, frames, &w->packed, ret_cuts) &&
+           columns_unpack(buf_slice(&w->packed), frames.n, &w->again, NULL) >= 0 && slice_equal(buf_slice(&w->again), frames);
+}
+
+static int compress(struct segment_writer *w, struct slice frames, struct error *err)
+{
+    struct columns_cuts cuts;
+
+    if (!pack(w, frames, &cuts))
+        return zst_compress(w->zst, frames, &w->stored, err);
+    return zst_compress_cut(w->zst, buf_slice(&w->packed), cuts.at, cuts.count, &w->stored, err);
+}
+
 /* One block of these frames; what the scan said of them is in w->block. */
 static int write_block(struct segment_writer *w, struct slice frames, struct error *err)
 {
@@ -147,7 +172,7 @@ static int write_block(struct segment_writer *w, struct slice frames, struct err
 
     buf_clear(&w->stored);
     buf_put(&w->stored, header, sizeof header);
-    TRY(zst_compress(w->zst, frames, &w->stored, err));
+    TRY(compress(w, frames, err));
     w->block.offset = w->offset;
     w->block.plain_bytes = (uint32_t)frames.n;
     put_block_header(w);
@@ -177,7 +202,7 @@ static int add_frame(struct segment_writer *w, const struct frame *f, struct err
 
     if (alone)
         TRY(flush(w, err));
-    TRY(segment_scan_frame(w->scan, f, &w->block, err));
+    TRY(segment_scan_frame(w->scan, f, &w->block, alone ? NULL : w->columns, err));
     if (alone)
         return write_block(w, f->raw, err);
     buf_put_slice(&w->pending, f->raw);

@@ -5,6 +5,7 @@
  *   O  a segment as it lies in a vault
  *   R  the same, after its checksums were made right: so that what the fields say is reached
  *   F  the text of a footer
+ *   C  a block by column, behind the number of its plain bytes
  *   W  frames, for the writer: what it takes must come out again
  *   H  a spool header; K  the name of a segment
  * What opens must be consistent: sizes add up, frames are whole, the digest is that of the bytes.
@@ -18,6 +19,7 @@
 #include "base/zst.h"
 #include "memory_driver.h"
 #include "os/file.h"
+#include "vault/columns.h"
 #include "vault/segment_format.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -194,6 +196,18 @@ static void check_header(struct slice s)
     ASSERT(memcmp(again, s.p, 28) == 0 && memcmp(again + 32, s.p + 32, 32) == 0);
 }
 
+/* What comes out is whole and has the checksum, or nothing does. */
+static void check_columns(struct slice s)
+{
+    CLEANUP(buf_release) struct buf plain = BUF_INIT(BYTES_MAX);
+    struct cursor c = cursor_of(s);
+    uint32_t plain_bytes = cursor_get_u32(&c);
+    struct error err;
+
+    int rc = columns_unpack(cursor_get(&c, cursor_left(&c)), plain_bytes, &plain, &err);
+    ASSERT(rc == -ERROR_CORRUPT ? plain.n == 0 : rc == 0 && plain.n == plain_bytes);
+}
+
 static void check_name(struct slice s)
 {
     CLEANUP(mem_free_ptr) char *name = mem_strndup((const char *)s.p, s.n);
@@ -222,6 +236,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         break;
     case 'F':
         check_footer(s);
+        break;
+    case 'C':
+        check_columns(s);
         break;
     case 'W':
         check_writer(s);

@@ -16,6 +16,7 @@
 #include "event/event.h"
 #include "memory_driver.h"
 #include "os/file.h"
+#include "vault/columns.h"
 #include "vault/manifest.h"
 #include "vault/object.h"
 #include "vault/segment_format.h"
@@ -141,6 +142,55 @@ static int write_file(const char *folder, const char *name, char form, struct sl
     return file_replace_volatile(path, buf_slice(&b), 0644, err);
 }
 
+/* Rows whose values take each of the forms that the block by column has. */
+static void put_many(struct buf *out)
+{
+    for (uint32_t i = 0; i < 64; i++) {
+        CLEANUP(buf_release) struct buf events = BUF_INIT(BYTES_MAX);
+        CLEANUP(mem_free_ptr) char *uuid = mem_printf("6996fa2e-9d90-42ec-9fe8-3b9c145d41%02x", i);
+        CLEANUP(mem_free_ptr) char *at = mem_printf("2026-11-28 11:45:%02u.5%s", i % 60, i % 2 ? "+00" : "");
+        CLEANUP(mem_free_ptr) char *text = mem_printf("{\"name\": \"%s\", \"size\": %u, \"of\": %02u}", i % 3 ? "ball" : "net", i * 7, i);
+        const char *texts[] = {i % 4 == 0 ? "odd" : uuid, at, text};
+        struct value row[3], old[3] = {{.state = VALUE_NULL}, {.state = VALUE_ABSENT}, {.state = VALUE_UNCHANGED}};
+        struct event e = {.op = i % 8 ? EVENT_INSERT : EVENT_UPDATE, .relation_id = 16390, .relation_version = 2, .row_count = 3, .row = row};
+        struct frame_part p = {.flags = FRAME_PART_FIRST | FRAME_PART_COMMIT, .xid = 700 + i, .session = 1, .events_count = 1};
+
+        for (int k = 0; k < 3; k++)
+            row[k] = (struct value){.state = VALUE_TEXT, .text = slice_str(texts[k])};
+        e.old = old;
+        e.old_kind = e.op == EVENT_UPDATE ? EVENT_OLD_FULL : EVENT_OLD_NONE;
+        e.old_count = e.op == EVENT_UPDATE ? 3 : 0;
+        event_encode(&e, &events);
+        p.events = buf_slice(&events);
+        p.commit_start = position_of_lsn(1000 + i * 200);
+        p.position = position_of_lsn(1048 + i * 200);
+        p.commit_time_wall_us = 1700000000000000 + i * INT64_C(313);
+        frame_put_part(out, &p);
+    }
+}
+
+static int pack_many(struct slice frames, struct buf *out, struct error *err)
+{
+    static struct event_columns room;
+    struct columns_packer *p = columns_packer_new();
+    struct cursor c = cursor_of(frames);
+    struct columns_cuts cuts;
+    struct frame f;
+    struct event e;
+
+    while (!cursor_done(&c)) {
+        TRY(frame_decode(&c, &f, err));
+        columns_pack_frame(p, &f);
+        struct cursor events = cursor_of(f.part.events);
+        TRY(event_decode(&events, &room, &e, err));
+        columns_pack_event(p, &e);
+    }
+    buf_put_u32(out, (uint32_t)frames.n);
+    bool good = columns_pack_end(p, frames, out, &cuts);
+    columns_packer_free(p);
+    return good ? 0 : error_set(err, ERROR_MISMATCH, "the block does not fit the form by column");
+}
+
 /* The plain text of a segment's footer. */
 static int footer_of(struct slice object, struct buf *out, struct error *err)
 {
@@ -158,6 +208,7 @@ static int write_segments(const char *folder, struct error *err)
 {
     CLEANUP(buf_release) struct buf frames = BUF_INIT(BYTES_MAX), object = BUF_INIT(BYTES_MAX);
     CLEANUP(buf_release) struct buf footer = BUF_INIT(BYTES_MAX), empty = BUF_INIT(BYTES_MAX);
+    CLEANUP(buf_release) struct buf columns = BUF_INIT(BYTES_MAX);
     struct spool_header header = {.sequence = 7, .epoch = 1, .after = position_of_lsn(16), .source_hash = 5};
     uint8_t bytes[SPOOL_HEADER_BYTES];
 
@@ -171,6 +222,10 @@ static int write_segments(const char *folder, struct error *err)
     TRY(write_file(folder, "resealed", 'R', buf_slice(&object), err));
     TRY(write_file(folder, "footer", 'F', buf_slice(&footer), err));
     TRY(write_file(folder, "frames", 'W', buf_slice(&frames), err));
+    buf_clear(&frames);
+    put_many(&frames);
+    TRY(pack_many(buf_slice(&frames), &columns, err));
+    TRY(write_file(folder, "columns", 'C', buf_slice(&columns), err));
     TRY(write_file(folder, "spool-header", 'H', slice_of(bytes, sizeof bytes), err));
     return write_file(folder, "name", 'K',
                       slice_str("000000000007-000001-00000000000000000000000000000064-"
@@ -213,6 +268,21 @@ static int read_file(const char *folder, const char *name, char form, struct buf
     return 0;
 }
 
+static int check_columns(const char *folder, struct error *err)
+{
+    CLEANUP(buf_release) struct buf frames = BUF_INIT(BYTES_MAX), stored = BUF_INIT(BYTES_MAX), plain = BUF_INIT(BYTES_MAX);
+
+    put_many(&frames);
+    TRY(read_file(folder, "columns", 'C', &stored, err));
+    struct cursor c = cursor_of(buf_slice(&stored));
+    if (cursor_get_u32(&c) != frames.n)
+        return error_set(err, ERROR_MISMATCH, "%s/columns is of another size", folder);
+    TRY(columns_unpack(cursor_get(&c, cursor_left(&c)), frames.n, &plain, err));
+    if (!slice_equal(buf_slice(&plain), buf_slice(&frames)))
+        return error_set(err, ERROR_MISMATCH, "%s/columns does not hold what it held", folder);
+    return 0;
+}
+
 static int check_segments(const char *folder, struct error *err)
 {
     CLEANUP(buf_release) struct buf frames = BUF_INIT(BYTES_MAX), object = BUF_INIT(BYTES_MAX);
@@ -233,7 +303,7 @@ static int check_segments(const char *folder, struct error *err)
     if (!open || !slice_equal(buf_slice(&plain), buf_slice(&frames)) ||
         !slice_equal(buf_slice(&stored_frames), buf_slice(&frames)))
         return error_set(err, ERROR_MISMATCH, "%s/object does not hold what it held", folder);
-    return 0;
+    return check_columns(folder, err);
 }
 
 static int check_manifests(const char *folder, struct error *err)

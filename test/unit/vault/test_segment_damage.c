@@ -319,7 +319,7 @@ static void test_newer_version(void **state)
     struct segment_id id = store_small(x, &frames);
     struct parts p = take_apart(x, &id);
 
-    p.object.p[8] = 2;
+    p.object.p[8] = SEGMENT_FORMAT + 1;
     uint64_t h = hash64(slice_of(p.object.p, SEGMENT_HEADER_BYTES - 8));
     memcpy(p.object.p + SEGMENT_HEADER_BYTES - 8, &h, 8);
     put_together(x, &id, &p, buf_slice(&p.footer));
