@@ -13,6 +13,8 @@
 #include "base/mem.h"
 #include "capture/chain_internal.h"
 
+#define KEPT_BYTES ((size_t)16 << 20)
+
 static void leave(struct chain *c)
 {
     segment_free(c->stand.segment);
@@ -108,6 +110,7 @@ int chain_open(const struct chain_config *config, struct chain **ret, struct err
     c->source = mem_strdup(config->source);
     c->incarnation = mem_strdup(config->incarnation);
     c->holes = config->holes;
+    c->kept_bytes_max = config->kept_bytes_max ? config->kept_bytes_max : KEPT_BYTES;
     c->stand.plain = BUF_INIT(BUF_BYTES_MAX);
     int rc = list_items(c, err);
     if (rc < 0) {

@@ -19,6 +19,7 @@ struct chain_config {
     /* Numbers may be missing: chain_seek fails (GAP) where what there is does not reach back to its position without a hole, and
      * reading fails where it would cross one. */
     bool holes;
+    size_t kept_bytes_max; /* of transactions that are open, in chain_visit; 0: 16 MiB */
 };
 
 struct chain;
@@ -54,7 +55,7 @@ bool chain_in_spool(const struct chain *c); /* the frame came from the spool */
 
 /*
  * Above frames: committed transactions in commit order, without what was undone in them. Parts without the commit's session are void;
- * parts of transactions still open are kept, 16 MiB in all: beyond, the blocks in which they stand are read again at the commit.
+ * parts of transactions still open are kept, kept_bytes_max in all: beyond, the blocks in which they stand are read again at the commit.
  */
 struct chain_transaction {
     uint32_t xid;

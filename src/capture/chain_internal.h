@@ -38,6 +38,7 @@ struct chain {
     char *source;
     char *incarnation;
     bool holes;
+    size_t kept_bytes_max;
     struct chain_item *items;
     size_t count;
 

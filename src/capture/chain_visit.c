@@ -15,7 +15,6 @@
 #include "capture/chain_internal.h"
 #include "capture/idmap.h"
 
-#define KEPT_BYTES_MAX ((size_t)16 << 20)
 #define MARKER_BYTES_MAX 8 /* an EVENT_SUBTRANSACTION */
 
 /* A transaction whose commit has not come yet. */
@@ -135,7 +134,7 @@ static struct open_transaction *open_add(struct visit *v, const struct frame_par
 {
     MEM_GROW(v->open, v->open_cap, v->open_count);
     v->open[v->open_count] =
-        (struct open_transaction){.xid = p->xid, .session = p->session, .events = BUF_INIT(KEPT_BYTES_MAX)};
+        (struct open_transaction){.xid = p->xid, .session = p->session, .events = BUF_INIT(v->chain->kept_bytes_max)};
     return &v->open[v->open_count++];
 }
 
@@ -164,7 +163,7 @@ static void keep_events(struct visit *v, struct open_transaction *t, struct slic
 
     if (t->dropped || events.n == 0)
         return;
-    if (v->kept_bytes + events.n + MARKER_BYTES_MAX > KEPT_BYTES_MAX) {
+    if (v->kept_bytes + events.n + MARKER_BYTES_MAX > v->chain->kept_bytes_max) {
         drop_events(v, t);
         return;
     }

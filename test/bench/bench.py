@@ -1,15 +1,15 @@
 #!/usr/bin/python3
 """make bench: each figure as a ratio against the named peer, on this machine, in the same run.
 
-bench.py SALVOR-PROGRAM [NAME...]: all measurements, or those named (drain latency snapshot recovery updates tables). A slow figure is printed
-as it is and fails nothing; the exit status is 0 when everything was measured.
+bench.py SALVOR-PROGRAM [NAME...]: all measurements, or those named (drain latency snapshot recovery updates tables huge). A slow figure is
+printed as it is and fails nothing; the exit status is 0 when everything was measured.
 
 How it is kept fair: Salvor and its peer take turns (peer, Salvor, peer, ...), through the same kind of connection (TCP), against the same
 server, over the same rows, and the ratio is that of the medians. Salvor's times begin with the start of its process, and its CPU is
 that of every process it starts. What one of the two does and the other does not is said beside the figure.
 
 BENCH_RUNS (3), BENCH_SCALE (100, pgbench's scale), BENCH_TRANSACTIONS (400000, the backlog), BENCH_MORE (300000, transactions
-between snapshot and recovery), BENCH_SECONDS (10, of each turn of the steady load), BENCH_UPDATES (1000000) and BENCH_UPDATES_SCALE (30) and
+between snapshot and recovery), BENCH_SECONDS (10, of each turn of the steady load), BENCH_HUGE (5000000, rows of the one huge transaction), BENCH_UPDATES (1000000) and BENCH_UPDATES_SCALE (30) and
 BENCH_TABLES_MB (2000, of 40 tables with their indexes) change the amounts; BENCH_DIR (/tmp) says where it all lies.
 
 All of it is to take at most 15 minutes on two cores. For that the 40 tables, whose restores are the longest, have one run less than the others, and
@@ -24,6 +24,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -39,6 +40,7 @@ SCALE = int(os.environ.get("BENCH_SCALE", "100"))
 RUNS = int(os.environ.get("BENCH_RUNS", "3"))
 TRANSACTIONS = int(os.environ.get("BENCH_TRANSACTIONS", "400000"))
 MORE = int(os.environ.get("BENCH_MORE", "300000"))
+HUGE = int(os.environ.get("BENCH_HUGE", "5000000"))
 SECONDS = int(os.environ.get("BENCH_SECONDS", "10"))
 UPDATES = int(os.environ.get("BENCH_UPDATES", "1000000"))
 UPDATES_SCALE = int(os.environ.get("BENCH_UPDATES_SCALE", "30"))
@@ -46,7 +48,7 @@ TABLES = 40
 TABLES_MB = int(os.environ.get("BENCH_TABLES_MB", "2000"))
 RATE = 1000
 TICKS = os.sysconf("SC_CLK_TCK")
-MEASURES = ["drain", "latency", "snapshot", "recovery", "updates", "tables"]
+MEASURES = ["drain", "latency", "snapshot", "recovery", "updates", "tables", "huge"]
 SOURCE = {"fsync": "on", "shared_buffers": "1GB", "max_wal_size": "8GB", "checkpoint_timeout": "1h", "max_slot_wal_keep_size": "20GB",
           "autovacuum": "off", "synchronous_commit": "off", "max_replication_slots": "20", "max_wal_senders": "20"}
 # Both restores go into servers with these.
@@ -616,6 +618,108 @@ def bench_tables():
            "ANALYZE, which pg_restore does not do; phases: " + ", ".join(f"{k} {v:.1f} s" for k, v in phases[middle].items()) + "]")
 
 
+# -- one huge transaction: from its commit to durable, memory, with capture killed in the middle, in a recovery's window
+
+def peak_mib(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as f:
+        return next(int(line.split()[1]) / 1024 for line in f if line.startswith("VmHWM"))
+
+
+def slot_figures(server):
+    return dict(zip(("spilled", "streamed"), server.sql("SELECT spill_bytes, stream_bytes FROM pg_stat_replication_slots")[0]))
+
+
+def until_durable(server, end):
+    """Seconds until the server has been told that this position is durable in the spool."""
+    began = time.monotonic()
+    with contextlib.closing(server.connect("huge")) as c, c.cursor() as cur:
+        while True:
+            cur.execute("SELECT 1 FROM pg_stat_replication WHERE write_lsn >= %s::pg_lsn", (end,))
+            if cur.fetchone():
+                return time.monotonic() - began
+            if time.monotonic() - began > 300:
+                raise RuntimeError(f"{end} is not durable after 300 s")
+            time.sleep(0.02)
+
+
+def huge_transaction(server, sql, meanwhile=None):
+    """Seconds of the transaction, and from the return of its COMMIT to durable."""
+    with contextlib.closing(server.connect("huge")) as c, c.cursor() as cur:
+        began = time.monotonic()
+        cur.execute("BEGIN")
+        other = threading.Thread(target=meanwhile) if meanwhile else None
+        if other:
+            other.start()
+        cur.execute(sql)
+        if other:
+            other.join()
+        cur.execute("COMMIT")
+        took = time.monotonic() - began
+        cur.execute("SELECT pg_current_wal_insert_lsn()::text")
+        return took, until_durable(server, cur.fetchone()[0])
+
+
+def checksum(connection):
+    with connection.cursor() as cur:
+        cur.execute("SELECT count(*), sum(hashtextextended(h::text, 0)::numeric) FROM huge h")
+        return cur.fetchone()
+
+
+def recovery_memory(server, box):
+    """Peak memory of `salvor recover` alone; what it made is compared."""
+    server.sql("CREATE DATABASE recovered")
+    process = box.spawn("recover", "huge", "--to", "latest", "--into", server.conninfo("recovered", "postgres", tcp=True))
+    peak = 0.0
+    while process.poll() is None:
+        with contextlib.suppress(OSError, StopIteration):
+            peak = max(peak, peak_mib(process.pid))
+        time.sleep(0.05)
+    if process.returncode:
+        raise RuntimeError(f"recover: {box.root}/spawned.log")
+    with contextlib.closing(server.connect("recovered")) as a, contextlib.closing(server.connect("huge")) as b:
+        if checksum(a) != checksum(b):
+            raise RuntimeError("the recovered table is not the source's")
+    return peak
+
+
+def bench_huge():
+    # The server's default for the five million, and as much less for fewer.
+    with make_source({**SOURCE, "logical_decoding_work_mem": f"{max(64, 65536 * HUGE // 5000000)}kB"}, "huge") as server:
+        server.sql("CREATE TABLE huge (id bigint PRIMARY KEY, n int NOT NULL, at timestamptz NOT NULL, name text, mail text)", dbname="huge")
+        with make_box(server, "huge", "huge") as box:
+            with capturing(box, "huge") as capture:
+                box.ok("snapshot", "huge")
+                took, wait = huge_transaction(server, f"INSERT INTO huge SELECT i, i % 1000, now(), md5(i::text), left(md5((i * 7)::text), 12) || '@example.org' FROM generate_series(1, {HUGE}) i")
+                note(f"one INSERT of {HUGE} rows: {took:.1f} s; {slot_figures(server)}")
+                result(f"one transaction of {HUGE} rows: COMMIT to durable", wait, 3, " s", f"[the transaction took {took:.1f} s]")
+                result("capture's memory meanwhile", peak_mib(capture.pid), 128, " MiB", "[peak resident, from its start]")
+            killed_in_the_middle(server, box)
+            result(f"recovery's memory with two transactions of {HUGE} rows in the window", recovery_memory(server, box), 512, " MiB", "[peak resident; the same content as the source]")
+
+
+def killed_in_the_middle(server, box):
+    """The same again as an UPDATE: capture is killed when the server has streamed a part of it."""
+    before = slot_figures(server)
+    peaks = []
+
+    def kill_and_start():
+        wait_for("a part to be streamed", lambda: slot_figures(server)["streamed"] > before["streamed"] + HUGE * 40, 300)
+        first.kill()
+        first.wait()
+        peaks.append(box.spawn("role", "capture", "huge"))
+
+    first = box.spawn("role", "capture", "huge")
+    box.wait_streaming("huge")
+    took, wait = huge_transaction(server, "UPDATE huge SET n = n + 1", kill_and_start)
+    after = slot_figures(server)
+    second = peaks[0]
+    note(f"{HUGE} updates, {took:.1f} s, capture killed in the middle: durable {wait:.1f} s after COMMIT; the server sent all of it again and "
+         f"spilled {(after['spilled'] - before['spilled']) >> 20} MiB")
+    result("capture's memory, killed in the middle of the transaction", peak_mib(second.pid), 128, " MiB", "[peak resident, of the process after the kill]")
+    second.send_signal(signal.SIGTERM)
+    second.wait(60)
+
+
 def main():
     which = sys.argv[2:] or MEASURES
     unknown = set(which) - set(MEASURES)
@@ -624,7 +728,7 @@ def main():
     began = time.monotonic()
     failed = []
     for measure, run in (("drain", bench_drain), ("latency", bench_latency), ("pgbench", lambda: bench_pgbench(which)),
-                         ("updates", bench_updates), ("tables", bench_tables)):
+                         ("updates", bench_updates), ("tables", bench_tables), ("huge", bench_huge)):
         if measure not in which and not (measure == "pgbench" and {"snapshot", "recovery"} & set(which)):
             continue
         print(f"== {measure}", flush=True)
