@@ -143,6 +143,8 @@ static void put_slot(json_t *o, const struct capture *c)
     bool known = limited && c->retained_rate > 0 && s->limit_bytes > s->retained_bytes;
     json_object_set_new(o, "retained_eta_s",
                         known ? json_real((double)(s->limit_bytes - s->retained_bytes) / c->retained_rate) : json_null());
+    json_object_set_new(o, "spill_bytes", c->slot_known ? json_integer((json_int_t)s->spill_bytes) : json_null());
+    json_object_set_new(o, "stream_bytes", c->slot_known ? json_integer((json_int_t)s->stream_bytes) : json_null());
     json_set_bool(o, "guard", c->guard);
 }
 

@@ -44,6 +44,17 @@ static void print_exposure(const json_t *o, const char *key, const char *what)
            json_number_value(v) <= rpo ? "" : "   BEYOND THE OBJECTIVE");
 }
 
+/* Since the slot's statistics began; the server's files are gone when the transaction has ended. */
+static void print_large_transactions(const json_t *o)
+{
+    char spilled[TEXT_SIZE_BYTES], streamed[TEXT_SIZE_BYTES];
+    json_int_t spill = json_integer_value(json_object_get(o, "spill_bytes")), stream = json_integer_value(json_object_get(o, "stream_bytes"));
+
+    if (spill > 0 || stream > 0)
+        printf("  %-22s %s sent before their end, %s written into files by the server after lost connections\n", "large transactions",
+               text_format_size((uint64_t)stream, streamed), text_format_size((uint64_t)spill, spilled));
+}
+
 static void print_retained(const json_t *o)
 {
     char bytes[TEXT_SIZE_BYTES], limit[TEXT_SIZE_BYTES], eta[CLOCK_TEXT_BYTES];
@@ -58,6 +69,7 @@ static void print_retained(const json_t *o)
         printf(", without a limit");
     format_seconds(e, eta);
     printf(json_is_number(e) ? ", the limit in %s at this rate\n" : "\n", eta);
+    print_large_transactions(o);
 }
 
 static void print_snapshots(const json_t *o)

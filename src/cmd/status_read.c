@@ -89,7 +89,7 @@ static const json_t *worst_vault(const json_t *status)
 static void copy_members(json_t *to, const json_t *from)
 {
     static const char *const names[] = {"incarnation", "error", "warning", "retained_bytes", "retained_limit", "retained_eta_s",
-                                        "gaps", "inexact", "schema_changed", "schema_seen", "vaults", "spool_bytes",
+                                        "spill_bytes", "stream_bytes", "gaps", "inexact", "schema_changed", "schema_seen", "vaults", "spool_bytes",
                                         "written_position", "flushed_position", "clock_offset_us", "transactions", "rss_bytes"};
 
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -270,7 +270,7 @@ static void prune_covered(json_t *o)
 static void fill_unknown(json_t *o, const struct source_context *s)
 {
     static const char *const nulls[] = {"exposure_s", "exposure_host_lost_s", "durable_position", "durable_commit_time", "vault_position",
-                                        "retained_bytes", "retained_limit"};
+                                        "retained_bytes", "retained_limit", "spill_bytes", "stream_bytes"};
     static const char *const arrays[] = {"snapshots", "gaps", "inexact", "schema_changed", "findings"};
 
     json_set_str(o, "name", s->name);

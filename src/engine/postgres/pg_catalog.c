@@ -116,17 +116,20 @@ int pg_identify(struct pg_conn *replication, struct pg_identity *ret, struct err
 
 static void put_slot_query(const struct pg_conn *c, const char *slot, struct buf *sql)
 {
-    bool has_reason = c->server_version >= 170000;
+    bool has_reason = c->server_version >= 170000, has_statistics = c->server_version >= 140000;
 
     buf_printf(sql,
                "SELECT s.slot_name IS NOT NULL, s.plugin, s.database, s.active, s.wal_status IS NOT DISTINCT FROM 'lost'%s,"
                " s.confirmed_flush_lsn, s.restart_lsn, greatest(pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery()"
                " THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END, s.restart_lsn)::int8, 0),"
                " greatest(s.safe_wal_size, 0),"
-               " (SELECT setting FROM pg_settings WHERE name = 'max_slot_wal_keep_size')"
+               " (SELECT setting FROM pg_settings WHERE name = 'max_slot_wal_keep_size'), %s"
                " FROM (VALUES (1)) one LEFT JOIN pg_replication_slots s ON s.slot_name = ",
-               has_reason ? " OR s.invalidation_reason IS NOT NULL" : "");
+               has_reason ? " OR s.invalidation_reason IS NOT NULL" : "",
+               has_statistics ? "t.spill_bytes, t.stream_bytes" : "NULL, NULL");
     pg_quote_literal(sql, slot);
+    if (has_statistics)
+        buf_printf(sql, " LEFT JOIN pg_stat_replication_slots t ON t.slot_name = s.slot_name");
 }
 
 static int take_limit(const PGresult *r, struct pg_slot *s, struct error *err)
@@ -150,7 +153,7 @@ int pg_slot_get(struct pg_conn *sql, const char *slot, struct pg_slot *ret, stru
 
     put_slot_query(sql, slot, &query);
     TRY(pg_query(sql, buf_cstr(&query), NULL, 0, PG_QUERY_TIMEOUT_MS, &r, err));
-    TRY(one_row(r, 10, "the slot's row", err));
+    TRY(one_row(r, 12, "the slot's row", err));
     s.exists = bool_at(r, 0, 0);
     TRY(copy_at(r, 0, 1, s.plugin, sizeof s.plugin, err));
     TRY(copy_at(r, 0, 2, s.database, sizeof s.database, err));
@@ -161,6 +164,10 @@ int pg_slot_get(struct pg_conn *sql, const char *slot, struct pg_slot *ret, stru
     if (!PQgetisnull(r, 0, 7))
         TRY(u64_at(r, 0, 7, UINT64_MAX, &s.retained_bytes, err));
     TRY(take_limit(r, &s, err));
+    if (!PQgetisnull(r, 0, 10))
+        TRY(u64_at(r, 0, 10, INT64_MAX, &s.spill_bytes, err));
+    if (!PQgetisnull(r, 0, 11))
+        TRY(u64_at(r, 0, 11, INT64_MAX, &s.stream_bytes, err));
     *ret = s;
     return 0;
 }

@@ -27,6 +27,7 @@ struct pg_slot {
     uint64_t retained_bytes; /* of the server's log since restart_lsn */
     int64_t safe_bytes;      /* safe_wal_size; 0: nothing left; -1: unlimited */
     uint64_t limit_bytes;    /* max_slot_wal_keep_size; UINT64_MAX: unlimited */
+    uint64_t spill_bytes, stream_bytes; /* of open transactions, since the slot's statistics began: written into files, sent before their end */
 };
 MUST_CHECK int pg_slot_get(struct pg_conn *sql, const char *slot, struct pg_slot *ret, struct error *err);
 
