@@ -194,7 +194,8 @@ void framer_note_new_shape(struct framer *f, const struct known *k, const struct
 {
     uint64_t from = k->used_lsn > f->seen_lsn ? k->used_lsn : f->seen_lsn;
 
-    if (f->trigger_lsn > from)
+    /* Also this transaction's own record. */
+    if (f->trigger_lsn > from || f->by_trigger)
         return;
     CLEANUP(mem_free_ptr) char *reason =
         mem_printf("table %s.%s has another shape or identity than before", shape->schema, shape->name);
