@@ -236,6 +236,26 @@ static int check_source(const struct config *c, const struct config_section *s, 
     return 0;
 }
 
+/* An option that the vault's driver does not know would be passed over in silence. */
+static int check_vault(const struct config *c, const struct config_section *v, struct error *err)
+{
+    static const enum option_id s3[] = {OPTION_ENDPOINT, OPTION_BUCKET,  OPTION_PREFIX,           OPTION_REGION,
+                                        OPTION_STYLE,    OPTION_CA_FILE, OPTION_CREDENTIALS_FILE, OPTION_PROFILE};
+    bool posix = strcmp(config_text(v, OPTION_DRIVER), "posix") == 0;
+    enum option_id needed = posix ? OPTION_PATH : OPTION_BUCKET;
+
+    if (!config_text(v, needed))
+        return error_set(err, ERROR_USAGE, "%s:%d: [vault %s] has no %s", c->path, v->line, v->name, options[needed].name);
+    if (!posix && config_text(v, OPTION_PATH))
+        return error_set(err, ERROR_USAGE, "%s:%d: [vault %s] has a path, but driver = s3 keeps objects in a bucket", c->path,
+                         v->values[OPTION_PATH].line, v->name);
+    for (size_t i = 0; posix && i < sizeof s3 / sizeof *s3; i++)
+        if (config_text(v, s3[i]))
+            return error_set(err, ERROR_USAGE, "%s:%d: [vault %s] has '%s', which is for driver = s3", c->path,
+                             v->values[s3[i]].line, v->name, options[s3[i]].name);
+    return 0;
+}
+
 static int check_whole(const struct config *c, struct error *err)
 {
     for (size_t i = 0; i < c->vaults_count; i++)
@@ -243,9 +263,7 @@ static int check_whole(const struct config *c, struct error *err)
             return error_set(err, ERROR_USAGE, "%s:%d: [vault %s] has key_file and passphrase_file: only one can be",
                              c->path, c->vaults[i].values[OPTION_PASSPHRASE_FILE].line, c->vaults[i].name);
     for (size_t i = 0; i < c->vaults_count; i++)
-        if (!config_text(&c->vaults[i], OPTION_PATH))
-            return error_set(err, ERROR_USAGE, "%s:%d: [vault %s] has no path", c->path, c->vaults[i].line,
-                             c->vaults[i].name);
+        TRY(check_vault(c, &c->vaults[i], err));
     for (size_t i = 0; i < c->sources_count; i++)
         TRY(check_source(c, &c->sources[i], err));
     return 0;
@@ -362,6 +380,14 @@ void config_vault_fill(const struct config_section *vault, struct vault_config *
         .name = vault->name,
         .driver = config_text(vault, OPTION_DRIVER),
         .path = config_text(vault, OPTION_PATH),
+        .endpoint = config_text(vault, OPTION_ENDPOINT),
+        .bucket = config_text(vault, OPTION_BUCKET),
+        .prefix = config_text(vault, OPTION_PREFIX),
+        .region = config_text(vault, OPTION_REGION),
+        .style = config_text(vault, OPTION_STYLE),
+        .ca_file = config_text(vault, OPTION_CA_FILE),
+        .credentials_file = config_text(vault, OPTION_CREDENTIALS_FILE),
+        .profile = config_text(vault, OPTION_PROFILE),
         .key = {.key_file = config_text(vault, OPTION_KEY_FILE),
                 .passphrase_file = config_text(vault, OPTION_PASSPHRASE_FILE)},
     };

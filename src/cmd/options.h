@@ -32,8 +32,18 @@ enum option_type {
     X(STATE, SALVOR, "state", PATH, "/var/lib/salvor", 0, 0, NULL,                                                     \
       "Where the spool, locks and status of this host lie. On a disk that honours fsync.")                             \
     X(LOG_LEVEL, SALVOR, "log_level", CHOICE, "info", 0, 0, "debug info warn error", "What is written to standard error.") \
-    X(DRIVER, VAULT, "driver", CHOICE, "posix", 0, 0, "posix", "How the vault is reached.")                            \
-    X(PATH, VAULT, "path", PATH, NULL, 0, 0, NULL, "The vault's directory.")                                           \
+    X(DRIVER, VAULT, "driver", CHOICE, "posix", 0, 0, "posix s3", "How the vault is reached.")                         \
+    X(PATH, VAULT, "path", PATH, NULL, 0, 0, NULL, "posix: the vault's directory.")                                    \
+    X(ENDPOINT, VAULT, "endpoint", TEXT, NULL, 0, 0, NULL, "s3: https://HOST[:PORT] of the store; else AWS's own.")    \
+    X(BUCKET, VAULT, "bucket", TEXT, NULL, 0, 0, NULL, "s3: the bucket, which must exist.")                            \
+    X(PREFIX, VAULT, "prefix", TEXT, NULL, 0, 0, NULL, "s3: what every key begins with: many vaults in one bucket.")   \
+    X(REGION, VAULT, "region", TEXT, NULL, 0, 0, NULL, "s3: the store's region; us-east-1 where none is named.")       \
+    X(STYLE, VAULT, "style", CHOICE, NULL, 0, 0, "path host",                                                          \
+      "s3: where the bucket's name stands in an address; path where an endpoint is named, else host.")                 \
+    X(CA_FILE, VAULT, "ca_file", PATH, NULL, 0, 0, NULL, "s3: certificates (PEM) that the store's is signed by.")      \
+    X(CREDENTIALS_FILE, VAULT, "credentials_file", PATH, NULL, 0, 0, NULL,                                             \
+      "s3: access keys in AWS's form; else from the environment, else the instance's metadata address.")               \
+    X(PROFILE, VAULT, "profile", TEXT, NULL, 0, 0, NULL, "s3: section of the credentials file; AWS_PROFILE, else default.") \
     X(KEY_FILE, VAULT, "key_file", PATH, NULL, 0, 0, NULL,                                                             \
       "File with the key of an encrypted vault (salvor key new makes one). init with it makes the vault encrypted.")    \
     X(PASSPHRASE_FILE, VAULT, "passphrase_file", PATH, NULL, 0, 0, NULL,                                               \

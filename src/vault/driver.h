@@ -36,16 +36,30 @@ struct object_source {
     const char *name; /* for messages; lives as long as the source */
 };
 
+/* What becomes of a store's own "put only where nothing stands" (S3: If-None-Match: *). */
+enum vault_condition {
+    VAULT_CONDITION_NONE,     /* the driver needs none */
+    VAULT_CONDITION_HONOURED, /* the second put is told that it is the second */
+    VAULT_CONDITION_IGNORED,  /* the second put replaces the first */
+    VAULT_CONDITION_REFUSED,  /* the store answers that it knows no such thing */
+};
+
 /* What a store can do, as probed; stored in capabilities/<n>.json. */
 struct vault_capabilities {
     bool put_if_absent_atomic; /* a real race had exactly one winner */
+    enum vault_condition condition;
+    bool by_claims; /* and that was by claims and lists, not by the store itself: it rests on what no store promises */
+    bool versioned; /* the store keeps what is removed, as an older version */
 };
 
 struct vault_driver_ops {
     const char *name; /* "posix" */
     int (*put_if_absent)(struct vault_driver *d, const char *key, const struct slice *parts, size_t parts_count,
                          struct error *err);
-    /* For what is large: memory does not grow with it. */
+    /*
+     * For what is large: memory does not grow with it. Only for keys for which no two writers have different contents,
+     * because a content or a writer's epoch is in them: a store that fences small objects alone need not fence these.
+     */
     int (*put_source_if_absent)(struct vault_driver *d, const char *key, const struct object_source *from,
                                 struct error *err);
     /* Appends to out, at most bytes_max (LIMIT). */
@@ -65,13 +79,29 @@ struct vault_driver_ops {
     int (*list_names)(struct vault_driver *d, const char *prefix,
                       int (*fn)(void *user, const char *name, struct error *err), void *user, struct error *err);
     int (*remove)(struct vault_driver *d, const char *key, struct error *err); /* a missing key is success */
+    /*
+     * The same for many keys, with fewer round trips and syncs than one by one (best when sorted). After a failure some
+     * of them are gone and others not: calling again with all of them is right.
+     */
+    int (*remove_many)(struct vault_driver *d, const char *const *keys, size_t count, struct error *err);
     int (*probe)(struct vault_driver *d, struct vault_capabilities *ret, struct error *err);
+    /* What an earlier probe found, before the first put; NULL where a driver does not care. */
+    void (*configure)(struct vault_driver *d, const struct vault_capabilities *c);
     void (*free)(struct vault_driver *d);
 };
 
 struct vault_driver {
     const struct vault_driver_ops *ops;
+    /* Told of what is large while it goes up or comes down, by the thread that does it; may be NULL. Set before use. */
+    void (*progress)(void *user, const char *key, uint64_t done_bytes, uint64_t bytes);
+    void *progress_user;
 };
+
+static inline void vault_driver_progress(const struct vault_driver *d, const char *key, uint64_t done_bytes, uint64_t bytes)
+{
+    if (d->progress)
+        d->progress(d->progress_user, key, done_bytes, bytes);
+}
 
 /* An open file as a source; the file is the caller's and outlives it. */
 struct file_source {
@@ -95,5 +125,12 @@ MUST_CHECK int driver_race(struct vault_driver *d, const char *prefix, struct va
  * good for reading. Left-over temporary files of more than a day are removed here. Crash: docs/formats/vault.md.
  */
 MUST_CHECK int posix_driver_open(const char *path, bool make, struct vault_driver **ret, struct error *err);
+
+/*
+ * The s3 driver: a bucket that exists, below a prefix. Sends nothing yet. Until configure it trusts no fence of the store's.
+ * Errors: USAGE an address, bucket or prefix that cannot be.
+ */
+struct vault_config;
+MUST_CHECK int s3_driver_open(const struct vault_config *config, struct vault_driver **ret, struct error *err);
 
 #endif

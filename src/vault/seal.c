@@ -499,6 +499,21 @@ static int seal_remove(struct vault_driver *d, const char *key, struct error *er
     return seal_of(d)->inner->ops->remove(seal_of(d)->inner, key, err);
 }
 
+static int seal_remove_many(struct vault_driver *d, const char *const *keys, size_t count, struct error *err)
+{
+    for (size_t i = 0; i < count; i++)
+        header_keep(seal_of(d), keys[i], NULL);
+    return seal_of(d)->inner->ops->remove_many(seal_of(d)->inner, keys, count, err);
+}
+
+/* Progress of the store's own driver is ours. */
+static void seal_progress(void *user, const char *key, uint64_t done_bytes, uint64_t bytes)
+{
+    const struct seal_driver *s = user;
+
+    vault_driver_progress(&s->base, key, done_bytes, bytes);
+}
+
 static int seal_probe(struct vault_driver *d, struct vault_capabilities *ret, struct error *err)
 {
     return seal_of(d)->inner->ops->probe(seal_of(d)->inner, ret, err);
@@ -525,6 +540,7 @@ static const struct vault_driver_ops seal_ops = {
     .list = seal_list,
     .list_names = seal_list_names,
     .remove = seal_remove,
+    .remove_many = seal_remove_many,
     .probe = seal_probe,
     .free = seal_free,
 };
@@ -535,6 +551,8 @@ struct vault_driver *seal_driver_new(struct vault_driver *inner, struct vault_ke
 
     s->base.ops = &seal_ops;
     s->inner = inner;
+    inner->progress = seal_progress;
+    inner->progress_user = s;
     s->keys = keys;
     ASSERT(strlen(vault_id) == 32);
     memcpy(s->id, vault_id, sizeof s->id);

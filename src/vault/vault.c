@@ -14,6 +14,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "vault/capabilities.h"
 #include "vault/object.h"
 #include "vault/seal.h"
 
@@ -22,10 +23,11 @@
 
 static int open_driver(const struct vault_config *config, bool make, struct vault_driver **ret, struct error *err)
 {
-    if (strcmp(config->driver, "posix") != 0)
-        return error_set(err, ERROR_USAGE, "vault %s: there is no driver \"%s\"; use posix", config->name,
-                         config->driver);
-    return posix_driver_open(config->path, make, ret, err);
+    if (strcmp(config->driver, "posix") == 0)
+        return posix_driver_open(config->path, make, ret, err);
+    if (strcmp(config->driver, "s3") == 0)
+        return s3_driver_open(config, ret, err);
+    return error_set(err, ERROR_USAGE, "vault %s: there is no driver \"%s\"; use posix or s3", config->name, config->driver);
 }
 
 static void driver_done(struct vault_driver **d)
@@ -34,25 +36,36 @@ static void driver_done(struct vault_driver **d)
         (*d)->ops->free(*d);
 }
 
+/* s3://bucket/prefix or a directory. Owner: caller. */
+static char *place_of(const struct vault_config *config)
+{
+    if (strcmp(config->driver, "s3") != 0)
+        return mem_strdup(config->path);
+    const struct vault_config short_form = {.driver = "s3", .bucket = config->bucket, .prefix = config->prefix};
+    return vault_config_url(&short_form);
+}
+
 static int refuse_foreign(void *user, const char *name, struct error *err)
 {
     const struct vault_config *config = user;
+    CLEANUP(mem_free_ptr) char *place = place_of(config);
 
     if (strcmp(name, "capabilities/") == 0 || strcmp(name, "keys/") == 0)
         return 0; /* of an attempt that was cut short */
     return error_set(err, ERROR_REFUSED,
                      "vault %s: %s holds \"%s\" but no VAULT object; if it was a vault, put its VAULT back, else name "
-                     "an empty directory",
-                     config->name, config->path, name);
+                     "an empty place",
+                     config->name, place, name);
 }
 
 static int check_absent(struct vault_driver *d, const struct vault_config *config, struct error *err)
 {
+    CLEANUP(mem_free_ptr) char *place = place_of(config);
     uint64_t bytes;
     int rc = d->ops->size(d, VAULT_OBJECT, &bytes, err);
 
     if (rc >= 0)
-        return error_set(err, ERROR_EXISTS, "vault %s: there is a vault at %s already", config->name, config->path);
+        return error_set(err, ERROR_EXISTS, "vault %s: there is a vault at %s already", config->name, place);
     if (rc != -ERROR_NOT_FOUND)
         return rc;
     return d->ops->list_names(d, "", refuse_foreign, (void *)(uintptr_t)config, err);
@@ -60,22 +73,16 @@ static int check_absent(struct vault_driver *d, const struct vault_config *confi
 
 static int probe(struct vault_driver *d, const struct vault_config *config, struct error *err)
 {
-    struct vault_capabilities capabilities;
-    JSON_AUTO o = json_object();
-    uint32_t last;
+    CLEANUP(mem_free_ptr) char *place = place_of(config);
+    struct vault_capabilities capabilities = {0};
 
     TRY(d->ops->probe(d, &capabilities, err));
     if (!capabilities.put_if_absent_atomic)
         return error_set(err, ERROR_REFUSED,
                          "vault %s: at %s two writers of one name can both believe that they were first; a vault needs "
-                         "a store where "
-                         "exactly one is",
-                         config->name, config->path);
-    json_set_str(o, "driver", d->ops->name);
-    json_set_bool(o, "put_if_absent_atomic", capabilities.put_if_absent_atomic);
-    object_set_host(o);
-    TRY(object_last_number(d, "capabilities/", ".json", &last, NULL, err));
-    return object_put_next(d, "capabilities/", ".json", last, o, NULL, NULL, err);
+                         "a store where exactly one is",
+                         config->name, place);
+    return capabilities_store(d, &capabilities, err);
 }
 
 int vault_make(const struct vault_config *config, struct error *err)
@@ -89,10 +96,10 @@ int vault_make(const struct vault_config *config, struct error *err)
     TRY(check_absent(d, config, err));
     random_bytes(random, sizeof random);
     text_hex(slice_of(random, sizeof random), id);
+    TRY(probe(d, config, err));
     bool sealed = vault_key_given(config->name, &config->key);
     if (sealed)
         TRY(vault_keys_make(d, config->name, &config->key, id, err));
-    TRY(probe(d, config, err));
     object_set_format(o, VAULT_FORMAT);
     if (sealed)
         object_set_incompatible(o, FEATURE_SEALED);
@@ -103,15 +110,17 @@ int vault_make(const struct vault_config *config, struct error *err)
 
 static int no_vault(const struct vault_config *config, struct error *err)
 {
+    CLEANUP(mem_free_ptr) char *place = place_of(config);
+    bool s3 = strcmp(config->driver, "s3") == 0;
+
     return error_set(err, ERROR_NOT_FOUND,
-                     "vault %s: there is no vault at %s; make it with `salvor init`, or, if it should be there, see "
-                     "that its file system "
-                     "is mounted",
-                     config->name, config->path);
+                     "vault %s: there is no vault at %s; make it with `salvor init`, or, if it should be there, see that %s",
+                     config->name, place, s3 ? "bucket and prefix are the right ones" : "its file system is mounted");
 }
 
 static int read_identity(struct vault *v, const struct vault_config *config, bool *ret_sealed, struct error *err)
 {
+    CLEANUP(mem_free_ptr) char *place = place_of(config);
     JSON_AUTO o = NULL;
     const char *id;
     uint8_t b[16];
@@ -120,13 +129,29 @@ static int read_identity(struct vault *v, const struct vault_config *config, boo
     if (rc == -ERROR_NOT_FOUND)
         return no_vault(config, err);
     if (rc < 0)
-        return error_prefix(err, "vault %s at %s", config->name, config->path);
+        return error_prefix(err, "vault %s at %s", config->name, place);
     TRY(object_check_format_but(o, VAULT_OBJECT, VAULT_FORMAT, FEATURE_SEALED, ret_sealed, err));
     TRY(json_get_str(o, "id", VAULT_OBJECT, &id, err));
     if (text_unhex(slice_str(id), b, sizeof b, NULL) < 0)
         return error_set(err, ERROR_CORRUPT, "vault %s at %s: VAULT has no id of 32 hex digits", config->name,
-                         config->path);
+                         place);
     memcpy(v->id, id, sizeof v->id);
+    return 0;
+}
+
+/* A driver that was never configured is the more careful one. */
+static int read_capabilities(struct vault *v, struct error *err)
+{
+    struct vault_capabilities c = {0};
+    bool found;
+
+    if (!v->driver->ops->configure)
+        return 0;
+    TRY(capabilities_load(v->driver, &c, &found, err));
+    if (!found)
+        return 0;
+    v->driver->ops->configure(v->driver, &c);
+    capabilities_limits(&c, v->limits, sizeof v->limits);
     return 0;
 }
 
@@ -146,10 +171,12 @@ static int open_sealed(struct vault *v, const struct vault_config *config, struc
 
 static int refuse_key(const struct vault_config *config, struct error *err)
 {
+    CLEANUP(mem_free_ptr) char *place = place_of(config);
+
     return error_set(err, ERROR_REFUSED,
                      "vault %s at %s is not encrypted, and a key is configured for it: either this is another vault (or "
                      "somebody put another one there), or take the key out of the configuration",
-                     config->name, config->path);
+                     config->name, place);
 }
 
 int vault_open(const struct vault_config *config, struct vault **ret, struct error *err)
@@ -163,6 +190,7 @@ int vault_open(const struct vault_config *config, struct vault **ret, struct err
         return no_vault(config, err);
     TRY(rc);
     TRY(read_identity(v, config, &sealed, err));
+    TRY(read_capabilities(v, err));
     if (sealed)
         TRY(open_sealed(v, config, err));
     else if (vault_key_given(config->name, &config->key))
@@ -182,6 +210,7 @@ int vault_keys_restore(const struct vault_config *config, const char *kit_path, 
         return no_vault(config, err);
     TRY(rc);
     TRY(read_identity(v, config, &sealed, err));
+    TRY(read_capabilities(v, err));
     if (!sealed)
         return error_set(err, ERROR_REFUSED, "vault %s is not encrypted: it has no keys", config->name);
     return vault_keys_import(v->driver, config->name, v->id, kit_path, ret_count, err);

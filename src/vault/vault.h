@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "event/position.h"
+#include "vault/capabilities.h"
 #include "vault/driver.h"
 #include "vault/keys.h"
 
@@ -22,18 +23,45 @@ struct vault {
     struct vault_driver *driver;
     struct vault_keys *keys; /* NULL: a plain vault */
     char id[33]; /* random, hex: two vaults are never taken for one another */
+    char limits[CAPABILITIES_LIMITS_BYTES]; /* what cannot be promised because of what its store cannot do; "": nothing */
 };
 
 /* What an object is called after its content (chunks, schemas): the digest, or in an encrypted vault its image under a
  * secret of the vault, so that a name tells nothing outside. */
 struct digest vault_content_name(const struct vault *v, const struct digest *content);
 
+/* Where a vault is and how it is reached. Texts are the caller's; those of the other driver are NULL. */
 struct vault_config {
     const char *name;
-    const char *driver; /* "posix" */
-    const char *path;
+    const char *driver; /* "posix" or "s3" */
+    const char *path;   /* posix: the directory */
+    /* s3: */
+    const char *endpoint; /* "https://host[:port]"; NULL: AWS's own of the region */
+    const char *bucket;
+    const char *prefix;  /* before every key, without '/' at its ends; NULL or "": none */
+    const char *region;  /* NULL: us-east-1 */
+    const char *style;   /* "path" or "host" (bucket in the host's name); NULL: path where an endpoint is named */
+    const char *ca_file; /* PEM; NULL: the system's */
+    const char *credentials_file; /* AWS's ini form; NULL: environment, else the instance's metadata address */
+    const char *profile;          /* section of that file; NULL: AWS_PROFILE, else "default" */
+    /* How long one call may go on trying a store that does not answer; 0: a driver's own. Commands that show something
+     * to a person set it to seconds. */
+    int64_t patience_ms;
     struct vault_key_source key; /* none: a plain vault, unless the environment has a passphrase */
 };
+
+/* A vault's place in one word: a directory's PATH or s3://BUCKET[/PREFIX][?endpoint=..&region=..&style=..&ca_file=..
+ * &credentials_file=..&profile=..], values percent-encoded where they need it. config's texts lie in memory. */
+struct vault_url {
+    struct vault_config config;
+    char *memory;
+};
+
+/* Errors: USAGE. The name is copied. */
+MUST_CHECK int vault_config_parse_url(const char *url, const char *name, struct vault_url *ret, struct error *err);
+void vault_url_release(struct vault_url *u);
+/* The reverse; what is not set is left out. Also what messages call a vault's place. Owner: caller, free(). */
+char *vault_config_url(const struct vault_config *config);
 
 /* Makes a vault: the VAULT object, capabilities probed and stored; encrypted where a key is given. Errors: EXISTS a vault is there already. */
 MUST_CHECK int vault_make(const struct vault_config *config, struct error *err);

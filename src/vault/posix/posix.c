@@ -158,6 +158,7 @@ static const struct vault_driver_ops posix_ops = {
     .list = posix_list,
     .list_names = posix_list_names,
     .remove = posix_remove,
+    .remove_many = posix_remove_many,
     .probe = posix_probe,
     .free = posix_free,
 };

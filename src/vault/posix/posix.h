@@ -39,6 +39,7 @@ int posix_put_if_absent(struct vault_driver *d, const char *key, const struct sl
 int posix_put_source_if_absent(struct vault_driver *d, const char *key, const struct object_source *from,
                                struct error *err);
 int posix_remove(struct vault_driver *d, const char *key, struct error *err);
+int posix_remove_many(struct vault_driver *d, const char *const *keys, size_t count, struct error *err);
 void posix_clean_temporary(struct posix_driver *p);
 
 /* posix_list.c */

@@ -301,16 +301,46 @@ int posix_put_source_if_absent(struct vault_driver *d, const char *key, const st
     return sync_and_publish(&t, key, err);
 }
 
+/* 1: the name is gone and its folder is to be synced; 0: there was none. */
+static int remove_name(const struct posix_driver *p, const char *key, struct error *err)
+{
+    if (unlinkat(p->root_fd, key, 0) == 0)
+        return 1;
+    return errno == ENOENT ? 0 : posix_error(p, err, errno, "remove", key);
+}
+
 int posix_remove(struct vault_driver *d, const char *key, struct error *err)
 {
-    struct posix_driver *p = posix_of(d);
+    const struct posix_driver *p = posix_of(d);
+    int rc = remove_name(p, key, err);
 
-    if (unlinkat(p->root_fd, key, 0) < 0) {
-        if (errno == ENOENT)
-            return 0;
-        return posix_error(p, err, errno, "remove", key);
+    return rc > 0 ? folder_sync(p, key, folder_length(key), err) : rc;
+}
+
+static bool same_folder(const char *a, const char *b)
+{
+    size_t n = folder_length(a);
+
+    return n == folder_length(b) && memcmp(a, b, n) == 0;
+}
+
+/* Keys of one folder that follow one another cost one sync. */
+int posix_remove_many(struct vault_driver *d, const char *const *keys, size_t count, struct error *err)
+{
+    const struct posix_driver *p = posix_of(d);
+    bool unsynced = false;
+
+    for (size_t i = 0; i < count; i++) {
+        int rc = remove_name(p, keys[i], err);
+
+        TRY(rc);
+        unsynced |= rc > 0;
+        if (!unsynced || (i + 1 < count && same_folder(keys[i], keys[i + 1])))
+            continue;
+        TRY(folder_sync(p, keys[i], folder_length(keys[i]), err));
+        unsynced = false;
     }
-    return folder_sync(p, key, folder_length(key), err);
+    return 0;
 }
 
 static bool is_stale(int folder_fd, const char *name)

@@ -598,6 +598,25 @@ static void test_mount_inside(void **state)
     assert_int_equal(rc, 0);
 }
 
+static void test_remove_many(void **state)
+{
+    struct state *s = *state;
+    const char *const keys[] = {"a/1", "a/2", "a/gone", "b/c/3", "nowhere/4", "a/5"};
+    uint64_t bytes;
+
+    assert_ok(put(s, "a/1", "x"), s->err);
+    assert_ok(put(s, "a/2", "x"), s->err);
+    assert_ok(put(s, "a/5", "x"), s->err);
+    assert_ok(put(s, "b/c/3", "x"), s->err);
+    assert_ok(put(s, "b/c/stays", "x"), s->err);
+    for (int again = 0; again < 2; again++)
+        assert_ok(s->d->ops->remove_many(s->d, keys, sizeof keys / sizeof *keys, &s->err), s->err);
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        assert_fails(s->d->ops->size(s->d, keys[i], &bytes, &s->err), s->err, ERROR_NOT_FOUND);
+    assert_content(s, "b/c/stays", "x");
+    assert_ok(s->d->ops->remove_many(s->d, NULL, 0, &s->err), s->err);
+}
+
 int main(void)
 {
 #define ROW(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -617,6 +636,7 @@ int main(void)
         ROW(test_list_passes_over),
         ROW(test_list_stops),
         ROW(test_remove),
+        ROW(test_remove_many),
         ROW(test_probe),
         ROW(test_probe_finds_a_race),
         ROW(test_open),
