@@ -10,7 +10,7 @@ all: release
 
 help:
 	@echo "make            build (build/release/src/cmd/salvor)"
-	@echo "make demo       install what is missing, build, and show the main job on a real database (YES=1: do not ask)"
+	@echo "make demo       install what is missing, build, and show the main job on a real database (YES=1: do not ask; VAULT=s3: the vault in a bucket)"
 	@echo "make test       install what is missing, build, run all tests"
 	@echo "make soak       the long counts of the tests"
 	@echo "make bench      the measurements, against named peers"
@@ -43,7 +43,7 @@ soak:
 	@SALVOR_SOAK=1 tools/run-tests "$(ASAN)" "$(RELEASE)"
 
 demo:
-	@tools/install-packages build demo
+	@tools/install-packages build demo $(if $(filter s3,$(VAULT)),demo-s3)
 	@$(MAKE) --no-print-directory release
 	@/usr/bin/python3 tools/demo/demo.py "$(RELEASE)/src/cmd/salvor"
 

@@ -140,6 +140,15 @@ static void print_findings(const json_t *o)
                text_of(item, "before"), text_of(item, "text"));
 }
 
+static void print_limits(const json_t *o)
+{
+    const char *vault;
+    json_t *text;
+
+    json_object_foreach(json_object_get(o, "not_promised"), vault, text)
+        printf("  %-22s vault %s: %s\n", "NOT PROMISED", vault, json_string_value(text));
+}
+
 static void print_source(const json_t *o)
 {
     const json_t *range = json_object_get(o, "recoverable");
@@ -165,6 +174,7 @@ static void print_source(const json_t *o)
     print_list(o, "schema_changed", "schema changed");
     print_list(o, "inexact", "INEXACT");
     print_findings(o);
+    print_limits(o);
     print_retained(o);
     const json_t *guard = json_object_get(o, "guard");
     if (json_is_object(guard))

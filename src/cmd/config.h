@@ -83,7 +83,12 @@ struct source_context {
     struct pg_protect_config protect;
 };
 
-enum source_needs { SOURCE_NEEDS_NOTHING = 0, SOURCE_NEEDS_CONNINFO = 1, SOURCE_NEEDS_VAULTS = 2 };
+enum source_needs {
+    SOURCE_NEEDS_NOTHING = 0,
+    SOURCE_NEEDS_CONNINFO = 1,
+    SOURCE_NEEDS_VAULTS = 2,
+    SOURCE_BRIEFLY = 4, /* somebody waits: a vault that does not answer is given up after seconds */
+};
 MUST_CHECK int source_context_open(const struct config *c, const char *name, unsigned needs,
                                    struct source_context *ret, struct error *err);
 void source_context_release(struct source_context *s);

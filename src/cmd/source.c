@@ -8,11 +8,16 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "cmd/config.h"
 #include "os/attempt.h"
 #include "os/file.h"
 
+#define BRIEF_PATIENCE_MS  3000
+#define PROGRESS_BYTES_MIN ((uint64_t)64 << 20)
+#define PROGRESS_EVERY_US  (5 * CLOCK_US_PER_S)
 #define MOVED_BYTES_MAX 65536u
 #define VAULT_PATIENCE_US (10 * CLOCK_US_PER_S)
 
@@ -148,16 +153,44 @@ static int open_in_time(const struct config_section *section, struct vault **ret
     return 0;
 }
 
-static int open_vaults(struct source_context *s, struct error *err)
+/* A bucket has deadlines of its own; only a directory may hang for good. */
+static int open_one(const struct config_section *section, bool briefly, struct vault **ret, struct error *err)
+{
+    struct vault_config vc;
+
+    config_vault_fill(section, &vc);
+    if (strcmp(vc.driver, "posix") == 0)
+        return open_in_time(section, ret, err);
+    vc.patience_ms = briefly ? BRIEF_PATIENCE_MS : 0;
+    return vault_open(&vc, ret, err);
+}
+
+/* What takes long says so, now and then. */
+static void tell_progress(void *user, const char *key, uint64_t done_bytes, uint64_t bytes)
+{
+    static _Atomic int64_t told_mono_us;
+    int64_t now = clock_mono_us();
+    char done[TEXT_SIZE_BYTES], all[TEXT_SIZE_BYTES];
+
+    if (bytes < PROGRESS_BYTES_MIN || now - told_mono_us < PROGRESS_EVERY_US)
+        return;
+    told_mono_us = now;
+    log_info("vault %s: %s of %s of %s", (const char *)user, text_format_size(done_bytes, done), text_format_size(bytes, all), key);
+}
+
+static int open_vaults(struct source_context *s, bool briefly, struct error *err)
 {
     char **names = config_list(s->section, OPTION_VAULTS);
     int result = 0;
 
     for (size_t i = 0; names[i] && result >= 0; i++) {
         s->vaults = mem_resize(s->vaults, s->vaults_count + 1, sizeof *s->vaults);
-        result = open_in_time(config_vault(s->config, names[i]), &s->vaults[s->vaults_count], err);
-        if (result >= 0)
-            s->vaults_count++;
+        result = open_one(config_vault(s->config, names[i]), briefly, &s->vaults[s->vaults_count], err);
+        if (result < 0)
+            continue;
+        struct vault *opened = s->vaults[s->vaults_count++];
+        opened->driver->progress = tell_progress;
+        opened->driver->progress_user = opened->name;
     }
     config_list_free(names);
     return result;
@@ -203,7 +236,7 @@ static int fill(struct source_context *s, unsigned needs, struct error *err)
     }
     fill_protect(s);
     if (needs & SOURCE_NEEDS_VAULTS)
-        TRY(open_vaults(s, err));
+        TRY(open_vaults(s, needs & SOURCE_BRIEFLY, err));
     return 0;
 }
 

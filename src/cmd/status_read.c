@@ -294,7 +294,7 @@ static bool find_incarnation(const struct source_context *s, char ret[static VAU
 
     if (capture_current(s->state_directory, ret, &ignored) >= 0)
         return true;
-    if (incarnation_list(s->vaults[0], s->name, &list, &count, &ignored) < 0)
+    if (s->vaults_count == 0 || incarnation_list(s->vaults[0], s->name, &list, &count, &ignored) < 0)
         return false;
     if (count > 0)
         memcpy(ret, list[count - 1].id, VAULT_INCARNATION_BYTES);
@@ -411,6 +411,22 @@ static void fill(json_t *o, const struct source_context *s)
     fill_recoverable(o);
 }
 
+/* A store that cannot be reached now is no reason to show nothing; one that was never made is. */
+static bool may_do_without(const struct error *err)
+{
+    return err->code == ERROR_CONNECT || err->code == ERROR_TIMEOUT || err->code == ERROR_IO || err->code == ERROR_NO_SPACE;
+}
+
+static void add_limits(json_t *o, const struct source_context *s)
+{
+    json_t *list = json_object();
+
+    for (size_t i = 0; i < s->vaults_count; i++)
+        if (s->vaults[i]->limits[0])
+            json_set_str(list, s->vaults[i]->name, s->vaults[i]->limits);
+    json_object_set_new(o, "not_promised", list);
+}
+
 /* --- with a deadline ---------------------------------------------------------------------------------------------- */
 
 /* Reads the whole, from a configuration of its own: it may be left behind when the vault hangs. */
@@ -436,21 +452,23 @@ static int read_whole(void *arg, struct error *err)
     struct whole *w = arg;
 
     TRY(config_load(w->config_path, &c, err));
-    TRY(source_context_open(&c, w->source, SOURCE_NEEDS_VAULTS, &s, err));
+    TRY(source_context_open(&c, w->source, SOURCE_NEEDS_VAULTS | SOURCE_BRIEFLY, &s, err));
     w->status = json_object();
     fill(w->status, &s);
+    add_limits(w->status, &s);
     return 0;
 }
 
 /* What this host knows by itself: the vault has not answered. */
-static int read_without_vault(const struct config *c, const char *source, json_t **ret, struct error *err)
+static int read_without_vault(const struct config *c, const char *source, const struct error *why, json_t **ret, struct error *err)
 {
     CLEANUP(source_context_release) struct source_context s = {0};
 
     TRY(source_context_open(c, source, 0, &s, err));
     CLEANUP(mem_free_ptr) char *vaults = mem_strdup(config_text(s.section, OPTION_VAULTS));
-    CLEANUP(mem_free_ptr) char *text = mem_printf("no answer from the vault (%s) within %d s: does the file system that it lies on hang? "
-                                                  "What only it knows is missing here", vaults, (int)(VAULT_PATIENCE_US / CLOCK_US_PER_S));
+    CLEANUP(mem_free_ptr) char *text = why ? mem_strdup(why->message) :
+        mem_printf("no answer from the vault (%s) within %d s: does the file system that it lies on hang? "
+                   "What only it knows is missing here", vaults, (int)(VAULT_PATIENCE_US / CLOCK_US_PER_S));
     *ret = json_object();
     fill_from_host(*ret, &s);
     json_set_str(*ret, "error", text);
@@ -465,8 +483,12 @@ int status_read(const struct config *c, const char *source, json_t **ret, struct
     *w = (struct whole){.config_path = mem_strdup(c->path), .source = mem_strdup(source)};
     CLEANUP(attempt_free_ptr) struct attempt *a = attempt_start("status", read_whole, w, whole_free);
     int result = attempt_wait(a, clock_mono_us() + VAULT_PATIENCE_US, err);
-    if (result == -ERROR_TIMEOUT)
-        return read_without_vault(c, source, ret, err);
+    if (result == -ERROR_TIMEOUT && !attempt_is_over(a))
+        return read_without_vault(c, source, NULL, ret, err);
+    if (result < 0 && may_do_without(err)) {
+        const struct error why = *err;
+        return read_without_vault(c, source, &why, ret, err);
+    }
     TRY(result);
     *ret = json_incref(w->status);
     return 0;

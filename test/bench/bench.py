@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """make bench: each figure as a ratio against the named peer, on this machine, in the same run.
 
-bench.py SALVOR-PROGRAM [NAME...]: all measurements, or those named (drain latency snapshot recovery updates tables huge). A slow figure is
+bench.py SALVOR-PROGRAM [NAME...]: all measurements, or those named (drain latency snapshot recovery updates tables huge s3). A slow figure is
 printed as it is and fails nothing; the exit status is 0 when everything was measured.
 
 How it is kept fair: Salvor and its peer take turns (peer, Salvor, peer, ...), through the same kind of connection (TCP), against the same
@@ -32,6 +32,7 @@ sys.path.insert(0, str(ROOT / "test" / "integration"))
 PROGRAM = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "build/release/src/cmd/salvor").resolve()
 os.environ["SALVOR"] = str(PROGRAM)
 import psycopg2  # noqa: E402
+from bench_s3 import bench_s3  # noqa: E402
 from pgserver import PgServer  # noqa: E402
 from salvorbox import Salvor, parse_lsn, wait_for  # noqa: E402
 
@@ -48,7 +49,7 @@ TABLES = 40
 TABLES_MB = int(os.environ.get("BENCH_TABLES_MB", "2000"))
 RATE = 1000
 TICKS = os.sysconf("SC_CLK_TCK")
-MEASURES = ["drain", "latency", "snapshot", "recovery", "updates", "tables", "huge"]
+MEASURES = ["drain", "latency", "snapshot", "recovery", "updates", "tables", "huge", "s3"]
 SOURCE = {"fsync": "on", "shared_buffers": "1GB", "max_wal_size": "8GB", "checkpoint_timeout": "1h", "max_slot_wal_keep_size": "20GB",
           "autovacuum": "off", "synchronous_commit": "off", "max_replication_slots": "20", "max_wal_senders": "20"}
 # Both restores go into servers with these.
@@ -728,7 +729,8 @@ def main():
     began = time.monotonic()
     failed = []
     for measure, run in (("drain", bench_drain), ("latency", bench_latency), ("pgbench", lambda: bench_pgbench(which)),
-                         ("updates", bench_updates), ("tables", bench_tables), ("huge", bench_huge)):
+                         ("updates", bench_updates), ("tables", bench_tables), ("huge", bench_huge),
+                         ("s3", lambda: bench_s3(result, note, RUNS, PARENT))):
         if measure not in which and not (measure == "pgbench" and {"snapshot", "recovery"} & set(which)):
             continue
         print(f"== {measure}", flush=True)

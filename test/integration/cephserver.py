@@ -131,6 +131,7 @@ osd crush update on start = true
 rgw data = {d}/rgw
 ms mon client mode = crc
 rgw frontends = beast endpoint={IP}:{self.port}
+rgw dns name = localhost
 rgw enable usage log = false
 rgw run sync thread = false
 rgw bucket quota ttl = 0

@@ -5,6 +5,7 @@ import sys
 import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+from cephserver import CephServer  # noqa: E402
 from pgserver import PgServer  # noqa: E402
 from salvorbox import Salvor  # noqa: E402
 
@@ -21,6 +22,16 @@ def servers():
 
     yield make
     for server in made:
+        server.destroy()
+
+
+@pytest.fixture(scope="session")
+def ceph():
+    """One cluster with a gateway for all tests of a worker: mark them xdist_group("ceph")."""
+    server = CephServer()
+    try:
+        yield server.start()
+    finally:
         server.destroy()
 
 

@@ -2,6 +2,7 @@
 import contextlib
 import http.client
 import socket
+import ssl
 import threading
 import time
 
@@ -18,13 +19,18 @@ def flipped(data, at):
 class FaultProxy:
     """kind None: does nothing wrong. requests counts; done says whether the fault was met."""
 
-    def __init__(self, port, kind=None, n=0, delay_s=1.0):
+    def __init__(self, port, kind=None, n=0, delay_s=1.0, certificate=None):
         self.target, self.kind, self.n, self.delay_s = port, kind, n, delay_s
         self.port = free_port()
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self.requests, self.done, self.seen = 0, False, []
         self.lock = threading.Lock()
         self.listener = socket.create_server(("127.0.0.1", self.port))
+        self.tls = None
+        if certificate:
+            self.endpoint = f"https://localhost:{self.port}"
+            self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.tls.load_cert_chain(*certificate)
         threading.Thread(target=self.accept, daemon=True).start()
 
     def destroy(self):
@@ -47,9 +53,11 @@ class FaultProxy:
             threading.Thread(target=self.serve, args=(client,), daemon=True).start()
 
     def serve(self, client):
-        with contextlib.suppress(OSError, http.client.HTTPException), client, client.makefile("rb") as lines:
-            while self.one(client, lines):
-                pass
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            client = self.tls.wrap_socket(client, server_side=True) if self.tls else client
+            with client, client.makefile("rb") as lines:
+                while self.one(client, lines):
+                    pass
 
     @staticmethod
     def read_request(lines):

@@ -2,7 +2,7 @@
 """The main job on a real database: protect it, lose it, have it running again. See README.
 
 demo.py SALVOR-PROGRAM. Everything lies in one temporary folder; KEEP=1 leaves it and the recovered servers there. Exit status 0
-only if all that was promised held.
+only if all that was promised held. VAULT=s3 keeps the vault in a bucket of a Ceph cluster that is started for it, instead of a directory.
 """
 import contextlib
 import json
@@ -69,9 +69,24 @@ class Demo:
         self.clients = self.folder / "clients.conninfo"
         self.run_process = self.client = self.server = None
         self.recovered = []
+        self.ceph = None
+        self.vault_lines, self.vault_place = f"driver = posix\npath = {self.folder}/vault", f"{self.folder}/vault"
         self.log = open(self.folder / "salvor.log", "ab")
 
     # -- the pieces
+
+    def start_ceph(self):
+        """A vault in a bucket: mon, mgr, one OSD and an S3 gateway of Debian's."""
+        from cephserver import ACCESS, SECRET, CephServer
+        say("a Ceph cluster with an S3 gateway is started for the vault")
+        self.ceph = CephServer()
+        self.ceph.start()
+        bucket = self.ceph.bucket("salvor-demo")
+        keys = self.folder / "s3-keys"
+        keys.write_text(f"[default]\naws_access_key_id = {ACCESS}\naws_secret_access_key = {SECRET}\n")
+        keys.chmod(0o600)
+        self.vault_lines = f"driver = s3\nendpoint = {self.ceph.endpoint}\nbucket = {bucket}\ncredentials_file = {keys}"
+        self.vault_place = f"s3://{bucket} at {self.ceph.endpoint}"
 
     def command(self, *args, quiet=False):
         done = subprocess.run([self.salvor, "--config", str(self.config), *args], stdin=subprocess.DEVNULL,
@@ -93,8 +108,7 @@ class Demo:
         self.config.write_text(f"""[salvor]
 state = {self.folder}/state
 [vault main]
-driver = posix
-path = {self.folder}/vault
+{self.vault_lines}
 [source shop]
 engine = postgres
 conninfo = {conninfo}
@@ -235,7 +249,7 @@ local_auth = trust        # a throw-away server on loopback
         print(f"    measured RPO {rpo:.3f} s")
         print(f"    measured RTO {result['rto_s']:.2f} s: " + ", ".join(f"{p['name']} {p['seconds']:.2f}" for p in result["phases"]))
         print(f"    database     {result['conninfo']}")
-        print(f"    vault, state {self.folder}/vault, {self.folder}/state; log {self.folder}/salvor.log")
+        print(f"    vault, state {self.vault_place}, {self.folder}/state; log {self.folder}/salvor.log")
         self.earlier_lost |= set(lost)
         self.kept = set(found)
 
@@ -304,6 +318,8 @@ local_auth = trust        # a throw-away server on loopback
         self.stop_recovered()
         if self.server:
             self.server.destroy()
+        if self.ceph:
+            self.ceph.destroy()
         if failures or sys.exc_info()[0]:
             print(f"\n  everything lies in {self.folder}")
         else:
@@ -338,6 +354,8 @@ def main():
             raise SystemExit("demo: there is no system user postgres: is the package postgresql-15 installed?")
     demo = Demo(str(pathlib.Path(sys.argv[1]).resolve()))
     try:
+        if os.environ.get("VAULT", "posix") == "s3":
+            demo.start_ceph()
         demo.prepare()
         demo.act_two(demo.act_one())
     finally:
