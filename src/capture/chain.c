@@ -45,6 +45,9 @@ int chain_hole(const struct chain *c, size_t item, struct error *err)
 {
     uint64_t before = item > 0 ? c->items[item - 1].id.sequence : 0, here = c->items[item].id.sequence;
 
+    if (item == 0 && c->floor.first_sequence == here)
+        return error_set(err, ERROR_GAP, "source %s, incarnation %s: the events before segment %llu were purged", c->source, c->incarnation,
+                         (unsigned long long)here);
     if (item == 0)
         return error_set(err, ERROR_GAP, "source %s, incarnation %s: %s %llu is the first that is there; what was before it is missing",
                          c->source, c->incarnation, c->items[item].in_spool ? "spool file" : "segment", (unsigned long long)here);
@@ -84,6 +87,8 @@ static int list_items(struct chain *c, struct error *err)
     free(c->items);
     c->items = items;
     c->count = count;
+    if (c->vault && count > 0 && items[0].id.sequence > 1)
+        TRY(floor_load(c->vault, c->source, c->incarnation, &c->floor, err));
     return check_dense(c, err);
 }
 

@@ -47,8 +47,11 @@ MUST_CHECK int chain_notes_from(struct chain *c, struct position after, json_t *
  * segment counts). POSITION_ZERO: the very beginning.
  */
 MUST_CHECK int chain_seek(struct chain *c, struct position after, struct error *err);
-/* Go to the first segment with a commit whose xid is at or past xmin by modular order (ordinary snapshots). */
+/* Go to the first segment with a commit whose xid is at or past xmin by modular order (ordinary snapshots). Errors: GAP
+ * such a commit was purged. */
 MUST_CHECK int chain_seek_xid(struct chain *c, uint32_t xmin, struct error *err);
+/* What came before its first segment was purged on purpose. */
+bool chain_begins_purged(const struct chain *c);
 /* The next frame: 1; 0: the end. Slices live until the next call. */
 MUST_CHECK int chain_next(struct chain *c, struct frame *ret, struct error *err);
 bool chain_in_spool(const struct chain *c); /* the frame came from the spool */

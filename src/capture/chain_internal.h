@@ -4,6 +4,7 @@
 
 #include "capture/chain.h"
 #include "capture/spool.h"
+#include "vault/tombstone.h"
 
 /* A segment or a spool file: one sequence number. */
 struct chain_item {
@@ -39,6 +40,7 @@ struct chain {
     char *incarnation;
     bool holes;
     size_t kept_bytes_max;
+    struct vault_floor floor; /* of the incarnation's purges; loaded where the chain does not begin with 1 */
     struct chain_item *items;
     size_t count;
 

@@ -204,7 +204,7 @@ static int check_reach(struct chain *c, size_t item, struct position after, stru
 {
     bool begins = item == 0 ? c->items[0].id.sequence > 1 : !chain_is_dense(c, item);
 
-    if (!c->holes || !begins || position_is_zero(after))
+    if (!(c->holes || chain_begins_purged(c)) || !begins || position_is_zero(after))
         return 0;
     TRY(chain_enter(c, item, err));
     struct position from = c->stand.reader ? spool_reader_header(c->stand.reader)->after : segment_footer(c->stand.segment)->after;
@@ -235,9 +235,24 @@ int chain_notes_from(struct chain *c, struct position after, json_t **ret, struc
     return 0;
 }
 
+/* Was a commit at or past xmin purged with the beginning? Then where to begin cannot be told any more. */
+static bool purged_past(const struct chain *c, uint32_t xmin)
+{
+    const struct vault_floor *f = &c->floor;
+
+    if (c->items[0].id.sequence == 1)
+        return false;
+    if (f->first_sequence != c->items[0].id.sequence)
+        return f->first_sequence > 0; /* not a purge: a vault that was added later begins where the spool did */
+    return f->xid_unknown || (f->xid_max != 0 && (int32_t)(f->xid_max - xmin) >= 0);
+}
+
 int chain_seek_xid(struct chain *c, uint32_t xmin, struct error *err)
 {
     size_t item = 0;
+
+    if (c->count > 0 && purged_past(c, xmin))
+        return chain_hole(c, 0, err);
 
     for (; item + 1 < c->count && !c->items[item].in_spool; item++) {
         CLEANUP(segment_free_ptr) struct segment *s = NULL;
@@ -248,6 +263,11 @@ int chain_seek_xid(struct chain *c, uint32_t xmin, struct error *err)
             break;
     }
     return c->count ? begin_at(c, item, err) : 0;
+}
+
+bool chain_begins_purged(const struct chain *c)
+{
+    return c->count > 0 && c->floor.first_sequence == c->items[0].id.sequence;
 }
 
 /* --- times ------------------------------------------------------------------------------------------------------- */

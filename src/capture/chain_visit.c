@@ -317,6 +317,27 @@ static int hand_on(struct visit *v, const struct frame_part *p, const struct ope
     return to->commit ? to->commit(to->user, &h.transaction, err) : 0;
 }
 
+/*
+ * Before where the visit began there may be more of this transaction. Nobody misses it whose events are not wanted: a
+ * snapshot that is no prefix of the commit order holds it already. 1: so it is; 0: it is wanted.
+ */
+static int pass_unwanted(struct visit *v, const struct frame_part *p, struct error *err)
+{
+    const struct chain_visitor *to = v->visitor;
+    const struct chain_transaction t = {.xid = p->xid,
+                                        .commit_start = p->commit_start,
+                                        .position = p->position,
+                                        .commit_time_wall_us = p->commit_time_wall_us,
+                                        .events_count = p->events_count};
+
+    int wanted = to->begin ? to->begin(to->user, &t, err) : 1;
+    TRY(wanted);
+    if (wanted)
+        return 0;
+    TRY(to->commit ? to->commit(to->user, &t, err) : 0);
+    return 1;
+}
+
 /* --- frames ------------------------------------------------------------------------------------------------------ */
 
 static int see_commit(struct visit *v, const struct frame_part *p, const struct open_transaction *open, struct error *err)
@@ -329,9 +350,13 @@ static int see_commit(struct visit *v, const struct frame_part *p, const struct 
         v->done = true;
         return 0;
     }
-    if (!open && !(p->flags & FRAME_PART_FIRST))
+    if (!open && !(p->flags & FRAME_PART_FIRST)) {
+        int unwanted = pass_unwanted(v, p, err);
+        if (unwanted != 0)
+            return unwanted < 0 ? unwanted : 0;
         return error_set(err, v->chain->items[0].id.sequence > 1 ? ERROR_GAP : ERROR_CORRUPT,
                          "the transaction that commits at %s has no beginning in what there is", position_format(p->position, at));
+    }
     TRY(hand_on(v, p, open, err));
     v->done = position_compare(p->position, v->to) == 0;
     return 0;

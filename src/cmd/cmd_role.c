@@ -83,6 +83,7 @@ static int fill_keeper(struct watched *w, struct error *err)
         .vault = s->vaults[0],
         .snapshot_quiet_us = config_duration(o, OPTION_SNAPSHOT_QUIET),
         .snapshot_spacing_us = config_duration(o, OPTION_SNAPSHOT_SPACING),
+        .purge_every_us = config_text(o, OPTION_KEEP) ? config_duration(o, OPTION_PURGE_EVERY) : 0,
         .probe_us = config_duration(o, OPTION_PROBE),
         .loss_after_us = config_duration(o, OPTION_LOSS_AFTER),
         .loss_probes = config_number(o, OPTION_LOSS_PROBES),

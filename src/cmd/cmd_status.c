@@ -82,10 +82,11 @@ static void print_snapshots(const json_t *o)
         printf("  %-22s none yet: nothing can be recovered\n", "snapshots");
     for (size_t i = count > 5 ? count - 5 : 0; i < count; i++) {
         const json_t *s = json_array_get(list, i);
-        printf("  %-22s %s  at %s  %lld rows, %s%s\n", i == (count > 5 ? count - 5 : 0) ? "snapshots" : "", text_of(s, "time"),
+        printf("  %-22s %s  at %s  %lld rows, %s%s%s\n", i == (count > 5 ? count - 5 : 0) ? "snapshots" : "", text_of(s, "time"),
                text_of(s, "position"), (long long)json_integer_value(json_object_get(s, "rows")),
                text_format_size((uint64_t)json_integer_value(json_object_get(s, "bytes")), bytes),
-               json_is_true(json_object_get(s, "proved")) ? ", proved by a recovery" : "");
+               json_is_true(json_object_get(s, "proved")) ? ", proved by a recovery" : "",
+               json_is_true(json_object_get(s, "alone")) ? ", kept for its own position alone" : "");
     }
 }
 

@@ -64,6 +64,8 @@ int command_status(const struct invocation *in, struct error *err);
 int command_recover(const struct invocation *in, struct error *err);
 int command_verify(const struct invocation *in, struct error *err);
 int command_key(const struct invocation *in, struct error *err);
+int command_purge(const struct invocation *in, struct error *err);
+int command_hold(const struct invocation *in, struct error *err);
 int command_log(const struct invocation *in, struct error *err);
 int command_config(const struct invocation *in, struct error *err);
 int command_help(const struct invocation *in, struct error *err);

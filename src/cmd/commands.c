@@ -44,6 +44,16 @@ const struct command commands[] = {
      false, command_recover},
     {"verify", "[SOURCE] [--json]", "read the whole vault: chains, checksums, references, gaps",
      "Exit status 4 when something is damaged, missing or a gap.", false, command_verify},
+    {"purge", "[SOURCE] [--dry-run] [--json]", "remove what the retention does not promise any more",
+     "Needs keep in [source]. What is to go is named first and removed by a later purge, once purge_grace is over by every clock\n"
+     "that there is; `salvor run` does both by itself. Only what lies below a proved snapshot that is older than keep ever goes.\n"
+     "--dry-run changes nothing and says what stays and what goes, and why, with bytes and, where prices are configured, money.",
+     false, command_purge},
+    {"hold", "add SOURCE [--snapshot ID | --position P] [--incarnation N] --reason TEXT | remove SOURCE N | list SOURCE [--json]",
+     "keep a snapshot, a position or a whole source from being purged",
+     "Without --snapshot or --position the whole source is held. A held position keeps the snapshot before it and all events from\n"
+     "there on; a held snapshot keeps that alone.",
+     false, command_hold},
     {"log", "SOURCE [--table SCHEMA.TABLE] [--from POSITION] [--to POSITION] [--json]", "print events",
      "Transactions with from < position <= to, in commit order. --json prints one object a line, so\n"
      "that a log of any length can be read as it comes; exit status 0 says that it was whole.", false, command_log},

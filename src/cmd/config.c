@@ -147,12 +147,45 @@ static int check_target(const char *text, struct error *err)
     return 0;
 }
 
+/* Digits, and perhaps a point and digits. */
+static int parse_decimal(const char *text, double *ret, struct error *err)
+{
+    size_t whole = strspn(text, "0123456789"), part = text[whole] == '.' ? strspn(text + whole + 1, "0123456789") : 0;
+    size_t n = whole + (text[whole] == '.' ? 1 + part : 0);
+
+    if (whole == 0 || whole > 12 || (text[whole] == '.' && part == 0) || text[n])
+        return error_set(err, ERROR_USAGE, "must be a number like 0.023");
+    *ret = strtod(text, NULL);
+    return 0;
+}
+
+/* 20MB/s: a number, a unit, and "/s". */
+static int parse_rate(const char *text, uint64_t *ret, struct error *err)
+{
+    static const struct {
+        const char *name;
+        uint64_t bytes;
+    } units[] = {{"B/s", 1}, {"kB/s", 1000}, {"MB/s", 1000000}, {"GB/s", 1000000000},
+                 {"KiB/s", 1 << 10}, {"MiB/s", 1 << 20}, {"GiB/s", 1 << 30}};
+    size_t n = strspn(text, "0123456789");
+    uint64_t v;
+
+    TRY(text_parse_u64(slice_of(text, n), 1, 1000000000, &v, err));
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+        if (strcmp(text + n, units[i].name) == 0) {
+            *ret = v * units[i].bytes;
+            return *ret >= 1000 ? 0 : error_set(err, ERROR_USAGE, "is less than 1kB/s");
+        }
+    return error_set(err, ERROR_USAGE, "must be like 20MB/s or 8MiB/s");
+}
+
 static int check_value(const struct option *o, const char *text, struct error *err)
 {
     struct slice s = slice_str(text);
     struct schedule schedule;
     uint64_t u;
     int64_t d;
+    double money;
     bool b;
 
     switch (o->type) {
@@ -181,6 +214,10 @@ static int check_value(const struct option *o, const char *text, struct error *e
         return schedule_parse(s, &schedule, err);
     case TYPE_TARGET:
         return check_target(text, err);
+    case TYPE_DECIMAL:
+        return parse_decimal(text, &money, err);
+    case TYPE_RATE:
+        return parse_rate(text, &u, err);
     }
     return 0;
 }
@@ -323,6 +360,24 @@ uint64_t config_number(const struct config_section *s, enum option_id id)
     return v;
 }
 
+uint64_t config_rate(const struct config_section *s, enum option_id id)
+{
+    struct error err = ERROR_INIT;
+    uint64_t v = 0;
+
+    ASSERT(!config_text(s, id) || parse_rate(config_text(s, id), &v, &err) >= 0);
+    return v;
+}
+
+double config_decimal(const struct config_section *s, enum option_id id)
+{
+    struct error err = ERROR_INIT;
+    double v = 0;
+
+    ASSERT(!config_text(s, id) || parse_decimal(config_text(s, id), &v, &err) >= 0);
+    return v;
+}
+
 bool config_bool(const struct config_section *s, enum option_id id)
 {
     struct error err = ERROR_INIT;
@@ -380,6 +435,7 @@ void config_vault_fill(const struct config_section *vault, struct vault_config *
         .name = vault->name,
         .driver = config_text(vault, OPTION_DRIVER),
         .path = config_text(vault, OPTION_PATH),
+        .bandwidth_bytes_s = config_rate(vault, OPTION_BANDWIDTH),
         .endpoint = config_text(vault, OPTION_ENDPOINT),
         .bucket = config_text(vault, OPTION_BUCKET),
         .prefix = config_text(vault, OPTION_PREFIX),

@@ -44,6 +44,8 @@ void config_release(struct config *c);
 const char *config_text(const struct config_section *s, enum option_id id);
 int64_t config_duration(const struct config_section *s, enum option_id id);
 uint64_t config_number(const struct config_section *s, enum option_id id); /* sizes and numbers */
+uint64_t config_rate(const struct config_section *s, enum option_id id);   /* bytes a second; 0: not set */
+double config_decimal(const struct config_section *s, enum option_id id);  /* 0: not set */
 bool config_bool(const struct config_section *s, enum option_id id);
 /* The parts of NAMES or TABLES, NULL-terminated; freed by config_list_free. */
 char **config_list(const struct config_section *s, enum option_id id);

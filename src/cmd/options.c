@@ -24,6 +24,7 @@ const char *option_section_name(enum option_section s)
 const char *option_type_name(enum option_type t)
 {
     static const char *const names[] = {"text",   "absolute path", "names",    "tables",   "duration",         "size",
-                                        "number", "yes or no",     "one of",   "conninfo", "schedule", "local DIRECTORY"};
+                                        "number", "yes or no",     "one of",   "conninfo", "schedule", "local DIRECTORY",
+                                        "decimal number", "bytes a second"};
     return names[t];
 }

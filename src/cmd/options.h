@@ -24,6 +24,8 @@ enum option_type {
     TYPE_CONNINFO, /* libpq conninfo without a password */
     TYPE_SCHEDULE, /* daily 02:00 [Europe/Berlin], hourly, every 6h, weekly sun 02:00, none */
     TYPE_TARGET,   /* local DIRECTORY */
+    TYPE_DECIMAL,  /* 0.023 */
+    TYPE_RATE,     /* 20MB/s, 8MiB/s */
 };
 
 /* X(id, section, name, type, default or NULL, min, max, choices or NULL, help). Durations in microseconds. */
@@ -48,6 +50,12 @@ enum option_type {
       "File with the key of an encrypted vault (salvor key new makes one). init with it makes the vault encrypted.")    \
     X(PASSPHRASE_FILE, VAULT, "passphrase_file", PATH, NULL, 0, 0, NULL,                                               \
       "The same by a passphrase: the file's first line, or else SALVOR_PASSPHRASE_<VAULT> in the environment.")         \
+    X(BANDWIDTH, VAULT, "bandwidth", RATE, NULL, 0, 0, NULL,                                                           \
+      "The most that is written to the vault, by all processes of a source together at most twice that: 20MB/s. Reads are not limited.") \
+    X(PRICE_GB_MONTH, VAULT, "price_gb_month", DECIMAL, NULL, 0, 0, NULL,                                              \
+      "What a gigabyte (10^9 bytes) costs a month: `salvor purge --dry-run` then shows money.")                        \
+    X(PRICE_PUT_1000, VAULT, "price_put_1000", DECIMAL, NULL, 0, 0, NULL, "What a thousand writes cost.")              \
+    X(PRICE_CURRENCY, VAULT, "price_currency", TEXT, "USD", 0, 0, NULL, "The currency of the prices, as it is shown.") \
     X(ENGINE, SOURCE, "engine", CHOICE, "postgres", 0, 0, "postgres", "The kind of source.")                           \
     X(CONNINFO, SOURCE, "conninfo", CONNINFO, NULL, 0, 0, NULL,                                                        \
       "libpq connection string of the database, without a password: use PGPASSFILE, a service file or the environment.") \
@@ -66,6 +74,17 @@ enum option_type {
       "After a schema change a snapshot is taken by itself, once no further change came for so long.")                 \
     X(SNAPSHOT_SPACING, SOURCE, "snapshot_spacing", DURATION, "15min", 0, 30 * 86400 * OPTION_S, NULL,                 \
       "And not sooner than this after the last one that was taken for such a reason.")                                 \
+    X(KEEP, SOURCE, "keep", DURATION, NULL, 60 * OPTION_S, INT64_C(36500) * 86400 * OPTION_S, NULL,                    \
+      "Every moment of so long back stays recoverable, and what lies below is purged. Not set: nothing is ever purged.") \
+    X(KEEP_DAILY, SOURCE, "keep_daily", NUMBER, "0", 0, 100000, NULL,                                                  \
+      "Beyond that, the newest snapshot of each of so many days stays, for its own position.")                         \
+    X(KEEP_WEEKLY, SOURCE, "keep_weekly", NUMBER, "0", 0, 100000, NULL, "The same for weeks (from Monday on).")        \
+    X(KEEP_MONTHLY, SOURCE, "keep_monthly", NUMBER, "0", 0, 100000, NULL, "The same for months.")                      \
+    X(KEEP_ZONE, SOURCE, "keep_zone", TEXT, "UTC", 0, 0, NULL, "The time zone of those days, weeks and months.")       \
+    X(PURGE_GRACE, SOURCE, "purge_grace", DURATION, "24h", 60 * OPTION_S, INT64_C(365) * 86400 * OPTION_S, NULL,       \
+      "What is to be purged is named so long before it is removed. Longer than the longest recovery.")                 \
+    X(PURGE_EVERY, SOURCE, "purge_every", DURATION, "6h", 10 * OPTION_S, 30 * 86400 * OPTION_S, NULL,                  \
+      "How often `salvor run` purges, where keep is set.")                                                             \
     X(AUTOMATION, SOURCE, "automation", CHOICE, "observe", 0, 0, "observe act",                                        \
       "When the source is lost: observe says what it would do, act recovers into target and runs cutover.")            \
     X(TARGET, SOURCE, "target", TARGET, NULL, 0, 0, NULL, "What act recovers into: local DIRECTORY.")                  \

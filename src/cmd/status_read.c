@@ -15,6 +15,7 @@
 #include "cmd/journaled.h"
 #include "os/attempt.h"
 #include "os/file.h"
+#include "vault/tombstone.h"
 
 #define STATUS_BYTES_MAX ((size_t)16 << 20)
 #define STATUS_FRESH_US (10 * CLOCK_US_PER_S)
@@ -220,6 +221,39 @@ static int fill_snapshots(json_t *o, const struct source_context *s, const char 
     return 0;
 }
 
+/* Where the events begin that a purge has left; zero: at the very beginning. Unknown counts as that: plans are exact anyway. */
+static struct position events_begin(const struct source_context *s, const char *incarnation)
+{
+    CLEANUP(mem_free_ptr) struct segment_ref *refs = NULL;
+    struct position after = POSITION_ZERO;
+    struct error ignored = ERROR_INIT;
+    struct vault_floor floor;
+    struct segment *segment;
+    size_t count;
+
+    if (floor_load(s->vaults[0], s->name, incarnation, &floor, &ignored) < 0 || floor.first_sequence == 0 ||
+        segment_list(s->vaults[0], s->name, incarnation, &refs, &count, &ignored) < 0 || count == 0 ||
+        segment_open(s->vaults[0], s->name, incarnation, &refs[0].id, &segment, &ignored) < 0)
+        return POSITION_ZERO;
+    after = segment_footer(segment)->after;
+    segment_free(segment);
+    return after;
+}
+
+/* Older snapshots that a calendar keep or a hold has left can be recovered at their own position alone. */
+static void mark_alone(json_t *o, const struct source_context *s, const char *incarnation)
+{
+    struct position begin = events_begin(s, incarnation), p;
+    json_t *snapshot;
+    size_t i;
+
+    json_array_foreach(json_object_get(o, "snapshots"), i, snapshot) {
+        const char *text = json_string_value(json_object_get(snapshot, "position"));
+        if (text && position_parse(slice_str(text), &p, NULL) >= 0)
+            json_set_bool(snapshot, "alone", position_compare(p, begin) < 0);
+    }
+}
+
 /* From the oldest readable snapshot to the last durable commit. Notes inside (schema changes, gaps) are listed beside it. */
 static void fill_recoverable(json_t *o)
 {
@@ -229,7 +263,7 @@ static void fill_recoverable(json_t *o)
 
     json_array_foreach(json_object_get(o, "snapshots"), i, snapshot) {
         const json_t *position = json_object_get(snapshot, "position");
-        if (!json_is_string(position) || !json_is_string(durable))
+        if (!json_is_string(position) || !json_is_string(durable) || json_is_true(json_object_get(snapshot, "alone")))
             continue;
         range = json_object();
         json_set_str(range, "from", json_string_value(position));
@@ -407,6 +441,8 @@ static void fill(json_t *o, const struct source_context *s)
     fill_proof(o, s);
     if (!fresh)
         keep_error(o, fill_gaps(o, s, &err), &err);
+    if (known)
+        mark_alone(o, s, incarnation);
     prune_covered(o);
     fill_recoverable(o);
 }

@@ -16,6 +16,7 @@
 #include "keep/probe.h"
 #include "keep/proofs.h"
 #include "keep/record.h"
+#include "keep/purges.h"
 #include "keep/snapshots.h"
 #include "os/file.h"
 
@@ -32,6 +33,7 @@ struct watch {
     struct proof_keeper proofs;
     struct recorder recorder;
     struct alert alert;
+    struct purge_keeper purges;
     bool answered;         /* by its conninfo of now, in this life or an earlier one */
     char *moved_conninfo; /* where the source went by our own action */
     int64_t since_wall_us; /* of the state */
@@ -112,6 +114,8 @@ static void write_state(const struct watch *w)
     json_set_bool(j, "snapshot_running", w->snapshots.child != 0);
     json_set_str(j, "snapshot_reason", w->snapshots.child ? w->snapshots.reason : "");
     json_set_str(j, "snapshot_error", w->snapshots.last_error);
+    json_set_bool(j, "purge_running", w->purges.child != 0);
+    json_set_str(j, "purge_error", w->purges.last_error);
     json_set_i64(j, "snapshot_due_wall_us", w->snapshots.next_due_wall_us);
     json_set_bool(j, "proof_running", w->proofs.child != 0);
     json_set_str(j, "proof_error", w->proofs.last_error);
@@ -215,6 +219,7 @@ static void do_recover(struct watch *w)
 
     snapshot_keeper_stop(&w->snapshots);
     proof_keeper_stop(&w->proofs, w->s);
+    purge_keeper_stop(&w->purges);
     if (act_pending(&w->act) == GUARD_WATCHING)
         result = act_begin(&w->act, w->s, w->first_failed_wall_us, w->last_why.message, &err);
     if (result >= 0) {
@@ -424,6 +429,7 @@ void keeper_watch(struct keeper_source *s, const volatile bool *stop)
         if (w.state == GUARD_WATCHING) {
             snapshot_keeper_turn(&w.snapshots, s);
             proof_keeper_turn(&w.proofs, s);
+            purge_keeper_turn(&w.purges, s, w.snapshots.child != 0);
         }
         write_state(&w);
         int64_t rest_us = s->probe_us - (clock_mono_us() - turn_us);
@@ -433,6 +439,7 @@ void keeper_watch(struct keeper_source *s, const volatile bool *stop)
             rest_us -= nap_us;
         }
     }
+    purge_keeper_stop(&w.purges);
     snapshot_keeper_end(&w.snapshots);
     proof_keeper_stop(&w.proofs, s);
     recorder_release(&w.recorder);

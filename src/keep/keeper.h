@@ -21,6 +21,7 @@ struct keeper_source {
     struct vault *vault;
     struct schedule schedule;
     int64_t snapshot_quiet_us, snapshot_spacing_us;
+    int64_t purge_every_us; /* 0: never */
     int64_t probe_us, loss_after_us;
     uint64_t loss_probes;
     bool act;

@@ -152,6 +152,20 @@ static int bound_of(struct history *h, struct position at_least, struct position
     return 0;
 }
 
+/* Before the first event that was kept: no time in there means a state that could be known. */
+static int place_purged(const struct history *h, int64_t wanted_wall_us, enum place *ret_place, struct error *err)
+{
+    char wish[CLOCK_TEXT_BYTES], oldest[POSITION_TEXT_BYTES];
+
+    *ret_place = PLACE_BEFORE;
+    if (wanted_wall_us < h->incarnation.begun_wall_us)
+        return 0;
+    return error_set(err, ERROR_REFUSED,
+                     "the events of %s were purged; of the time before the retention window only snapshots that were kept can be "
+                     "recovered, each at its own position (--to POSITION; the oldest is at %s)",
+                     clock_format_wall(wanted_wall_us, wish), position_format(h->positions[0], oldest));
+}
+
 static int place_time(struct history *h, int64_t wanted_wall_us, struct choose_span *ret, enum place *ret_place,
                       struct error *err)
 {
@@ -167,6 +181,8 @@ static int place_time(struct history *h, int64_t wanted_wall_us, struct choose_s
         *err = why;
         return rc;
     }
+    if (position_is_zero(ret->at_least) && chain_begins_purged(h->chain))
+        return place_purged(h, wanted_wall_us, ret_place, err);
     TRY(bound_of(h, ret->at_least, &ret->below, err));
     *ret_place = choose_snapshot(h->positions, h->count, ret) == CHOOSE_NONE ? PLACE_BEFORE : PLACE_HERE;
     return 0;

@@ -5,8 +5,8 @@
  * files checked again -> locks released -> what is still to be merged and stored -> schema -> manifest (the commit)
  *
  * A try that meets somebody else's DDL or lock (BUSY) is made again, a few times. A crash at any moment leaves chunks
- * that nothing refers to, an intent, and files in STATE/<source>/sort, which the next snapshot removes; the server ends
- * our sessions and with them locks, snapshot and temporary slot.
+ * that nothing refers to (purging removes them), an intent, and files in STATE/<source>/sort, which the next snapshot
+ * removes; the server ends our sessions and with them locks, snapshot and temporary slot.
  */
 #include "snapshot/take.h"
 
@@ -75,6 +75,7 @@ static void take_release(struct take *t)
 {
     pg_close(&t->watch);
     pg_close(&t->holder);
+    take_intents_release(t);
     for (size_t i = 0; t->states && i < t->tables_count; i++) {
         rowsort_free(t->states[i].sort);
         mem_free_ptr(&t->states[i].inexact);
@@ -110,13 +111,6 @@ static int check_space(const struct take *t, struct error *err)
                      text_format_size(need, need_text), t->sort_directory, text_format_size(available, free_text));
 }
 
-static int put_intents(const struct take *t, struct error *err)
-{
-    for (size_t i = 0; i < t->config->vaults_count; i++)
-        TRY(snapshot_intent(t->config->vaults[i], t->manifest, err));
-    return 0;
-}
-
 /* What comes before the first row. */
 static int prepare(struct take *t, struct error *err)
 {
@@ -129,7 +123,7 @@ static int prepare(struct take *t, struct error *err)
     TRY(check_space(t, err));
     TRY(take_plan_ranges(t, err));
     TRY(pg_connect(t->config->protect.conninfo, PG_SESSION_SQL, "snapshot", PG_CONNECT_TIMEOUT_MS, &t->watch, err));
-    return put_intents(t, err);
+    return take_intents(t, err);
 }
 
 /* ---- the threads */
@@ -323,6 +317,7 @@ static int commit(struct take *t, struct error *err)
 
     sum_up(t);
     TRY(find_base(t, err));
+    TRY(take_secure(t, err));
     for (size_t i = 0; i < config->vaults_count; i++)
         TRY(schema_put(config->vaults[i], t->manifest, buf_slice(&t->dump), buf_slice(&t->sql), err));
     for (size_t i = 0; i < config->vaults_count; i++)
@@ -362,6 +357,7 @@ static int take_tries(struct snapshot_config *config, const char *incarnation, c
             manifest_init(&m);
             return 0;
         }
+        take_intents_forget(config);
         if (rc != -ERROR_BUSY || i == TRIES)
             return rc;
         clock_sleep_ms(TRY_PAUSE_MS);
@@ -403,6 +399,8 @@ int snapshot_take(const struct snapshot_config *config, const char *incarnation,
 
     own.connections = connections_of(config);
     int rc = lock_source(config->state_directory, sort_directory, &lock, &why);
+    if (rc == 0)
+        take_intents_forget(config);
     if (rc == 0)
         rc = take_tries(&own, incarnation, sort_directory, &u, ret, &why);
     if (lock.fd >= 0)

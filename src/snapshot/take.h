@@ -72,6 +72,9 @@ struct take {
 
     atomic_ullong rows, bytes, tables_done;
 
+    struct tombstones **tombstones; /* of each vault: read after the intent and again before the manifest; owned */
+    int64_t intent_boot_us;         /* when the intents were put, by a clock that nobody can set */
+
     struct pg_conn watch; /* the watcher's while it runs */
     struct buf dump, sql; /* of the thread that runs pg_dump, until schema_done */
     json_t *globals;
@@ -86,6 +89,14 @@ static inline bool take_stopped(struct take *t)
 /* "schema.name" for messages. */
 #define TAKE_NAME_BYTES 300
 const char *take_name(const struct relation *r, char text[static TAKE_NAME_BYTES]);
+
+/* take_intent.c: what makes a snapshot safe beside a purge (docs/formats/vault.md, "Purging"). */
+MUST_CHECK int take_intents(struct take *t, struct error *err);
+/* All chunks stand under names that no tombstone has, and the intents are young enough to count. Errors: BUSY. */
+MUST_CHECK int take_secure(struct take *t, struct error *err);
+void take_intents_release(struct take *t);
+/* Takes back what a snapshot left that ended before its commit. The caller holds the source's snapshot lock. */
+void take_intents_forget(const struct snapshot_config *config);
 
 /* take_source.c: a consistent snapshot of the source, its position, its tables. */
 MUST_CHECK int take_source(struct take *t, struct error *err);

@@ -180,7 +180,7 @@ static int put_chunk(void *user, const struct chunk_ref *ref, struct buf *stored
     struct take *t = user;
 
     for (size_t i = 0; i < t->config->vaults_count; i++)
-        TRY(chunk_put(t->config->vaults[i], t->manifest->source, ref, buf_slice(stored), err));
+        TRY(chunk_put(t->config->vaults[i], t->manifest->source, ref, buf_slice(stored), t->tombstones[i], err));
     return 0;
 }
 

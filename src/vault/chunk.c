@@ -3,15 +3,17 @@
  *
  * Where a chunk's name is taken the object that stands there is read and compared: a name alone proves nothing about
  * the bytes behind it. If they differ, because of damage or because they were compressed otherwise, the chunk is put
- * beside it as a numbered copy; readers of either find the bytes that their manifest names. A crash leaves whole
- * objects only.
+ * beside it as a numbered copy; readers of either find the bytes that their manifest names. A name that a tombstone
+ * has is passed over in the same way: what stands there is going to be removed. A crash leaves whole objects only.
  */
 #include "vault/chunk.h"
 
 #include <stdio.h>
 
 #include "base/mem.h"
+#include "base/text.h"
 #include "os/file.h"
+#include "vault/tombstone.h"
 
 #define COMPARE_BYTES ((size_t)4 << 20)
 
@@ -26,6 +28,18 @@ void chunk_key(char key[static VAULT_KEY_BYTES], const struct vault *v, const ch
     ASSERT(n > 0 && n < VAULT_KEY_BYTES - 2);
     if (copy > 0)
         (void)snprintf(key + n, VAULT_KEY_BYTES - (size_t)n, "~%u", copy);
+}
+
+bool chunk_parse_key(const char *key, struct digest *ret_name, unsigned *ret_copy)
+{
+    const char *name = strrchr(key, '/');
+
+    name = name ? name + 1 : key;
+    if (strlen(name) < 2 * DIGEST_BYTES || text_unhex(slice_of(name, 2 * DIGEST_BYTES), ret_name->b, DIGEST_BYTES, NULL) < 0)
+        return false;
+    const char *copy = name + 2 * DIGEST_BYTES;
+    *ret_copy = *copy ? (unsigned)(copy[1] - '0') : 0;
+    return *copy == '\0' || (copy[0] == '~' && copy[1] >= '1' && copy[1] <= '9' && copy[2] == '\0');
 }
 
 void chunk_ref_release(struct chunk_ref *c)
@@ -66,12 +80,24 @@ static int no_copy_left(const struct chunk_ref *ref, struct error *err)
         digest_format(&ref->digest, text), CHUNK_COPIES_MAX + 1);
 }
 
-int chunk_put(struct vault *v, const char *source, const struct chunk_ref *ref, struct slice stored, struct error *err)
+/* Bit n: a tombstone has the name of copy n. */
+static unsigned named_copies(const struct vault *v, const struct chunk_ref *ref, const struct tombstones *avoid)
 {
+    struct digest name = vault_content_name(v, &ref->digest);
+
+    return tombstones_of_chunk(avoid, &name);
+}
+
+int chunk_put(struct vault *v, const char *source, const struct chunk_ref *ref, struct slice stored,
+              const struct tombstones *avoid, struct error *err)
+{
+    unsigned named = named_copies(v, ref, avoid);
     char key[VAULT_KEY_BYTES];
 
     TRY(check_stored(ref, stored, err));
     for (unsigned copy = 0; copy <= CHUNK_COPIES_MAX; copy++) {
+        if (named >> copy & 1)
+            continue;
         chunk_key(key, v, source, &ref->digest, copy);
         int rc = v->driver->ops->put_if_absent(v->driver, key, &stored, 1, err);
         if (rc != -ERROR_EXISTS)
@@ -108,8 +134,9 @@ static int same_as_file(struct vault *v, const char *key, struct file *f, uint64
 }
 
 int chunk_put_file(struct vault *v, const char *source, const struct chunk_ref *ref, const char *path,
-                   struct error *err)
+                   const struct tombstones *avoid, struct error *err)
 {
+    unsigned named = named_copies(v, ref, avoid);
     CLEANUP(file_release) struct file f = FILE_INIT;
     struct file_source from;
     char key[VAULT_KEY_BYTES];
@@ -120,6 +147,8 @@ int chunk_put_file(struct vault *v, const char *source, const struct chunk_ref *
         return error_set(err, ERROR_BUG, "%s has %llu bytes, and the chunk that it is to be has %u", path,
                          (unsigned long long)from.source.bytes, ref->stored_bytes);
     for (unsigned copy = 0; copy <= CHUNK_COPIES_MAX; copy++) {
+        if (named >> copy & 1)
+            continue;
         chunk_key(key, v, source, &ref->digest, copy);
         int rc = v->driver->ops->put_source_if_absent(v->driver, key, &from.source, err);
         if (rc != -ERROR_EXISTS)
@@ -177,8 +206,8 @@ int chunk_get(struct vault *v, const char *source, const struct chunk_ref *ref, 
         rc = get_copy(v, key, copy > 0, ref, z, out, copy == 0 ? &first : &next);
         if (rc >= 0)
             return 0;
-        if (rc != -ERROR_CORRUPT && (rc != -ERROR_NOT_FOUND || copy > 0))
-            break;
+        if (rc != -ERROR_CORRUPT && rc != -ERROR_NOT_FOUND)
+            break; /* one that is missing says nothing of those behind it: a purge may have removed it */
     }
     /* What is wrong with the first one is what there is to tell, unless the store itself failed. */
     const struct error *told =
@@ -186,4 +215,34 @@ int chunk_get(struct vault *v, const char *source, const struct chunk_ref *ref, 
     if (err)
         *err = *told;
     return -(int)told->code;
+}
+
+/* The stored bytes that the reference names, wherever they stand. */
+static int get_stored(struct vault *v, const char *source, const struct chunk_ref *ref, struct buf *stored, struct error *err)
+{
+    char key[VAULT_KEY_BYTES];
+
+    for (unsigned copy = 0; copy <= CHUNK_COPIES_MAX; copy++) {
+        buf_clear(stored);
+        chunk_key(key, v, source, &ref->digest, copy);
+        int rc = v->driver->ops->get(v->driver, key, ref->stored_bytes, stored, err);
+        if (rc == -ERROR_NOT_FOUND || rc == -ERROR_LIMIT)
+            continue;
+        TRY(rc);
+        if (stored->n == ref->stored_bytes && hash64(buf_slice(stored)) == ref->stored_checksum)
+            return 0;
+    }
+    chunk_key(key, v, source, &ref->digest, 0);
+    return error_set(err, ERROR_BUSY, "chunk %s was purged while a snapshot was about to use it: take the snapshot again", key);
+}
+
+int chunk_secure(struct vault *v, const char *source, const struct chunk_ref *ref, const struct tombstones *avoid,
+                 struct error *err)
+{
+    CLEANUP(buf_release) struct buf stored = BUF_INIT(CHUNK_STORED_BYTES_MAX);
+
+    if (named_copies(v, ref, avoid) == 0)
+        return 0;
+    TRY(get_stored(v, source, ref, &stored, err));
+    return chunk_put(v, source, ref, buf_slice(&stored), avoid, err);
 }

@@ -11,5 +11,7 @@
 /* The key of copy n (0: the first one) of the chunk whose plain content has this digest. */
 void chunk_key(char key[static VAULT_KEY_BYTES], const struct vault *v, const char *source, const struct digest *digest,
                unsigned copy);
+/* The name and the copy, from a whole key or one below sources/<source>/. */
+bool chunk_parse_key(const char *key, struct digest *ret_name, unsigned *ret_copy);
 
 #endif

@@ -120,6 +120,9 @@ MUST_CHECK int driver_put_file(struct vault_driver *d, const char *key, const ch
 MUST_CHECK int driver_race(struct vault_driver *d, const char *prefix, struct vault_capabilities *ret,
                            struct error *err);
 
+/* A driver around another, which it takes over: writes go at most bytes_s bytes a second on the average. */
+struct vault_driver *limit_driver_new(struct vault_driver *inner, uint64_t bytes_s);
+
 /*
  * The posix driver: a directory. make: create the directory; else it must exist (NOT_FOUND). A read-only directory is
  * good for reading. Left-over temporary files of more than a day are removed here. Crash: docs/formats/vault.md.

@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "vault/manifest.h"
 #include "vault/object.h"
+#include "vault/tombstone.h"
 
 #define ID_HEX 8u
 
@@ -64,11 +65,11 @@ void manifest_key(char key[static VAULT_KEY_BYTES], const char *source, const ch
     vault_key(key, source, incarnation, "snapshots/%s/%s", id, name);
 }
 
-/* An object that says who and when, and of which snapshot. */
-static int put_mark(struct vault *v, const struct manifest *m, const char *name, struct error *err)
+/* An object that says who and when, and of which snapshot. Takes o over. */
+static int put_mark(struct vault *v, const struct manifest *m, const char *name, json_t *members, struct error *err)
 {
     char key[VAULT_KEY_BYTES];
-    JSON_AUTO o = json_object();
+    JSON_AUTO o = members;
 
     json_set_str(o, "id", m->id);
     json_set_str(o, "source", m->source);
@@ -80,10 +81,27 @@ static int put_mark(struct vault *v, const struct manifest *m, const char *name,
 
 int snapshot_intent(struct vault *v, const struct manifest *m, struct error *err)
 {
+    CLEANUP(tombstone_list_release) struct tombstone_list l = {0};
     struct position p;
 
     TRY(snapshot_position(m->id, &p, err));
-    return put_mark(v, m, "intent", err);
+    TRY(tombstone_list_read(v, m->source, &l, err));
+    json_t *o = json_object();
+    json_set_u64(o, "tombstones", l.count > 0 ? l.states[l.count - 1].n : 0);
+    return put_mark(v, m, "intent", o, err);
+}
+
+int snapshot_intent_remove(struct vault *v, const char *source, const char *incarnation, const char *id, struct error *err)
+{
+    char key[VAULT_KEY_BYTES];
+    uint64_t bytes;
+
+    manifest_key(key, source, incarnation, id, "manifest.json.zst");
+    int rc = v->driver->ops->size(v->driver, key, &bytes, err);
+    if (rc != -ERROR_NOT_FOUND)
+        return rc < 0 ? rc : 0;
+    manifest_key(key, source, incarnation, id, "intent");
+    return v->driver->ops->remove(v->driver, key, err);
 }
 
 static int encode(const struct manifest *m, const char *key, struct buf *out, struct error *err)
@@ -130,7 +148,7 @@ int manifest_put(struct vault *v, const struct manifest *m, struct error *err)
     if (rc == -ERROR_EXISTS)
         rc = check_same(v, key, bytes, err);
     TRY(rc);
-    int ignored = put_mark(v, m, "committed", NULL); /* only evidence: the snapshot is committed without it */
+    int ignored = put_mark(v, m, "committed", json_object(), NULL); /* only evidence: the snapshot is committed without it */
     (void)ignored;
     return 0;
 }

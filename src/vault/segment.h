@@ -105,7 +105,7 @@ MUST_CHECK int segment_parse_key(const char *key, struct segment_id *ret, struct
 
 /*
  * All segments of an incarnation that count, in sequence order: without those of an older epoch at or past the first
- * sequence of a newer one (docs/formats/vault.md, epochs). A hole in the numbers is left in the result for the caller to
+ * sequence of a newer one (docs/formats/vault.md, epochs), and without what lies below the floor of a purge. A hole in the numbers is left in the result for the caller to
  * judge. *ret: array, freed by the caller. Errors: CORRUPT one number and epoch stands twice.
  */
 struct segment_ref {

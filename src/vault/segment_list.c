@@ -4,12 +4,15 @@
  * A writer of a newer epoch begins with a sequence number that it claimed; what older epochs have at or past that
  * number does not count. Where the newer writer has written already its segments' numbers tell it: no writer writes
  * below its claim, and it writes the claimed number first. So only claims newer than all segments have to be read.
+ *
+ * What a purge has begun to remove (below the floor of the incarnation) does not count either, whole or with holes.
  */
 #include <stdlib.h>
 
 #include "base/mem.h"
 #include "vault/epoch.h"
 #include "vault/segment_format.h"
+#include "vault/tombstone.h"
 
 struct refs {
     struct segment_ref *refs;
@@ -96,6 +99,31 @@ int segment_list_choose(struct vault *v, const char *source, const char *incarna
     return 0;
 }
 
+/* Is anything missing at the beginning or inside? Then a purge may have begun to remove what lies below its floor. */
+static bool is_dense_from_one(const struct segment_ref *refs, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (refs[i].id.sequence != i + 1)
+            return false;
+    return true;
+}
+
+static int drop_below_floor(struct vault *v, const char *source, const char *incarnation, struct segment_ref *refs,
+                            size_t *count, struct error *err)
+{
+    struct vault_floor floor;
+    size_t kept = 0;
+
+    if (is_dense_from_one(refs, *count))
+        return 0;
+    TRY(floor_load(v, source, incarnation, &floor, err));
+    for (size_t i = 0; i < *count; i++)
+        if (refs[i].id.sequence >= floor.first_sequence)
+            refs[kept++] = refs[i];
+    *count = kept;
+    return 0;
+}
+
 int segment_list(struct vault *v, const char *source, const char *incarnation, struct segment_ref **ret,
                  size_t *ret_count, struct error *err)
 {
@@ -104,6 +132,7 @@ int segment_list(struct vault *v, const char *source, const char *incarnation, s
 
     TRY(segment_list_all(v, source, incarnation, &refs, &count, err));
     TRY(segment_list_choose(v, source, incarnation, refs, &count, err));
+    TRY(drop_below_floor(v, source, incarnation, refs, &count, err));
     for (size_t i = 1; i < count; i++) {
         if (refs[i].id.sequence == refs[i - 1].id.sequence)
             return error_set(

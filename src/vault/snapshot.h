@@ -15,6 +15,8 @@
 
 #define CHUNK_BYTES_TARGET ((size_t)8 << 20) /* plain; a chunk is cut at the first row past it */
 #define CHUNK_PLAIN_BYTES_MAX ((size_t)1200 << 20) /* one row of the largest, and some */
+#define SNAPSHOT_COMMIT_US (7 * INT64_C(86400000000))  /* not committed later than this after its intent */
+#define SNAPSHOT_INTENT_US (14 * INT64_C(86400000000)) /* without a manifest after so long: it was given up */
 #define SNAPSHOT_ID_BYTES 64 /* "<position key>-<8 hex>" and NUL: also the folder's name */
 
 struct chunk_ref {
@@ -80,23 +82,33 @@ void manifest_release(struct manifest *m);
 void snapshot_table_release(struct snapshot_table *t);
 void chunk_ref_release(struct chunk_ref *c);
 
+struct tombstones; /* tombstone.h */
 /*
  * A chunk's bytes. put: where the name is taken by the same bytes that is success; by others (damaged, or compressed
- * otherwise) the chunk is put beside them as a copy. get: checked by stored checksum and zstd, or in a copy by the digest;
+ * otherwise) the chunk is put beside them as a copy, and also where a tombstone of `avoid` (may be NULL) has the name. get: checked by stored checksum and zstd, or in a copy by the digest;
  * appended to out. Errors of get: CORRUPT, NOT_FOUND, naming the object.
  */
 MUST_CHECK int chunk_put(struct vault *v, const char *source, const struct chunk_ref *ref, struct slice stored,
-                         struct error *err);
+                         const struct tombstones *avoid, struct error *err);
 MUST_CHECK int chunk_put_file(struct vault *v, const char *source, const struct chunk_ref *ref, const char *path,
-                              struct error *err);
+                              const struct tombstones *avoid, struct error *err);
+/*
+ * Before a manifest is committed: the bytes of a chunk that was put or adopted stand under a name that no tombstone has;
+ * else they are put again under one. BUSY: they are gone, take the snapshot again. Costs nothing where none has it.
+ */
+MUST_CHECK int chunk_secure(struct vault *v, const char *source, const struct chunk_ref *ref,
+                            const struct tombstones *avoid, struct error *err);
 MUST_CHECK int chunk_get(struct vault *v, const char *source, const struct chunk_ref *ref, struct zst *z,
                          struct buf *out, struct error *err);
 
 /* Is every chunk of the manifest there with the size that it was stored with? By one listing. CORRUPT: names one that is not. */
 MUST_CHECK int snapshot_chunks_present(struct vault *v, const struct manifest *m, struct error *err);
 
-/* Writes the intent object before the first chunk: {id, host, pid, wall_us}. */
+/* Writes the intent object before the first chunk: who, when, and up to which number there were tombstones before it. */
 MUST_CHECK int snapshot_intent(struct vault *v, const struct manifest *m, struct error *err);
+/* Takes it back: whoever wrote it is known to have ended, and there is no manifest. With one it stays. */
+MUST_CHECK int snapshot_intent_remove(struct vault *v, const char *source, const char *incarnation, const char *id,
+                                      struct error *err);
 /* schemas/<position>-<digest>.dump.zst and .sql.zst; digest is of the sql text. EXISTS is success. */
 MUST_CHECK int schema_put(struct vault *v, const struct manifest *m, struct slice dump, struct slice sql,
                           struct error *err);

@@ -195,6 +195,8 @@ int vault_open(const struct vault_config *config, struct vault **ret, struct err
         TRY(open_sealed(v, config, err));
     else if (vault_key_given(config->name, &config->key))
         return refuse_key(config, err);
+    if (config->bandwidth_bytes_s > 0)
+        v->driver = limit_driver_new(v->driver, config->bandwidth_bytes_s);
     *ret = v;
     v = NULL;
     return 0;

@@ -47,6 +47,7 @@ struct vault_config {
     /* How long one call may go on trying a store that does not answer; 0: a driver's own. Commands that show something
      * to a person set it to seconds. */
     int64_t patience_ms;
+    uint64_t bandwidth_bytes_s; /* of writes once it is open; 0: no limit */
     struct vault_key_source key; /* none: a plain vault, unless the environment has a passphrase */
 };
 

@@ -204,6 +204,8 @@ static enum key_kind kind_in_history(const struct parts *k)
 
     if (k->count == 4 && strcmp(k->part[3], "incarnation.json") == 0)
         return KEY_JSON;
+    if (k->count == 5 && strcmp(k->part[3], "floors") == 0)
+        return is_number(k->part[4], 6, ".json") ? KEY_JSON : KEY_UNKNOWN;
     if (k->count == 5 && strcmp(k->part[3], "rows") == 0)
         return segment_parse_key(k->part[4], &id, NULL) == 0 ? KEY_ROWS : KEY_UNKNOWN;
     if (k->count == 5 && strcmp(k->part[3], "gaps") == 0)
@@ -218,12 +220,29 @@ static enum key_kind kind_in_history(const struct parts *k)
     return strcmp(k->part[5], "manifest.json.zst") == 0 ? KEY_SNAPSHOT : KEY_UNKNOWN;
 }
 
+/* tombstone.h */
+static bool is_purging(const char *folder)
+{
+    return strcmp(folder, "tombstones") == 0 || strcmp(folder, "purged") == 0 || strcmp(folder, "witness") == 0 ||
+           strcmp(folder, "holds") == 0;
+}
+
+static bool is_purging_name(const char *folder, const char *name)
+{
+    if (is_number(name, 6, ".json"))
+        return true;
+    return (strcmp(folder, "tombstones") == 0 && is_number(name, 6, ".final.json")) ||
+           (strcmp(folder, "holds") == 0 && is_number(name, 6, ".removed.json"));
+}
+
 static enum key_kind kind_in_source(const struct parts *k)
 {
     if (k->count < 4 || !text_is_name(k->part[1]))
         return KEY_UNKNOWN;
     if (strcmp(k->part[2], "epochs") == 0)
         return k->count == 4 && is_number(k->part[3], 6, ".json") ? KEY_JSON : KEY_UNKNOWN;
+    if (is_purging(k->part[2]))
+        return k->count == 4 && is_purging_name(k->part[2], k->part[3]) ? KEY_JSON : KEY_UNKNOWN;
     if (strcmp(k->part[2], "chunks") == 0)
         return k->count == 5 && is_chunk(k->part[3], k->part[4]) ? KEY_ROWS : KEY_UNKNOWN;
     return is_number(k->part[2], 4, "") ? kind_in_history(k) : KEY_UNKNOWN;
@@ -269,6 +288,20 @@ static void check_json(struct verify *y, const char *key)
         verify_find_error(y, key, rc, misplaced, err.message);
 }
 
+/* What was purged of a source, read when first asked for. A record that cannot be read has been named already. */
+static bool was_purged(struct verify *y, const struct parts *k)
+{
+    struct error ignored = ERROR_INIT;
+
+    if (strcmp(y->purged_source, k->part[1]) != 0) {
+        purged_snapshots_release(&y->purged);
+        (void)snprintf(y->purged_source, sizeof y->purged_source, "%s", k->part[1]);
+        if (purged_snapshots_read(y->v, k->part[1], &y->purged, &ignored) < 0)
+            return false;
+    }
+    return purged_snapshots_have(&y->purged, k->part[2], k->part[3]);
+}
+
 /* Only a committed snapshot can have been proved. */
 static void check_proved(struct verify *y, const struct parts *k)
 {
@@ -277,7 +310,7 @@ static void check_proved(struct verify *y, const struct parts *k)
     uint64_t bytes;
 
     manifest_key(key, k->part[1], k->part[2], k->part[3], "manifest.json.zst");
-    if (y->v->driver->ops->size(y->v->driver, key, &bytes, &err) == -ERROR_NOT_FOUND)
+    if (y->v->driver->ops->size(y->v->driver, key, &bytes, &err) == -ERROR_NOT_FOUND && !was_purged(y, k))
         verify_find(y, "missing", key, "the manifest is missing, and there is a proof that it was recovered from");
 }
 
@@ -419,6 +452,7 @@ int vault_verify(struct vault *v, const char *source, void (*progress)(void *use
     ASSERT(pthread_mutex_init(&y.large, NULL) == 0);
     int rc = verify_all(&y, source, err);
     (void)pthread_mutex_destroy(&y.large);
+    purged_snapshots_release(&y.purged);
     TRY(rc);
     if (y.findings_more > 0) {
         (void)snprintf(more, sizeof more, "and %zu further findings", y.findings_more);

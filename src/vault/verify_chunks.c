@@ -223,7 +223,7 @@ static void read_chunk(struct verify *y, struct verify_worker *w, const char *so
 
         chunk_key(key, y->v, source, &job->ref->digest, copy);
         int rc = read_place(y, w, key, &job->ref->digest, &err);
-        if (rc == -ERROR_NOT_FOUND && copy > 0)
+        if (rc == -ERROR_NOT_FOUND && copy > 0 && job->seen->good_first)
             break;
         if (rc == -ERROR_NOT_FOUND)
             continue;

@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 #include "base/zst.h"
+#include "vault/tombstone.h"
 #include "vault/verify.h"
 
 #define VERIFY_FINDINGS_MAX 10000u /* the rest is counted */
@@ -24,6 +25,8 @@ struct verify {
     size_t findings_more;
     _Atomic uint64_t bytes; /* read; r->bytes follows it */
     pthread_mutex_t large;
+    char purged_source[VAULT_SOURCE_BYTES]; /* whose purged snapshots these are; "": none yet */
+    struct purged_snapshots purged;
 };
 
 void verify_find(struct verify *y, const char *kind, const char *key, const char *fmt, ...) PRINTF_LIKE(4, 5);

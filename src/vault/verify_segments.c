@@ -3,7 +3,9 @@
  *
  * Each object is opened, read to its last byte and digested, by several threads. The chain is judged over the segments
  * that count (docs/formats/vault.md, epochs): dense numbers from 1, each naming the digest and the last position of the
- * one before. Writers' claims say which segments had been there: a lost end of the chain is found by them.
+ * one before. Writers' claims say which segments had been there: a lost end of the chain is found by them. Where a purge
+ * has shortened the chain it must begin with the segment that the floor names, no later; what is left below it is on its
+ * way out.
  */
 #include <stdlib.h>
 
@@ -162,13 +164,16 @@ static void find_hole(struct verify *y, const struct looks *l, uint64_t from, ui
                     (unsigned long long)to, why);
 }
 
-static void check_first(struct verify *y, const struct looks *l, const struct look *look)
+static void check_first(struct verify *y, const struct looks *l, const struct look *look, uint64_t floor)
 {
     static const struct digest none;
+    uint64_t expected = floor > 0 ? floor : 1;
     char key[VAULT_KEY_BYTES];
 
-    if (look->ref->id.sequence > 1)
-        find_hole(y, l, 1, look->ref->id.sequence - 1, "");
+    if (look->ref->id.sequence > expected)
+        find_hole(y, l, expected, look->ref->id.sequence - 1, "");
+    else if (look->ref->id.sequence > 1)
+        return;
     else if (look->opened && !digest_equal(&look->previous, &none)) {
         segment_key(key, l->source, l->incarnation, &look->ref->id);
         verify_find(y, "chain", key, "it is the first segment and names one before it");
@@ -233,19 +238,25 @@ static int check_chain(struct verify *y, const struct looks *l, struct segment_r
                        struct error *err)
 {
     const struct look *before = NULL;
+    struct vault_floor floor = {0};
+    struct error ignored = ERROR_INIT;
 
+    if (count > 0 && floor_load(y->v, l->source, l->incarnation, &floor, &ignored) < 0)
+        floor.first_sequence = 0; /* it has been named when all keys were seen */
     TRY(segment_list_choose(y->v, l->source, l->incarnation, refs, &count, err));
     for (size_t i = 0; i < count; i++) {
         const struct look *look = find_look(l, &refs[i].id);
 
-        if (!look)
+        if (!look || refs[i].id.sequence < floor.first_sequence)
             continue;
         if (before)
             check_link(y, l, before, look);
         else
-            check_first(y, l, look);
+            check_first(y, l, look, floor.first_sequence);
         before = look;
     }
+    if (!before && floor.first_sequence > 0)
+        find_hole(y, l, floor.first_sequence, floor.first_sequence, ", and everything before it was purged");
     return 0;
 }
 

@@ -69,7 +69,7 @@ static int put_chunk(void *user, const struct chunk_ref *ref, struct buf *stored
 {
     struct putting *p = user;
 
-    return chunk_put(p->vault, STREAM_SOURCE, ref, buf_slice(stored), err);
+    return chunk_put(p->vault, STREAM_SOURCE, ref, buf_slice(stored), NULL, err);
 }
 
 static int sort_rows(struct rowsort *s, unsigned table, uint64_t i, struct error *err)

@@ -66,7 +66,7 @@ static inline void past_add_chunk(struct past *p, struct manifest *m, struct sna
 
     t->chunks = mem_resize(t->chunks, t->chunks_count + 1, sizeof *t->chunks);
     t->chunks[t->chunks_count] = snapshots_chunk(&t->relation, rows, 3, &stored);
-    assert_ok(chunk_put(p->made.vault, m->source, &t->chunks[t->chunks_count], buf_slice(&stored), &err), err);
+    assert_ok(chunk_put(p->made.vault, m->source, &t->chunks[t->chunks_count], buf_slice(&stored), NULL, &err), err);
     t->chunks_count++;
     buf_release(&stored);
 }

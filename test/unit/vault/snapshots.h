@@ -94,7 +94,7 @@ static inline void snapshots_table(struct vault *v, struct manifest *m, uint32_t
         t->chunks = mem_resize(t->chunks, t->chunks_count + 1, sizeof *t->chunks);
         t->chunks[t->chunks_count] = snapshots_chunk(&t->relation, *chunks, 3, &stored);
         if (v)
-            assert_ok(chunk_put(v, m->source, &t->chunks[t->chunks_count], buf_slice(&stored), &err), err);
+            assert_ok(chunk_put(v, m->source, &t->chunks[t->chunks_count], buf_slice(&stored), NULL, &err), err);
         t->chunks_count++;
         buf_release(&stored);
     }

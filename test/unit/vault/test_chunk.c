@@ -65,7 +65,7 @@ static void assert_bad(struct fixture *x, struct sample *s, enum error_code code
 
 static void put(struct fixture *x, struct sample *s)
 {
-    assert_ok(chunk_put(x->v, "shop", &s->ref, buf_slice(&s->stored), &x->err), x->err);
+    assert_ok(chunk_put(x->v, "shop", &s->ref, buf_slice(&s->stored), NULL, &x->err), x->err);
 }
 
 static void put_file(struct fixture *x, struct sample *s)
@@ -74,7 +74,7 @@ static void put_file(struct fixture *x, struct sample *s)
 
     (void)snprintf(path, sizeof path, "%s/chunk", x->folder);
     assert_ok(file_replace_volatile(path, buf_slice(&s->stored), 0600, &x->err), x->err);
-    assert_ok(chunk_put_file(x->v, "shop", &s->ref, path, &x->err), x->err);
+    assert_ok(chunk_put_file(x->v, "shop", &s->ref, path, NULL, &x->err), x->err);
 }
 
 static void test_put_and_get(void **state)
@@ -103,14 +103,14 @@ static void test_put_checks_its_ref(void **state)
     char path[300];
 
     s.ref.stored_checksum++;
-    assert_fails(chunk_put(x->v, "shop", &s.ref, buf_slice(&s.stored), &x->err), x->err, ERROR_BUG);
+    assert_fails(chunk_put(x->v, "shop", &s.ref, buf_slice(&s.stored), NULL, &x->err), x->err, ERROR_BUG);
     s.ref.stored_checksum--;
     s.ref.stored_bytes++;
-    assert_fails(chunk_put(x->v, "shop", &s.ref, buf_slice(&s.stored), &x->err), x->err, ERROR_BUG);
+    assert_fails(chunk_put(x->v, "shop", &s.ref, buf_slice(&s.stored), NULL, &x->err), x->err, ERROR_BUG);
     (void)snprintf(path, sizeof path, "%s/chunk", x->folder);
-    assert_fails(chunk_put_file(x->v, "shop", &s.ref, path, &x->err), x->err, ERROR_NOT_FOUND);
+    assert_fails(chunk_put_file(x->v, "shop", &s.ref, path, NULL, &x->err), x->err, ERROR_NOT_FOUND);
     assert_ok(file_replace_volatile(path, buf_slice(&s.stored), 0600, &x->err), x->err);
-    assert_fails(chunk_put_file(x->v, "shop", &s.ref, path, &x->err), x->err, ERROR_BUG);
+    assert_fails(chunk_put_file(x->v, "shop", &s.ref, path, NULL, &x->err), x->err, ERROR_BUG);
     sample_free(&s);
 }
 
@@ -261,10 +261,10 @@ static void test_copies_end(void **state)
     put(x, &s);
     for (unsigned copy = 0; copy <= CHUNK_COPIES_MAX; copy++)
         fixture_write(x, key_of(&s, copy), "bad", 3);
-    assert_fails(chunk_put(x->v, "shop", &s.ref, buf_slice(&s.stored), &x->err), x->err, ERROR_LIMIT);
+    assert_fails(chunk_put(x->v, "shop", &s.ref, buf_slice(&s.stored), NULL, &x->err), x->err, ERROR_LIMIT);
     (void)snprintf(path, sizeof path, "%s/chunk", x->folder);
     assert_ok(file_replace_volatile(path, buf_slice(&s.stored), 0600, &x->err), x->err);
-    assert_fails(chunk_put_file(x->v, "shop", &s.ref, path, &x->err), x->err, ERROR_LIMIT);
+    assert_fails(chunk_put_file(x->v, "shop", &s.ref, path, NULL, &x->err), x->err, ERROR_LIMIT);
     assert_bad(x, &s, ERROR_CORRUPT);
     sample_free(&s);
 }
@@ -283,7 +283,7 @@ static void test_store_fails(void **state)
     assert_fails(chunk_get(x->v, "shop", &s.ref, s.z, &out, &x->err), x->err, ERROR_IO);
     assert_int_equal(mkdir(fixture_path(x, key_of(&s, 0)), 0700), 0);
     assert_fails(chunk_get(x->v, "shop", &s.ref, s.z, &out, &x->err), x->err, ERROR_IO);
-    assert_fails(chunk_put(x->v, "shop", &s.ref, buf_slice(&s.stored), &x->err), x->err, ERROR_IO);
+    assert_fails(chunk_put(x->v, "shop", &s.ref, buf_slice(&s.stored), NULL, &x->err), x->err, ERROR_IO);
     buf_release(&out);
     buf_release(&small);
     sample_free(&s);

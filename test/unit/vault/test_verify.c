@@ -574,7 +574,7 @@ static void test_not_rows(void **state)
         ref->stored_checksum = hash64(buf_slice(&stored));
         ref->plain_bytes = (uint32_t)strlen(texts[k]);
         snapshots_sum(&m);
-        assert_ok(chunk_put(x->v, "shop", ref, buf_slice(&stored), &x->err), x->err);
+        assert_ok(chunk_put(x->v, "shop", ref, buf_slice(&stored), NULL, &x->err), x->err);
         assert_ok(schema_put(x->v, &m, slice_str("D"), slice_str(SNAPSHOTS_SQL), &x->err), x->err);
         assert_ok(manifest_put(x->v, &m, &x->err), x->err);
         char *key = chunk_name(&m, 0, 0, 0);

@@ -1,0 +1,390 @@
+/*
+ * vault/retention.c - see retention.h. From the top down: the floor, which snapshots stay, where each incarnation's chain
+ * must begin, which chunks nobody needs. In doubt something stays, and says so.
+ *
+ * The chain of an incarnation is only ever shortened at its beginning, so that one number says what was purged of it. It
+ * begins at the oldest segment in which a transaction began that is open at the oldest snapshot that needs events; a
+ * snapshot that is kept for its own position alone needs none. The newest segment stays: the writer goes on from it.
+ */
+#include "vault/retention.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+
+#define US_PER_DAY INT64_C(86400000000)
+
+static void decide(struct retention_verdict *v, bool remove, const char *fmt, ...) PRINTF_LIKE(3, 4);
+static void decide(struct retention_verdict *v, bool remove, const char *fmt, ...)
+{
+    va_list ap;
+
+    v->remove = remove;
+    va_start(ap, fmt);
+    (void)vsnprintf(v->why, sizeof v->why, fmt, ap);
+    va_end(ap);
+}
+
+void retention_release(struct retention *r)
+{
+    for (size_t i = 0; i < r->incarnations_count; i++)
+        free(r->incarnations[i].segments);
+    for (size_t i = 0; i < r->snapshots_count; i++)
+        free(r->snapshots[i].chunks);
+    free(r->incarnations);
+    free(r->snapshots);
+    free(r->intents);
+    free(r->chunks);
+    free(r->holds);
+    free(r->schemas);
+    *r = (struct retention){0};
+}
+
+/* --- the floor ----------------------------------------------------------------------------------------------------- */
+
+static int64_t window_start(const struct retention *r)
+{
+    return r->now_us - r->policy.keep_us;
+}
+
+/* What speaks against it; NULL: nothing. */
+static const char *no_floor_because(const struct retention *r, const struct retention_snapshot *s)
+{
+    if (s->wall_us > window_start(r))
+        return "it is within the window";
+    if (!s->readable)
+        return "its manifest cannot be read";
+    if (!s->whole)
+        return "rows of it are missing";
+    if (!s->proved)
+        return "it was never proved";
+    if (s->finding == RETENTION_DIFFERS)
+        return "it differed from the events before it";
+    return s->finding == RETENTION_UNKNOWN ? "how it compared cannot be read" : NULL;
+}
+
+static bool is_all_held(const struct retention *r)
+{
+    for (size_t i = 0; i < r->holds_count; i++)
+        if (r->holds[i].kind == HOLD_ALL)
+            return true;
+    return false;
+}
+
+static const char *nothing_goes_because(const struct retention *r)
+{
+    if (r->policy.keep_us <= 0)
+        return "keep is not set: nothing is purged";
+    if (r->now_us <= 0)
+        return "what time it is cannot be trusted (no commit of the source is in the vault yet): nothing is purged";
+    if (is_all_held(r))
+        return "the whole source is held: nothing is purged";
+    return NULL;
+}
+
+static void find_floor(struct retention *r)
+{
+    const char *nothing = nothing_goes_because(r);
+    char keep[CLOCK_TEXT_BYTES], now[CLOCK_TEXT_BYTES];
+
+    r->floor_index = SIZE_MAX;
+    (void)snprintf(r->summary, sizeof r->summary, "%s", nothing ? nothing : "");
+    for (size_t i = r->snapshots_count; !nothing && i-- > 0 && r->floor_index == SIZE_MAX;)
+        if (!no_floor_because(r, &r->snapshots[i]))
+            r->floor_index = i;
+    if (nothing)
+        return;
+    if (r->floor_index == SIZE_MAX)
+        (void)snprintf(r->summary, sizeof r->summary,
+                       "no snapshot is older than the window of %s (as of %s), proved and agreed with: nothing is purged",
+                       clock_format_duration(r->policy.keep_us, keep), clock_format_wall(r->now_us, now));
+    else
+        (void)snprintf(r->summary, sizeof r->summary, "what lies below snapshot %s may go: it is proved and older than the window of %s",
+                       r->snapshots[r->floor_index].id, clock_format_duration(r->policy.keep_us, keep));
+}
+
+/* --- snapshots ----------------------------------------------------------------------------------------------------- */
+
+static void keep_above(struct retention *r)
+{
+    for (size_t i = 0; i < r->snapshots_count; i++) {
+        struct retention_snapshot *s = &r->snapshots[i];
+
+        if (r->floor_index == SIZE_MAX)
+            decide(&s->verdict, false, "%s", r->summary);
+        else if (i == r->floor_index)
+            decide(&s->verdict, false, "the newest proved snapshot that is older than the window: recoveries into its beginning start here");
+        else if (i > r->floor_index && s->wall_us > window_start(r))
+            decide(&s->verdict, false, "it is within the window");
+        else if (i > r->floor_index)
+            decide(&s->verdict, false, "older than the window, but it is no floor: %s", no_floor_because(r, s));
+        else
+            decide(&s->verdict, true, "it lies below the floor, and neither a calendar keep nor a hold names it");
+    }
+}
+
+static int64_t floor_div(int64_t a, int64_t b)
+{
+    return a / b - (a % b < 0);
+}
+
+static int64_t day_of(int64_t local_us)
+{
+    return floor_div(local_us, US_PER_DAY);
+}
+
+/* Weeks begin on Monday; 1970-01-01 was a Thursday. */
+static int64_t week_of(int64_t local_us)
+{
+    return floor_div(day_of(local_us) + 3, 7);
+}
+
+/* Months since year 0, from days by the civil calendar (era of 400 years; March first). */
+static int64_t month_of(int64_t local_us)
+{
+    int64_t z = day_of(local_us) + 719468;
+    int64_t era = floor_div(z, 146097), doe = z - era * 146097;
+    int64_t yoe = (doe - doe / 1460 + doe / 36524 - doe / 146096) / 365;
+    int64_t doy = doe - (365 * yoe + yoe / 4 - yoe / 100), mp = (5 * doy + 2) / 153;
+    int64_t year = yoe + era * 400 + (mp >= 10), month = mp < 10 ? mp + 2 : mp - 10;
+
+    return year * 12 + month;
+}
+
+/* The newest snapshot of each of the newest `count` periods that have one. */
+static void keep_calendar(struct retention *r, uint32_t count, int64_t (*period_of)(int64_t local_us), const char *name)
+{
+    int64_t last = INT64_MAX;
+
+    for (size_t i = r->snapshots_count; i-- > 0 && count > 0;) {
+        struct retention_snapshot *s = &r->snapshots[i];
+        int64_t period = period_of(s->local_wall_us);
+
+        if (!s->readable || !s->whole || period >= last)
+            continue;
+        last = period;
+        count--;
+        if (s->verdict.remove)
+            decide(&s->verdict, false, "the newest of its %s (keep_%s)", name,
+                   strcmp(name, "day") == 0 ? "daily" : strcmp(name, "week") == 0 ? "weekly" : "monthly");
+    }
+}
+
+static bool in_incarnation(const struct retention *r, const struct retention_snapshot *s, const char *id)
+{
+    return strcmp(r->incarnations[s->incarnation].id, id) == 0;
+}
+
+/* Where a recovery to the held position starts: the newest that serves, and the newest proved one. */
+static void keep_held_position(struct retention *r, const struct hold *h)
+{
+    bool any = false, proved = false;
+
+    for (size_t i = r->snapshots_count; i-- > 0 && !proved;) {
+        struct retention_snapshot *s = &r->snapshots[i];
+
+        if (!in_incarnation(r, s, h->incarnation) || position_compare(s->position, h->position) > 0 || !s->readable)
+            continue;
+        if (!any || s->proved)
+            decide(&s->verdict, false, "hold %u: a recovery to the held position starts here: %.80s", h->n, h->reason);
+        any = true;
+        proved = s->proved;
+    }
+}
+
+static void keep_held(struct retention *r)
+{
+    for (size_t k = 0; k < r->holds_count; k++) {
+        const struct hold *h = &r->holds[k];
+
+        if (h->kind == HOLD_POSITION)
+            keep_held_position(r, h);
+        for (size_t i = 0; h->kind == HOLD_SNAPSHOT && i < r->snapshots_count; i++)
+            if (in_incarnation(r, &r->snapshots[i], h->incarnation) && strcmp(r->snapshots[i].id, h->snapshot) == 0)
+                decide(&r->snapshots[i].verdict, false, "hold %u: %.100s", h->n, h->reason);
+    }
+}
+
+/* A recovery from an older snapshot that stays must still be told that it may not cross this one. */
+static void keep_barriers(struct retention *r)
+{
+    bool older = false;
+
+    for (size_t i = 0; i < r->snapshots_count; i++) {
+        struct retention_snapshot *s = &r->snapshots[i];
+
+        if (i > 0 && s->incarnation != s[-1].incarnation)
+            older = false;
+        if (s->verdict.remove && older && (s->finding == RETENTION_DIFFERS || s->finding == RETENTION_UNKNOWN))
+            decide(&s->verdict, false, "it differed from the events before it, and an older snapshot stays: no recovery may cross it");
+        older |= !s->verdict.remove;
+    }
+}
+
+/* --- chains -------------------------------------------------------------------------------------------------------- */
+
+static bool is_held_position(const struct retention *r, const struct retention_snapshot *s)
+{
+    for (size_t k = 0; k < r->holds_count; k++)
+        if (r->holds[k].kind == HOLD_POSITION && in_incarnation(r, s, r->holds[k].incarnation) &&
+            position_compare(s->position, r->holds[k].position) < 0)
+            return true;
+    return false;
+}
+
+/* Does this kept snapshot promise more than its own position, or is it of no use without events? */
+static bool needs_events(const struct retention *r, size_t i)
+{
+    const struct retention_snapshot *s = &r->snapshots[i];
+
+    return i >= r->floor_index || s->events_needed || is_held_position(r, s);
+}
+
+static void plan_chain(struct retention *r, size_t incarnation)
+{
+    struct retention_incarnation *c = &r->incarnations[incarnation];
+    bool above = r->floor_index == SIZE_MAX || incarnation > r->snapshots[r->floor_index].incarnation;
+    const struct retention_snapshot *lowest = NULL;
+    uint64_t first = UINT64_MAX, newest = 0;
+
+    for (size_t i = 0; i < r->snapshots_count; i++) {
+        const struct retention_snapshot *s = &r->snapshots[i];
+
+        if (s->incarnation != incarnation || s->verdict.remove || !needs_events(r, i) || s->first_sequence >= first)
+            continue;
+        first = s->first_sequence;
+        lowest = s;
+    }
+    for (size_t i = 0; i < c->segments_count; i++)
+        if (c->segments[i].counts && c->segments[i].id.sequence > newest)
+            newest = c->segments[i].id.sequence;
+    c->first_sequence = above ? 0 : first < newest ? first : newest;
+    if (above)
+        decide(&c->verdict, false, "%s", r->floor_index == SIZE_MAX ? r->summary : "it is newer than the floor");
+    else if (lowest)
+        decide(&c->verdict, false, "from segment %llu on snapshot %s needs it, with what was open then",
+               (unsigned long long)c->first_sequence, lowest->id);
+    else
+        decide(&c->verdict, false, "nothing of this incarnation needs events any more; its newest segment stays");
+    for (size_t i = 0; i < c->segments_count; i++)
+        c->segments[i].remove = c->segments[i].id.sequence < c->first_sequence;
+}
+
+/* --- chunks and what was never finished ------------------------------------------------------------------------------ */
+
+static bool intent_lives(const struct retention *r, const struct retention_intent *i)
+{
+    return i->damaged || r->now_us <= 0 || i->wall_us > r->now_us - SNAPSHOT_INTENT_US;
+}
+
+static bool plan_intents(struct retention *r)
+{
+    bool any = false;
+
+    for (size_t k = 0; k < r->intents_count; k++) {
+        struct retention_intent *i = &r->intents[k];
+        bool lives = intent_lives(r, i) || r->floor_index == SIZE_MAX;
+
+        any |= lives;
+        if (lives)
+            decide(&i->verdict, false, "a snapshot that was begun and may still be running");
+        else
+            decide(&i->verdict, true, "a snapshot that was begun more than 14 days ago and never finished");
+    }
+    return any;
+}
+
+/* What of the snapshots refers to each chunk. */
+static void refer(struct retention *r, bool removed, const char *why)
+{
+    for (size_t i = 0; i < r->snapshots_count; i++) {
+        const struct retention_snapshot *s = &r->snapshots[i];
+
+        for (size_t k = 0; s->verdict.remove == removed && k < s->chunks_count; k++) {
+            struct retention_chunk *c = &r->chunks[s->chunks[k]];
+            c->remove = removed;
+            c->why = why;
+        }
+    }
+}
+
+static bool any_unreadable(const struct retention *r)
+{
+    for (size_t i = 0; i < r->snapshots_count; i++)
+        if (!r->snapshots[i].readable && !r->snapshots[i].verdict.remove)
+            return true;
+    return false;
+}
+
+static void plan_chunks(struct retention *r, bool running)
+{
+    const char *stays = r->floor_index == SIZE_MAX ? "nothing is purged"
+                        : any_unreadable(r)        ? "a snapshot that stays cannot be read: nobody knows what it refers to"
+                                                   : NULL;
+
+    for (size_t i = 0; i < r->chunks_count; i++) {
+        r->chunks[i].remove = !running;
+        r->chunks[i].why = running ? "no snapshot refers to it, but one is being taken" : "no snapshot refers to it";
+    }
+    refer(r, true, "only snapshots that go refer to it");
+    refer(r, false, "a snapshot that stays refers to it");
+    for (size_t i = 0; stays && i < r->chunks_count; i++) {
+        r->chunks[i].remove = false;
+        r->chunks[i].why = stays;
+    }
+}
+
+/* A schema lies at its snapshot's position. New snapshots come above the floor, so that below it nobody adopts one. */
+static void plan_schemas(struct retention *r)
+{
+    for (size_t i = 0; i < r->schemas_count; i++) {
+        struct retention_schema *x = &r->schemas[i];
+        bool below = r->floor_index != SIZE_MAX && (x->incarnation < r->snapshots[r->floor_index].incarnation ||
+                                                    (x->incarnation == r->snapshots[r->floor_index].incarnation &&
+                                                     position_compare(x->position, r->snapshots[r->floor_index].position) < 0));
+
+        decide(&x->verdict, below, below ? "no snapshot that stays has it" : "it lies at or above the floor");
+        for (size_t k = 0; below && k < r->snapshots_count; k++)
+            if (r->snapshots[k].incarnation == x->incarnation && !r->snapshots[k].verdict.remove &&
+                position_compare(r->snapshots[k].position, x->position) == 0)
+                decide(&x->verdict, false, "a snapshot that stays has it");
+    }
+}
+
+/* I-8, once more and in other words, before anything is handed out. */
+static void check_promises(const struct retention *r)
+{
+    size_t last_proved = SIZE_MAX;
+
+    for (size_t i = 0; i < r->snapshots_count; i++) {
+        const struct retention_snapshot *s = &r->snapshots[i];
+
+        ASSERT(!s->verdict.remove || (r->floor_index != SIZE_MAX && i < r->floor_index));
+        for (size_t k = 0; !s->verdict.remove && k < s->chunks_count; k++)
+            ASSERT(!r->chunks[s->chunks[k]].remove);
+        if (s->proved && s->readable)
+            last_proved = i;
+    }
+    ASSERT(last_proved == SIZE_MAX || !r->snapshots[last_proved].verdict.remove);
+}
+
+void retention_plan(struct retention *r)
+{
+    find_floor(r);
+    keep_above(r);
+    if (r->floor_index != SIZE_MAX) {
+        keep_calendar(r, r->policy.daily, day_of, "day");
+        keep_calendar(r, r->policy.weekly, week_of, "week");
+        keep_calendar(r, r->policy.monthly, month_of, "month");
+        keep_held(r);
+        keep_barriers(r);
+    }
+    for (size_t i = 0; i < r->incarnations_count; i++)
+        plan_chain(r, i);
+    plan_chunks(r, plan_intents(r));
+    plan_schemas(r);
+    check_promises(r);
+}
