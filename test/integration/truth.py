@@ -40,13 +40,15 @@ class Sorted:
         return len(rows) - 1, hashlib.sha256(b"\n".join(sorted(rows))).hexdigest()
 
 
-def contents(connection):
-    """{table: (rows, digest)}: every value of every row, as text."""
+def contents(connection, only=None):
+    """{table: (rows, digest)}: every value of every row, as text. only: the tables to be read, where others are locked."""
     found = {}
     with connection.cursor() as cursor:
         cursor.execute("SET extra_float_digits = 3; SET datestyle = 'ISO'; SET intervalstyle = 'postgres'; SET timezone = 'UTC'; SET bytea_output = 'hex'; "
                        "SET search_path = ''; SET row_security = off; SET lc_monetary = 'C'")
         for name, columns in tables(cursor):
+            if only and name not in only:
+                continue
             out = Sorted()
             cursor.copy_expert(f"COPY (SELECT {columns or ''} FROM ONLY {name}) TO STDOUT", out)
             found[name] = out.digest()
