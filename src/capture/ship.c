@@ -269,19 +269,21 @@ static int begin_segment(struct way *w, const char *path, struct spool_header he
 static void segment_writer_free_ptr(struct segment_writer **w) { segment_writer_free(*w); }
 static void segment_free_ptr(struct segment **s) { segment_free(*s); }
 
-static int end_segment(struct way *w, struct segment_writer *from, struct segment_id *ret_id, struct digest *ret_digest,
-                       struct error *err)
+/* *ret_file is the caller's to release, also after a failure. */
+static int end_segment(struct way *w, struct segment_writer *from, struct file *ret_file, struct segment_id *ret_id,
+                       struct digest *ret_digest, struct error *err)
 {
     uint32_t count;
 
     TRY(segment_writer_end(from, ret_id, ret_digest, err));
     const struct segment_open_transaction *open = segment_writer_open(from, &count);
     set_next_open(w, open, count);
+    segment_writer_take_file(from, ret_file);
     return 0;
 }
 
-static int build_from_spool(struct way *w, const char *path, uint64_t sequence, struct segment_id *ret_id,
-                            struct digest *ret_digest, struct error *err)
+static int build_from_spool(struct way *w, const char *path, uint64_t sequence, struct file *ret_file,
+                            struct segment_id *ret_id, struct digest *ret_digest, struct error *err)
 {
     CLEANUP(spool_reader_free_ptr) struct spool_reader *r = NULL;
     CLEANUP(segment_writer_free_ptr) struct segment_writer *to = NULL;
@@ -297,12 +299,13 @@ static int build_from_spool(struct way *w, const char *path, uint64_t sequence, 
     TRY(rc);
     if (!spool_reader_sealed(r))
         return error_set(err, ERROR_CORRUPT, "%s is damaged: it was sealed and is not good to its end", file);
-    return end_segment(w, to, ret_id, ret_digest, err);
+    return end_segment(w, to, ret_file, ret_id, ret_digest, err);
 }
 
 /* The spool file is gone (it was damaged, or the state directory lost), another vault has the segment. */
 static int build_from_vault(struct way *w, struct vault *from, const struct segment_id *id, const char *path,
-                            struct segment_id *ret_id, struct digest *ret_digest, struct error *err)
+                            struct file *ret_file, struct segment_id *ret_id, struct digest *ret_digest,
+                            struct error *err)
 {
     CLEANUP(segment_free_ptr) struct segment *s = NULL;
     CLEANUP(segment_writer_free_ptr) struct segment_writer *to = NULL;
@@ -319,7 +322,7 @@ static int build_from_vault(struct way *w, struct vault *from, const struct segm
         TRY(segment_read_block(s, i, &plain, err));
         TRY(add_frames(w, to, buf_slice(&plain), err));
     }
-    return end_segment(w, to, ret_id, ret_digest, err);
+    return end_segment(w, to, ret_file, ret_id, ret_digest, err);
 }
 
 static int find_in_other_vault(struct way *w, uint64_t sequence, struct vault **ret, struct segment_id *ret_id,
@@ -345,13 +348,15 @@ static int find_in_other_vault(struct way *w, uint64_t sequence, struct vault **
                      (unsigned long long)sequence, source_of(w), w->incarnation.id, w->vault->name);
 }
 
-static int put(struct way *w, const char *path, const struct segment_id *id, const struct digest *digest, struct error *err)
+static int put(struct way *w, struct file *built, const struct segment_id *id, const struct digest *digest, struct error *err)
 {
+    struct file_source from;
     char key[VAULT_KEY_BYTES];
     struct digest there;
 
     segment_key(key, source_of(w), w->incarnation.id, id);
-    int rc = driver_put_file(w->vault->driver, key, path, err);
+    TRY(file_source_init(&from, built, err));
+    int rc = w->vault->driver->ops->put_source_if_absent(w->vault->driver, key, &from.source, err);
     if (rc != -ERROR_EXISTS)
         return rc;
     /* An earlier attempt of ours whose answer was lost. */
@@ -361,28 +366,29 @@ static int put(struct way *w, const char *path, const struct segment_id *id, con
     return error_set(err, ERROR_CONTINUITY, "vault %s holds another segment under %s", w->vault->name, key);
 }
 
-static int build(struct way *w, const char *path, uint64_t sequence, bool in_spool, struct segment_id *ret_id,
-                 struct digest *ret_digest, struct error *err)
+static int build(struct way *w, const char *path, uint64_t sequence, bool in_spool, struct file *ret_file,
+                 struct segment_id *ret_id, struct digest *ret_digest, struct error *err)
 {
     struct vault *other;
     struct segment_id id;
 
     if (in_spool)
-        return build_from_spool(w, path, sequence, ret_id, ret_digest, err);
+        return build_from_spool(w, path, sequence, ret_file, ret_id, ret_digest, err);
     TRY(find_in_other_vault(w, sequence, &other, &id, err));
-    return build_from_vault(w, other, &id, path, ret_id, ret_digest, err);
+    return build_from_vault(w, other, &id, path, ret_file, ret_id, ret_digest, err);
 }
 
 static int ship(struct way *w, uint64_t sequence, bool in_spool, struct error *err)
 {
     CLEANUP(mem_free_ptr) char *path =
         mem_printf("%s/%s-%012llu.tmp", w->work_directory, w->vault->name, (unsigned long long)sequence);
+    CLEANUP(file_release) struct file built = FILE_INIT;
     struct segment_id id;
     struct digest digest;
 
     TRY(dir_make_all(w->work_directory, 0700, err));
-    TRY(build(w, path, sequence, in_spool, &id, &digest, err));
-    TRY(put(w, path, &id, &digest, err));
+    TRY(build(w, path, sequence, in_spool, &built, &id, &digest, err));
+    TRY(put(w, &built, &id, &digest, err));
     advance(w, &id, &digest);
     publish(w, id.last, w->commit_start.offset, w->commit_wall_us);
     return file_remove(path, err);

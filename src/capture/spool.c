@@ -29,6 +29,8 @@ void spool_free(struct spool *s)
     if (!s)
         return;
     file_release(&s->file);
+    buf_release(&s->sealed);
+    subkey_wipe(&s->cipher.key);
     free(s->directory);
     free(s->source);
     free(s->incarnation);
@@ -46,30 +48,38 @@ void spool_skip_to(struct spool *s, uint64_t sequence)
         s->name = (struct spool_name){.sequence = sequence};
 }
 
-static int write_header(struct file *f, const struct spool_header *header, struct error *err)
+static int write_header(struct file *f, const struct spool_header *header, const struct spool_cipher *cipher,
+                        struct error *err)
 {
     uint8_t bytes[SPOOL_HEADER_BYTES];
 
     spool_header_encode(header, bytes);
-    return file_write_at(f, 0, slice_of(bytes, sizeof bytes), err);
+    TRY(file_write_at(f, 0, slice_of(bytes, sizeof bytes), err));
+    return cipher->on ? file_write_at(f, sizeof bytes, slice_of(cipher->bytes, SPOOL_SEAL_BYTES), err) : 0;
 }
 
-static int write_block(struct file *f, uint64_t at, uint32_t flags, uint64_t number, struct slice frames,
-                       struct error *err)
+/* cipher: of the file, which need not be the current one. */
+static int write_block(struct spool *s, struct file *f, const struct spool_cipher *cipher, uint64_t at, uint32_t flags,
+                       uint64_t number, struct slice frames, struct error *err)
 {
     uint8_t header[BLOCK_HEADER_BYTES];
 
+    if (cipher->on) {
+        buf_clear(&s->sealed);
+        spool_cipher_seal(cipher, flags, number, frames, &s->sealed);
+        frames = buf_slice(&s->sealed);
+    }
     block_header(header, flags, number, frames);
     TRY(file_write_at(f, at, slice_of(header, sizeof header), err));
     return file_write_at(f, at + sizeof header, frames, err);
 }
 
 /* Copies good blocks; `to` stands behind its header. */
-static int copy_blocks(struct spool *s, const char *from, uint64_t blocks, struct file *to, uint64_t *ret_bytes,
-                       struct error *err)
+static int copy_blocks(struct spool *s, const char *from, uint64_t blocks, struct file *to,
+                       const struct spool_cipher *cipher, uint64_t *ret_bytes, struct error *err)
 {
     CLEANUP(spool_reader_free_ptr) struct spool_reader *r = NULL;
-    uint64_t at = SPOOL_HEADER_BYTES;
+    uint64_t at = spool_cipher_file_bytes(cipher);
 
     TRY(spool_reader_open(from, s->source, s->incarnation, &r, err));
     for (uint64_t i = 0; i < blocks; i++) {
@@ -80,21 +90,21 @@ static int copy_blocks(struct spool *s, const char *from, uint64_t blocks, struc
             return error_set(err, ERROR_CORRUPT, "%s: block %llu was durable and cannot be read back", from,
                              (unsigned long long)i);
         TRY(rc);
-        TRY(write_block(to, at, 0, i, frames, err));
-        at += BLOCK_HEADER_BYTES + frames.n;
+        TRY(write_block(s, to, cipher, at, 0, i, frames, err));
+        at += BLOCK_HEADER_BYTES + frames.n + spool_cipher_block_bytes(cipher);
     }
     *ret_bytes = at;
     return 0;
 }
 
 /* What a file holds at first: the header, and `blocks` blocks of the file `from`. */
-static int fill_file(struct spool *s, struct file *f, const char *from, uint64_t blocks, uint64_t *ret_bytes,
-                     struct error *err)
+static int fill_file(struct spool *s, struct file *f, const struct spool_cipher *cipher, const char *from,
+                     uint64_t blocks, uint64_t *ret_bytes, struct error *err)
 {
-    TRY(write_header(f, &s->header, err));
-    *ret_bytes = SPOOL_HEADER_BYTES;
+    TRY(write_header(f, &s->header, cipher, err));
+    *ret_bytes = spool_cipher_file_bytes(cipher);
     if (blocks > 0)
-        TRY(copy_blocks(s, from, blocks, f, ret_bytes, err));
+        TRY(copy_blocks(s, from, blocks, f, cipher, ret_bytes, err));
     return file_sync(f, err);
 }
 
@@ -104,11 +114,13 @@ static int make_file(struct spool *s, struct spool_name name, const char *from, 
 {
     char path[SPOOL_PATH_BYTES];
     CLEANUP(file_release) struct file f = FILE_INIT;
+    struct spool_cipher cipher;
 
+    TRY(spool_cipher_new(s->source, s->incarnation, &s->header, &cipher, err));
     spool_name_path(path, s->directory, name);
     CLEANUP(mem_free_ptr) char *temporary = mem_printf("%s.tmp", path);
     TRY(file_open(&f, FILE_TRUNCATE, temporary, err));
-    int rc = fill_file(s, &f, from, blocks, ret_bytes, err);
+    int rc = fill_file(s, &f, &cipher, from, blocks, ret_bytes, err);
     if (rc >= 0 && rename(temporary, path) < 0)
         rc = error_errno(err, errno, "cannot rename %s", temporary);
     if (rc < 0) {
@@ -121,6 +133,7 @@ static int make_file(struct spool *s, struct spool_name name, const char *from, 
         (void)unlink(path);
         return rc;
     }
+    s->cipher = cipher;
     *ret = f;
     f = FILE_INIT;
     free(ret->path);
@@ -136,6 +149,7 @@ int spool_begin(struct spool *s, const struct spool_header *header, struct error
     ASSERT(header->sequence == s->name.sequence + 1);
     ASSERT(header->source_hash == spool_source_hash(s->source, s->incarnation));
     s->header = *header;
+    s->header.sealed = spool_seal_wanted(s->source);
     TRY(make_file(s, name, NULL, 0, &s->file, &s->good_bytes, err));
     s->name = name;
     s->blocks = 0;
@@ -178,7 +192,7 @@ static int put_block(struct spool *s, uint32_t flags, struct slice frames, struc
     ASSERT(spool_is_begun(s));
     if (s->suspect)
         TRY(leave_suspect_file(s, err));
-    int rc = write_block(&s->file, s->good_bytes, flags, s->blocks, frames, err);
+    int rc = write_block(s, &s->file, &s->cipher, s->good_bytes, flags, s->blocks, frames, err);
     if (rc < 0) {
         bool cut = rc == -ERROR_NO_SPACE && file_truncate(&s->file, s->good_bytes, NULL) >= 0;
 
@@ -190,7 +204,7 @@ static int put_block(struct spool *s, uint32_t flags, struct slice frames, struc
         s->suspect = true;
         return rc;
     }
-    s->good_bytes += BLOCK_HEADER_BYTES + frames.n;
+    s->good_bytes += BLOCK_HEADER_BYTES + frames.n + spool_cipher_block_bytes(&s->cipher);
     s->blocks++;
     s->frames_bytes += frames.n;
     return 0;

@@ -3,6 +3,7 @@
 #define SALVOR_CAPTURE_SPOOL_INTERNAL_H
 
 #include "capture/spool.h"
+#include "capture/spool_seal.h"
 
 /* Larger than any block that capture writes: a part with one largest row, and frames around it. */
 #define SPOOL_BLOCK_BYTES_MAX (FRAME_BODY_BYTES_MAX + ((size_t)64 << 20))
@@ -20,6 +21,7 @@ MUST_CHECK int spool_names(const char *directory, struct spool_name **ret, size_
 
 /* For the check of a whole file: where the good blocks end. */
 uint64_t spool_reader_number(const struct spool_reader *r);
+const struct spool_cipher *spool_reader_cipher(const struct spool_reader *r);
 
 struct spool {
     char *directory;
@@ -31,6 +33,8 @@ struct spool {
     uint64_t good_bytes;       /* durable length of the file */
     uint64_t blocks;           /* in it */
     uint64_t frames_bytes;
+    struct spool_cipher cipher; /* of the current file */
+    struct buf sealed;         /* a block's sealed body */
     bool suspect;              /* the medium may have lost something: write everything again */
 };
 

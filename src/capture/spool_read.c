@@ -16,6 +16,7 @@
 struct spool_reader {
     struct file file;
     struct spool_header header;
+    struct spool_cipher cipher;
     struct buf window;
     uint64_t window_at; /* its offset in the file */
     uint64_t size;      /* of the file, when last looked at */
@@ -30,6 +31,7 @@ void spool_reader_free(struct spool_reader *r)
         return;
     file_release(&r->file);
     buf_release(&r->window);
+    subkey_wipe(&r->cipher.key);
     free(r);
 }
 
@@ -43,7 +45,13 @@ static int read_header(struct spool_reader *r, const char *source, const char *i
         return error_set(err, ERROR_CORRUPT, "%s is not a spool file of source %s, incarnation %s", r->file.path, source,
                          incarnation);
     buf_clear(&r->window);
-    r->offset = r->window_at = SPOOL_HEADER_BYTES;
+    if (r->header.sealed)
+        TRY(file_read_at(&r->file, SPOOL_HEADER_BYTES, SPOOL_SEAL_BYTES, &r->window, err));
+    rc = spool_cipher_open(source, incarnation, &r->header, buf_slice(&r->window), &r->cipher, err);
+    if (rc < 0)
+        return error_prefix(err, "%s", r->file.path);
+    buf_clear(&r->window);
+    r->offset = r->window_at = spool_cipher_file_bytes(&r->cipher);
     return 0;
 }
 
@@ -53,7 +61,7 @@ int spool_reader_open(const char *path, const char *source, const char *incarnat
     struct spool_reader *r = mem_zalloc(1, sizeof *r);
 
     r->file = FILE_INIT;
-    r->window = BUF_INIT(SPOOL_BLOCK_BYTES_MAX + BLOCK_HEADER_BYTES);
+    r->window = BUF_INIT(SPOOL_BLOCK_BYTES_MAX + SPOOL_SEAL_BLOCK_BYTES + BLOCK_HEADER_BYTES);
     int rc = file_open(&r->file, FILE_READ, path, err);
     if (rc >= 0)
         rc = read_header(r, source, incarnation, err);
@@ -69,6 +77,7 @@ const struct spool_header *spool_reader_header(const struct spool_reader *r) { r
 bool spool_reader_sealed(const struct spool_reader *r) { return r->sealed; }
 uint64_t spool_reader_offset(const struct spool_reader *r) { return r->offset; }
 uint64_t spool_reader_number(const struct spool_reader *r) { return r->number; }
+const struct spool_cipher *spool_reader_cipher(const struct spool_reader *r) { return &r->cipher; }
 
 void spool_reader_go(struct spool_reader *r, uint64_t offset, uint64_t number)
 {
@@ -115,7 +124,7 @@ static int block_here(struct spool_reader *r, struct block *ret, struct error *e
         return rc;
     struct cursor c = cursor_of(slice_of(r->window.p + (r->offset - r->window_at) + 8, 8));
     uint64_t body = cursor_get_u64(&c);
-    if (body > SPOOL_BLOCK_BYTES_MAX)
+    if (body > SPOOL_BLOCK_BYTES_MAX + SPOOL_SEAL_BLOCK_BYTES)
         return 0;
     rc = fill(r, BLOCK_HEADER_BYTES + body, err);
     if (rc <= 0)
@@ -139,13 +148,19 @@ int spool_reader_next(struct spool_reader *r, struct slice *ret_frames, struct e
     }
     if (rc <= 0)
         return rc;
+    struct slice frames = block.body;
+    if (r->cipher.on && !spool_cipher_unseal(&r->cipher, block.flags, r->number, block.body, &frames)) {
+        buf_clear(&r->window); /* opening it has changed it */
+        return error_set(err, ERROR_CORRUPT, "%s: block %llu is whole and is not what was sealed: somebody changed it",
+                         r->file.path, (unsigned long long)r->number);
+    }
     r->offset += BLOCK_HEADER_BYTES + block.body.n;
     r->number++;
     if (block.flags & BLOCK_FLAG_SEALED) {
         r->sealed = true;
-        if (block.body.n == 0)
+        if (frames.n == 0)
             return 0;
     }
-    *ret_frames = block.body;
+    *ret_frames = frames;
     return 1;
 }

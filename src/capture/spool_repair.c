@@ -21,6 +21,7 @@ struct checked {
     uint64_t good_bytes;  /* header and good blocks */
     uint64_t blocks;
     uint64_t frames_bytes;
+    struct spool_cipher cipher;
     bool readable;        /* the header is good and names this file */
     bool sealed;
     bool damaged;         /* the medium could not read it to its end */
@@ -36,7 +37,8 @@ static int check_blocks(struct spool_reader *r, struct checked *c, struct error 
     c->good_bytes = spool_reader_offset(r);
     c->blocks = spool_reader_number(r);
     c->sealed = spool_reader_sealed(r);
-    c->damaged = rc == -ERROR_IO;
+    c->damaged = rc == -ERROR_IO || rc == -ERROR_CORRUPT;
+    c->cipher = *spool_reader_cipher(r);
     return c->damaged ? 0 : rc;
 }
 
@@ -117,6 +119,7 @@ static int continue_file(struct spool *s, struct spool_name name, const struct c
 
     s->name = name;
     s->header = c->header;
+    s->cipher = c->cipher;
     s->frames_bytes = c->frames_bytes;
     s->blocks = c->blocks;
     s->good_bytes = c->good_bytes;
@@ -237,6 +240,7 @@ int spool_open(const char *directory, const char *source, const char *incarnatio
     struct spool *s = mem_zalloc(1, sizeof *s);
 
     s->file = FILE_INIT;
+    s->sealed = BUF_INIT(SPOOL_BLOCK_BYTES_MAX + SPOOL_SEAL_BLOCK_BYTES);
     s->directory = mem_strdup(directory);
     s->source = mem_strdup(source);
     s->incarnation = mem_strdup(incarnation);

@@ -56,6 +56,8 @@ enum option_type {
       "What a gigabyte (10^9 bytes) costs a month: `salvor purge --dry-run` then shows money.")                        \
     X(PRICE_PUT_1000, VAULT, "price_put_1000", DECIMAL, NULL, 0, 0, NULL, "What a thousand writes cost.")              \
     X(PRICE_CURRENCY, VAULT, "price_currency", TEXT, "USD", 0, 0, NULL, "The currency of the prices, as it is shown.") \
+    X(STATE_PLAIN, SOURCE, "state_plain", BOOL, "no", 0, 0, NULL,                                                      \
+      "Leave spool and sort files of this host unencrypted although the source's vault is encrypted.")                  \
     X(ENGINE, SOURCE, "engine", CHOICE, "postgres", 0, 0, "postgres", "The kind of source.")                           \
     X(CONNINFO, SOURCE, "conninfo", CONNINFO, NULL, 0, 0, NULL,                                                        \
       "libpq connection string of the database, without a password: use PGPASSFILE, a service file or the environment.") \

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "capture/spool_seal.h"
 #include "cmd/config.h"
 #include "os/attempt.h"
 #include "os/file.h"
@@ -196,6 +197,19 @@ static int open_vaults(struct source_context *s, bool briefly, struct error *err
     return result;
 }
 
+/* The first encrypted vault's keys seal what of the source lies on this host. */
+static void seal_state(const struct source_context *s)
+{
+    bool plain = config_bool(s->section, OPTION_STATE_PLAIN);
+    struct vault_keys *keys = NULL;
+
+    for (size_t i = 0; i < s->vaults_count && !keys; i++)
+        keys = s->vaults[i]->keys;
+    spool_seal_set(s->name, keys, plain);
+    if (keys && !plain)
+        file_scratch_seal();
+}
+
 static enum pg_identity_choice identity_choice(const struct config_section *section)
 {
     const char *text = config_text(section, OPTION_IDENTITY);
@@ -235,8 +249,10 @@ static int fill(struct source_context *s, unsigned needs, struct error *err)
                          s->config->path, s->section->line, s->name);
     }
     fill_protect(s);
-    if (needs & SOURCE_NEEDS_VAULTS)
-        TRY(open_vaults(s, needs & SOURCE_BRIEFLY, err));
+    if (!(needs & SOURCE_NEEDS_VAULTS))
+        return 0;
+    TRY(open_vaults(s, needs & SOURCE_BRIEFLY, err));
+    seal_state(s);
     return 0;
 }
 
@@ -258,6 +274,8 @@ int source_context_open(const struct config *c, const char *name, unsigned needs
 
 void source_context_release(struct source_context *s)
 {
+    if (s->vaults_count > 0 && s->name)
+        spool_seal_set(s->name, NULL, false); /* its keys go */
     for (size_t i = 0; i < s->vaults_count; i++)
         vault_free(s->vaults[i]);
     free(s->vaults);

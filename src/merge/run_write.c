@@ -61,6 +61,7 @@ int run_writer_new(const char *directory, unsigned number, size_t block_bytes, s
     w->block_bytes = block_bytes;
     TRY(file_remove(path, err)); /* of a process that died between making it and removing its name */
     TRY(file_open(&w->run->file, FILE_CREATE, path, err));
+    file_scratch(&w->run->file);
     TRY(file_remove(path, err));
     *ret = w;
     w = NULL;

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "os/file_seal.h"
 
 static const int mode_flags[] = {
     [FILE_READ] = O_RDONLY,
@@ -36,6 +37,7 @@ void file_release(struct file *f)
     if (f->fd >= 0)
         (void)close(f->fd);
     free(f->path);
+    file_seal_free(f->seal);
     *f = FILE_INIT;
 }
 
@@ -55,6 +57,8 @@ int file_close(struct file *f, struct error *err)
 
 int file_write(struct file *f, struct slice s, struct error *err)
 {
+    if (f->seal)
+        return file_seal_write(f, s, err);
     while (s.n > 0) {
         ssize_t n = write(f->fd, s.p, s.n);
 
@@ -68,6 +72,7 @@ int file_write(struct file *f, struct slice s, struct error *err)
 
 int file_write_at(struct file *f, uint64_t offset, struct slice s, struct error *err)
 {
+    ASSERT(!f->seal);
     while (s.n > 0) {
         ssize_t n = pwrite(f->fd, s.p, s.n, (off_t)offset);
 
@@ -99,6 +104,8 @@ static int read_exactly(struct file *f, uint64_t offset, size_t n, uint8_t *ret,
 
 int file_read_at(struct file *f, uint64_t offset, size_t n, struct buf *out, struct error *err)
 {
+    if (f->seal)
+        return file_seal_read(f, offset, n, out, err);
     if (!buf_reserve(out, n))
         return error_set(err, ERROR_LIMIT, "%zu bytes of %s are more than the %zu that are allowed here", n, f->path,
                          out->max);
@@ -111,6 +118,10 @@ int file_size(struct file *f, uint64_t *ret_bytes, struct error *err)
 {
     struct stat st;
 
+    if (f->seal) {
+        *ret_bytes = file_seal_bytes(f->seal);
+        return 0;
+    }
     if (fstat(f->fd, &st) < 0)
         return error_errno(err, errno, "cannot look at %s", f->path);
     *ret_bytes = (uint64_t)st.st_size;
@@ -129,6 +140,7 @@ int file_truncate(struct file *f, uint64_t bytes, struct error *err)
 {
     int rc;
 
+    ASSERT(!f->seal);
     do
         rc = ftruncate(f->fd, (off_t)bytes);
     while (rc < 0 && errno == EINTR);

@@ -15,9 +15,12 @@
 #include "base/bytes.h"
 #include "base/error.h"
 
+struct file_seal; /* os/file_seal.c */
+
 struct file {
     int fd; /* -1: not open */
     char *path;
+    struct file_seal *seal; /* NULL: the file holds what was written; else see file_scratch */
 };
 
 #define FILE_INIT ((struct file){.fd = -1})
@@ -30,6 +33,14 @@ enum file_mode {
 };
 
 MUST_CHECK int file_open(struct file *f, enum file_mode mode, const char *path, struct error *err);
+/*
+ * For a new, empty file that no other process will read: from now on, where this process seals its scratch files, what
+ * is written is encrypted under a key that this process alone has, and nobody can read it once the file is released.
+ * Then: file_write from beginning to end by one thread, after that file_read_at and file_size by any; nothing else.
+ */
+void file_scratch(struct file *f);
+/* All scratch files of this process, from now on. Said where a source is opened whose local state is encrypted. */
+void file_scratch_seal(void);
 void file_release(struct file *f); /* closes without a check; for reading and abandoning */
 MUST_CHECK int file_close(struct file *f, struct error *err); /* checked, after writing */
 MUST_CHECK int file_write(struct file *f, struct slice s, struct error *err);             /* all of it, at the offset */

@@ -170,6 +170,7 @@ static int open_file(struct rowsort *s, struct file **ret, struct error *err)
     (void)pthread_mutex_unlock(&s->mutex);
     CLEANUP(mem_free_ptr) char *path = rowsort_path(s, "chunks", number);
     TRY(file_open(f, FILE_TRUNCATE, path, err));
+    file_scratch(f);
     *ret = f;
     return 0;
 }

@@ -30,6 +30,7 @@ int draft_new(struct rowsort *s, struct draft **ret, struct error *err)
     (void)pthread_mutex_unlock(&s->mutex);
     CLEANUP(mem_free_ptr) char *path = rowsort_path(s, "run", d->number);
     TRY(file_open(&d->file, FILE_TRUNCATE, path, err));
+    file_scratch(&d->file);
     *ret = d;
     return 0;
 }

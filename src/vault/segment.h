@@ -32,6 +32,7 @@ struct spool_header {
     struct position after; /* the last commit position before this file */
     uint64_t source_hash;  /* XXH3-64 of "<source>/<incarnation>": a file in the wrong place is refused */
     uint64_t oldest_open_sequence; /* the oldest file in which a transaction began that is open before this one; 0: none */
+    bool sealed;           /* spool files: blocks are encrypted, and SPOOL_SEAL_BYTES follow */
 };
 void spool_header_encode(const struct spool_header *h, uint8_t ret[static SPOOL_HEADER_BYTES]);
 MUST_CHECK int spool_header_decode(struct slice s, struct spool_header *ret, struct error *err); /* CORRUPT */
@@ -94,6 +95,8 @@ MUST_CHECK int segment_writer_add(struct segment_writer *w, struct slice frames,
 uint64_t segment_writer_bytes(const struct segment_writer *w);
 MUST_CHECK int segment_writer_end(struct segment_writer *w, struct segment_id *ret_id, struct digest *ret_digest,
                                   struct error *err);
+/* After end: the file, open for reading; the caller's from now on. A scratch file (os/file.h): it is read from here or not at all. */
+void segment_writer_take_file(struct segment_writer *w, struct file *ret);
 /* After end: what the successor carries. Lives as long as the writer. */
 const struct segment_open_transaction *segment_writer_open(const struct segment_writer *w, uint32_t *ret_count);
 void segment_writer_free(struct segment_writer *w); /* removes the file when end was not reached */

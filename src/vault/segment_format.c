@@ -24,13 +24,15 @@ uint64_t segment_source_hash(const char *source, const char *incarnation)
     return hash64(slice_str(text));
 }
 
+#define SPOOL_SEALED 1u /* incompatible flag: the blocks are encrypted */
+
 /* What spool files and segments begin with. */
-static void put_common(struct buf *b, const char *magic, uint32_t format, uint64_t sequence, uint32_t epoch, struct position after,
+static void put_common(struct buf *b, const char *magic, uint32_t format, uint32_t flags, uint64_t sequence, uint32_t epoch, struct position after,
                        uint64_t source_hash)
 {
     buf_put(b, magic, MAGIC_BYTES);
     buf_put_u32(b, format);
-    buf_put_u32(b, 0); /* incompatible flags */
+    buf_put_u32(b, flags); /* incompatible flags */
     buf_put_u64(b, sequence);
     buf_put_u32(b, epoch);
     buf_put_u32(b, 0); /* compatible flags */
@@ -62,12 +64,15 @@ static int check_sealed(struct slice s, size_t bytes, const char *magic, const c
     return 0;
 }
 
-static int get_common(struct cursor *c, uint32_t known, const char *what, struct segment_header *ret, struct error *err)
+/* flags: incompatible ones that may be there; *ret_flags are those that are. */
+static int get_common(struct cursor *c, uint32_t known, uint32_t flags, uint32_t *ret_flags, const char *what,
+                      struct segment_header *ret, struct error *err)
 {
     (void)cursor_get(c, MAGIC_BYTES);
     uint32_t format = cursor_get_u32(c);
     uint32_t incompatible = cursor_get_u32(c);
-    if (format != known || incompatible != 0)
+    *ret_flags = incompatible;
+    if (format != known || (incompatible & ~flags) != 0)
         return error_set(err, ERROR_REFUSED,
                          "%s: format %u with flags %x is not known to this salvor: use the one that wrote it, or newer",
                          what, format, incompatible);
@@ -87,7 +92,7 @@ void spool_header_encode(const struct spool_header *h, uint8_t ret[static SPOOL_
 {
     CLEANUP(buf_release) struct buf b = BUF_INIT(SPOOL_HEADER_BYTES);
 
-    put_common(&b, SPOOL_MAGIC, SPOOL_FORMAT, h->sequence, h->epoch, h->after, h->source_hash);
+    put_common(&b, SPOOL_MAGIC, SPOOL_FORMAT, h->sealed ? SPOOL_SEALED : 0, h->sequence, h->epoch, h->after, h->source_hash);
     buf_put_u64(&b, h->oldest_open_sequence);
     close_header(&b, SPOOL_HEADER_BYTES, ret);
 }
@@ -95,10 +100,11 @@ void spool_header_encode(const struct spool_header *h, uint8_t ret[static SPOOL_
 int spool_header_decode(struct slice s, struct spool_header *ret, struct error *err)
 {
     struct segment_header h = {0};
+    uint32_t flags;
 
     TRY(check_sealed(s, SPOOL_HEADER_BYTES, SPOOL_MAGIC, "header of a spool file", err));
     struct cursor c = cursor_of(s);
-    TRY(get_common(&c, SPOOL_FORMAT, "header of a spool file", &h, err));
+    TRY(get_common(&c, SPOOL_FORMAT, SPOOL_SEALED, &flags, "header of a spool file", &h, err));
     uint64_t oldest = cursor_get_u64(&c);
     if (oldest >= h.sequence)
         return error_set(err, ERROR_CORRUPT, "header of a spool file: a transaction that is open before %llu began in %llu",
@@ -107,7 +113,8 @@ int spool_header_decode(struct slice s, struct spool_header *ret, struct error *
                                  .epoch = h.epoch,
                                  .after = h.after,
                                  .source_hash = h.source_hash,
-                                 .oldest_open_sequence = oldest};
+                                 .oldest_open_sequence = oldest,
+                                 .sealed = (flags & SPOOL_SEALED) != 0};
     return 0;
 }
 
@@ -115,18 +122,19 @@ void segment_header_encode(const struct segment_header *h, uint8_t ret[static SE
 {
     CLEANUP(buf_release) struct buf b = BUF_INIT(SEGMENT_HEADER_BYTES);
 
-    put_common(&b, HEADER_MAGIC, SEGMENT_FORMAT, h->sequence, h->epoch, h->after, h->source_hash);
+    put_common(&b, HEADER_MAGIC, SEGMENT_FORMAT, 0, h->sequence, h->epoch, h->after, h->source_hash);
     buf_put(&b, h->previous.b, DIGEST_BYTES);
     close_header(&b, SEGMENT_HEADER_BYTES, ret);
 }
 
 int segment_header_decode(struct slice s, struct segment_header *ret, struct error *err)
 {
+    uint32_t flags;
     struct segment_header h = {0};
 
     TRY(check_sealed(s, SEGMENT_HEADER_BYTES, HEADER_MAGIC, "header of a segment", err));
     struct cursor c = cursor_of(s);
-    TRY(get_common(&c, SEGMENT_FORMAT, "header of a segment", &h, err));
+    TRY(get_common(&c, SEGMENT_FORMAT, 0, &flags, "header of a segment", &h, err));
     struct slice previous = cursor_get(&c, DIGEST_BYTES);
     ASSERT(previous.n == DIGEST_BYTES);
     memcpy(h.previous.b, previous.p, DIGEST_BYTES);

@@ -105,6 +105,7 @@ int segment_writer_new(const char *path, const struct spool_header *header, cons
     w = mem_zalloc(1, sizeof *w);
     w->file = FILE_INIT;
     TRY(file_open(&w->file, FILE_TRUNCATE, path, err));
+    file_scratch(&w->file);
     set_names(&w->x, source, incarnation);
     w->x.footer.id.sequence = header->sequence;
     w->x.footer.id.epoch = header->epoch;
@@ -275,11 +276,17 @@ int segment_writer_end(struct segment_writer *w, struct segment_id *ret_id, stru
     TRY(write_footer(w, err));
     TRY(write_trailer(w, err));
     ASSERT(segment_index_check(&w->x, &w->trailer, NULL) == 0);
-    TRY(file_close(&w->file, err));
     w->ended = true;
     *ret_id = w->x.footer.id;
     *ret_digest = digest_stream_end(w->digest);
     return 0;
+}
+
+void segment_writer_take_file(struct segment_writer *w, struct file *ret)
+{
+    ASSERT(w->ended);
+    *ret = w->file;
+    w->file = FILE_INIT;
 }
 
 const struct segment_open_transaction *segment_writer_open(const struct segment_writer *w, uint32_t *ret_count)

@@ -16,7 +16,7 @@ int file_source_init(struct file_source *ret, struct file *file, struct error *e
 
     TRY(file_size(file, &bytes, err));
     *ret = (struct file_source){
-        .source = {.bytes = bytes, .read = read_file, .fd = file->fd, .name = file->path}, .file = file};
+        .source = {.bytes = bytes, .read = read_file, .fd = file->seal ? -1 : file->fd, .name = file->path}, .file = file};
     return 0;
 }
 
