@@ -76,14 +76,14 @@ static int verify_journal(const struct config *c, struct vault *vault, struct ve
     return journal_check_vault(vault, j, &check, NULL, err);
 }
 
-static int verify_one(const struct config *c, const struct config_section *v, const char *source, bool json, json_t *list, size_t *findings,
-                      struct error *err)
+static int verify_one(const struct config *c, const struct config_section *v, const char *source, unsigned threads, bool json, json_t *list,
+                      size_t *findings, struct error *err)
 {
     struct verify_result r = {0};
     struct vault *vault;
 
     TRY(config_vault_open(v, &vault, err));
-    int result = vault_verify(vault, source, on_progress, v->name, &r, err);
+    int result = vault_verify(vault, source, threads, on_progress, v->name, &r, err);
     if (result >= 0)
         result = verify_journal(c, vault, &r, err);
     if (result >= 0)
@@ -112,11 +112,15 @@ int command_verify(const struct invocation *in, struct error *err)
     const struct config_section *source = NULL;
     const char *name = NULL;
     bool json = false;
-    const struct argument flags[] = {{"--json", NULL, &json}};
+    const char *threads_text = NULL;
+    const struct argument flags[] = {{"--json", NULL, &json}, {"--threads", &threads_text, NULL}};
+    uint64_t threads = 0;
     JSON_AUTO list = json_array();
     size_t findings = 0;
 
-    TRY(arguments_parse(in, command_find("verify"), flags, 1, &name, err));
+    TRY(arguments_parse(in, command_find("verify"), flags, 2, &name, err));
+    if (threads_text)
+        TRY(text_parse_u64(slice_str(threads_text), 1, 64, &threads, err));
     TRY(config_load(in->config_path, &c, err));
     if (name)
         TRY(config_source(&c, name, &source, err));
@@ -124,7 +128,7 @@ int command_verify(const struct invocation *in, struct error *err)
     int result = 0;
     for (size_t i = 0; i < c.vaults_count && result >= 0; i++)
         if (!source || list_has(vaults, c.vaults[i].name))
-            result = verify_one(&c, &c.vaults[i], name, json, list, &findings, err);
+            result = verify_one(&c, &c.vaults[i], name, (unsigned)threads, json, list, &findings, err);
     config_list_free(vaults);
     TRY(result);
     if (json) {

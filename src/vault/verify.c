@@ -115,11 +115,8 @@ void verify_parallel(struct verify *y, size_t count,
 {
     struct parallel p = {.y = y, .count = count, .job = job, .arg = arg};
     struct thread *threads[VERIFY_THREADS_MAX];
-    long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    size_t helpers = processors > 1 ? (size_t)processors - 1 : 0;
+    size_t helpers = y->threads - 1;
 
-    if (helpers > VERIFY_THREADS_MAX - 1)
-        helpers = VERIFY_THREADS_MAX - 1;
     if (helpers > count / JOBS_PER_HELPER)
         helpers = count / JOBS_PER_HELPER;
     for (size_t i = 0; i < helpers; i++)
@@ -440,11 +437,21 @@ static int verify_all(struct verify *y, const char *source, struct error *err)
     return 0;
 }
 
-int vault_verify(struct vault *v, const char *source, void (*progress)(void *user, const struct verify_result *so_far),
+/* 0: all processors, and not more than a small machine's memory bears. */
+static unsigned threads_of(unsigned wanted)
+{
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    unsigned threads = wanted ? wanted : processors > 4 ? 4 : processors < 1 ? 1 : (unsigned)processors;
+
+    return threads > VERIFY_THREADS_MAX ? VERIFY_THREADS_MAX : threads;
+}
+
+int vault_verify(struct vault *v, const char *source, unsigned threads, void (*progress)(void *user, const struct verify_result *so_far),
                  void *user, struct verify_result *ret, struct error *err)
 {
     CLEANUP(verify_result_release) struct verify_result r = {0};
-    struct verify y = {.v = v, .r = &r, .progress = progress, .user = user, .told_mono_us = clock_mono_us()};
+    struct verify y = {.v = v, .r = &r, .progress = progress, .user = user, .told_mono_us = clock_mono_us(),
+                       .threads = threads_of(threads)};
     char more[80];
 
     if (source && !text_is_name(source))

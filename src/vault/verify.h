@@ -24,10 +24,11 @@ void verify_result_release(struct verify_result *r);
  * Every object of one source (NULL: of all): segments block by block and their chain (I-4), gaps recorded, manifests,
  * every chunk that a manifest references (BLAKE2b of the plain content, rows, hashes, order), schemas. Objects that
  * nothing references are counted, not findings.
+ *   threads   that read at once; 0: as many as there are processors, at most 4
  *   progress  called about once a second with what was read so far; may be NULL
  * Returns 0 also with findings; negative when the vault could not be read at all. Cost: reads everything.
  */
-MUST_CHECK int vault_verify(struct vault *v, const char *source,
+MUST_CHECK int vault_verify(struct vault *v, const char *source, unsigned threads,
                             void (*progress)(void *user, const struct verify_result *so_far), void *user,
                             struct verify_result *ret, struct error *err);
 

@@ -12,7 +12,7 @@
 #include "vault/verify.h"
 
 #define VERIFY_FINDINGS_MAX 10000u /* the rest is counted */
-#define VERIFY_THREADS_MAX  4u
+#define VERIFY_THREADS_MAX  64u
 #define VERIFY_LARGE_BYTES  ((size_t)64 << 20) /* chunks past it are looked at one at a time */
 
 struct verify {
@@ -21,6 +21,7 @@ struct verify {
     void (*progress)(void *user, const struct verify_result *so_far);
     void *user;
     int64_t told_mono_us;
+    unsigned threads; /* the caller's among them */
     size_t findings_cap;
     size_t findings_more;
     _Atomic uint64_t bytes; /* read; r->bytes follows it */
@@ -41,7 +42,7 @@ struct verify_worker {
     struct buf stored, plain, key[2];
 };
 
-/* Runs job for 0 .. count - 1 on all processors, the calling thread among them. Results go where i says. */
+/* Runs job for 0 .. count - 1 on y->threads threads, the calling one among them. Results go where i says. */
 void verify_parallel(struct verify *y, size_t count,
                      void (*job)(struct verify *y, struct verify_worker *w, void *arg, size_t i), void *arg);
 

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """make bench: each figure as a ratio against the named peer, on this machine, in the same run.
 
-bench.py SALVOR-PROGRAM [NAME...]: all measurements, or those named (drain latency snapshot recovery updates tables huge s3). A slow figure is
+bench.py SALVOR-PROGRAM [NAME...]: all measurements, or those named (drain latency snapshot recovery verify updates tables huge s3). A slow figure is
 printed as it is and fails nothing; the exit status is 0 when everything was measured.
 
 How it is kept fair: Salvor and its peer take turns (peer, Salvor, peer, ...), through the same kind of connection (TCP), against the same
@@ -49,7 +49,7 @@ TABLES = 40
 TABLES_MB = int(os.environ.get("BENCH_TABLES_MB", "2000"))
 RATE = 1000
 TICKS = os.sysconf("SC_CLK_TCK")
-MEASURES = ["drain", "latency", "snapshot", "recovery", "updates", "tables", "huge", "s3"]
+MEASURES = ["drain", "latency", "snapshot", "recovery", "verify", "updates", "tables", "huge", "s3"]
 SOURCE = {"fsync": "on", "shared_buffers": "1GB", "max_wal_size": "8GB", "checkpoint_timeout": "1h", "max_slot_wal_keep_size": "20GB",
           "autovacuum": "off", "synchronous_commit": "off", "max_replication_slots": "20", "max_wal_senders": "20"}
 # Both restores go into servers with these.
@@ -338,6 +338,8 @@ def bench_pgbench(which):
         dump = os.path.join(server.root, "dump")
         if "snapshot" in which:
             measure_snapshot(server, dump)
+        if "verify" in which:
+            measure_verify(server)
         if "recovery" in which:
             if not os.path.exists(dump):
                 pg_dump(server, dump)
@@ -384,6 +386,40 @@ def measure_snapshot(server, dump):
     result(f"snapshot of pgbench scale {SCALE}, time / pg_dump -Fd -j2 -Z1", median(ours) / median(peer), 1.5, "x",
            f"[{median(ours):.2f} s / {median(peer):.2f} s; stored {stored / 1e6:.0f} MB / {dumped / 1e6:.0f} MB; "
            "pg_dump neither sorts nor counts and hashes the rows]")
+
+
+def plain_sums(vault, threads):
+    """The peer: zstd -dc and b2sum over the chunks, in as many pipelines as there are threads, on that many cores."""
+    began = time.monotonic()
+    subprocess.run(["taskset", "-c", cores(threads), "sh", "-c",
+                    f"find {vault}/sources -path '*/chunks/*' -type f -print0 | xargs -0 -P {threads} -n 16 sh -c 'zstd -dcq \"$@\" | b2sum' x"],
+                   check=True, stdout=subprocess.DEVNULL, timeout=900)
+    return time.monotonic() - began
+
+
+def cores(threads):
+    return ",".join(str(c) for c in sorted(os.sched_getaffinity(0))[:threads])
+
+
+def measure_verify(server):
+    """A vault of one snapshot and a few segments, its files in the page cache for both, both held to the same cores."""
+    with make_box(server, "v", "bench") as box:
+        with capturing(box, "v"):
+            box.ok("snapshot", "v")
+        vault = box.root / "vault"
+        plain = sum(s["bytes"] for s in box.status("v")["snapshots"])
+        for threads in (1, 2):
+            ours, peer = [], []
+            for _ in range(RUNS):
+                peer.append(plain_sums(vault, threads))
+                began = time.monotonic()
+                subprocess.run(["taskset", "-c", cores(threads), str(PROGRAM), "--config", str(box.config), "verify", "--threads", str(threads)],
+                               check=True, stdout=subprocess.DEVNULL, timeout=900)
+                ours.append(time.monotonic() - began)
+            result(f"verify, {threads} thread{'s' if threads > 1 else ''}: time / zstd -dc | b2sum", median(ours) / median(peer), 1.25, "x",
+                   f"[{plain / 1e6 / median(ours):.0f} MB/s / {plain / 1e6 / median(peer):.0f} MB/s of plain bytes; verify also parses and hashes every row and "
+                   "checks the order of keys]")
+        box.ok("teardown", "v", "--admin", server.conninfo("bench", "postgres", tcp=True))
 
 
 def measure_recovery(server, dump):
@@ -731,7 +767,7 @@ def main():
     for measure, run in (("drain", bench_drain), ("latency", bench_latency), ("pgbench", lambda: bench_pgbench(which)),
                          ("updates", bench_updates), ("tables", bench_tables), ("huge", bench_huge),
                          ("s3", lambda: bench_s3(result, note, RUNS, PARENT))):
-        if measure not in which and not (measure == "pgbench" and {"snapshot", "recovery"} & set(which)):
+        if measure not in which and not (measure == "pgbench" and {"snapshot", "recovery", "verify"} & set(which)):
             continue
         print(f"== {measure}", flush=True)
         try:

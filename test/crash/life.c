@@ -290,7 +290,7 @@ static const char *check_vault(struct vault *v)
     struct error err = ERROR_INIT;
     const char *bad = NULL;
 
-    if (vault_verify(v, NULL, NULL, NULL, &r, &err) < 0)
+    if (vault_verify(v, NULL, 0, NULL, NULL, &r, &err) < 0)
         return complain("the vault cannot be verified: %s", err.message);
     if (r.findings_count > 0)
         bad = complain("verify: %s: %s: %s", r.findings[0].kind, r.findings[0].key, r.findings[0].text);

@@ -85,7 +85,7 @@ static bool is_found(const char *key)
 
     if (vault_open(&config, &v, &err) < 0)
         return true; /* nobody works with such a vault */
-    assert_ok(vault_verify(v, NULL, NULL, NULL, &r, &err), err);
+    assert_ok(vault_verify(v, NULL, 0, NULL, NULL, &r, &err), err);
     for (size_t i = 0; i < r.findings_count; i++)
         found |= !key[0] || strstr(r.findings[i].key, key) || strstr(key, r.findings[i].key) || strstr(r.findings[i].text, base);
     verify_result_release(&r);

@@ -504,7 +504,7 @@ static void check_nothing_amiss(struct world *w)
     struct verify_result r;
     struct error err;
 
-    assert_ok(vault_verify(w->v, "shop", NULL, NULL, &r, &err), err);
+    assert_ok(vault_verify(w->v, "shop", 0, NULL, NULL, &r, &err), err);
     for (size_t i = 0; i < r.findings_count; i++)
         print_message("%s %s: %s\n", r.findings[i].kind, r.findings[i].key, r.findings[i].text);
     assert_int_equal(r.findings_count, 0);

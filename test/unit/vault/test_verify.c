@@ -29,7 +29,7 @@ static void test_whole(void **state)
     r = verify(x, "bank");
     assert_int_equal(r.objects, 0);
     verify_result_release(&r);
-    assert_fails(vault_verify(x->v, "../etc", NULL, NULL, &r, &x->err), x->err, ERROR_USAGE);
+    assert_fails(vault_verify(x->v, "../etc", 0, NULL, NULL, &r, &x->err), x->err, ERROR_USAGE);
     manifest_release(&w.m);
 }
 
@@ -702,7 +702,7 @@ static void test_unreadable(void **state)
     remove_object(x, key);
     assert_int_equal(chmod(fixture_path(x, "sources"), 0), 0);
     if (geteuid() != 0)
-        assert_fails(vault_verify(x->v, NULL, NULL, NULL, &r, &x->err), x->err, ERROR_IO);
+        assert_fails(vault_verify(x->v, NULL, 0, NULL, NULL, &r, &x->err), x->err, ERROR_IO);
     assert_int_equal(chmod(fixture_path(x, "sources"), 0700), 0);
     free(key);
     manifest_release(&w.m);
@@ -761,7 +761,7 @@ static void test_progress(void **state)
     slow_ops =
         (struct vault_driver_ops){.get = slow_get, .list = slow_list, .list_names = slow_names, .size = slow_size};
     v.driver = &slow;
-    assert_ok(vault_verify(&v, NULL, count_calls, &calls, &r, &x->err), x->err);
+    assert_ok(vault_verify(&v, NULL, 0, count_calls, &calls, &r, &x->err), x->err);
     assert_true(calls >= 1 && calls <= 4);
     verify_result_release(&r);
     json_decref(o);

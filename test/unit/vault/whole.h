@@ -33,7 +33,7 @@ static inline struct verify_result verify(struct fixture *x, const char *source)
 {
     struct verify_result r;
 
-    assert_ok(vault_verify(x->v, source, NULL, NULL, &r, &x->err), x->err);
+    assert_ok(vault_verify(x->v, source, 0, NULL, NULL, &r, &x->err), x->err);
     return r;
 }
 
