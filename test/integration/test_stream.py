@@ -81,7 +81,7 @@ def slot_figures(server):
     return dict(zip(("spilled", "streamed"), server.sql("SELECT spill_bytes, stream_bytes FROM pg_stat_replication_slots")[0]))
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_interleaved(servers, protected):
     server = shop(servers)
     box = protected(server)
@@ -138,7 +138,7 @@ def notes(box, kind):
     return [n for n in (json.loads(line).get("note") for line in box.ok("log", "shop", "--json").out.splitlines()) if n and n["kind"] == kind]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("admin", [True, False])
 def test_schema_changes_inside(servers, protected, admin):
     """What is undone has not happened, whatever was sent of it; what commits is noted at its commit and not before. With event triggers
@@ -214,7 +214,7 @@ def test_schema_changes_inside(servers, protected, admin):
     assert slot_figures(server)["spilled"] == 0
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_prepared(servers, protected):
     """Prepared transactions arrive at COMMIT PREPARED: small ones and streamed ones, across restarts of both sides, and one that was
     prepared before a snapshot and committed after it."""
@@ -362,7 +362,7 @@ def check_random(server, box, rnd, truths, what):
     assert box.ok("verify", "--json").json["vaults"][0]["findings"] == [], what
 
 
-@pytest.mark.timeout(7200 if SOAK else 300)
+@pytest.mark.timeout(7200 if SOAK else 600)
 def test_capture_killed_inside(servers, protected):
     seed = int(os.environ.get("SALVOR_SEED", random.randrange(10**6)))
     print("SALVOR_SEED =", seed)
@@ -387,7 +387,7 @@ def test_capture_killed_inside(servers, protected):
     assert slot_figures(server)["streamed"] > 0
 
 
-@pytest.mark.timeout(7200 if SOAK else 240)
+@pytest.mark.timeout(7200 if SOAK else 600)
 def test_server_killed_inside(servers, protected):
     seed = int(os.environ.get("SALVOR_SEED", random.randrange(10**6)))
     print("SALVOR_SEED =", seed)
@@ -407,7 +407,7 @@ def test_server_killed_inside(servers, protected):
 HUGE = 5000000 if SOAK else 300000
 
 
-@pytest.mark.timeout(3600 if SOAK else 240)
+@pytest.mark.timeout(3600 if SOAK else 600)
 def test_huge_transaction_killed(servers, protected):
     """One huge transaction: nothing is spilled without a reconnect; capture is killed in its middle; memory stays bounded on every way."""
     server = shop(servers, **({"logical_decoding_work_mem": "64MB", "max_slot_wal_keep_size": "20GB", "max_wal_size": "8GB"} if SOAK else {}))
@@ -452,7 +452,7 @@ def peak_mib(pid):
         return next(int(line.split()[1]) / 1024 for line in f if line.startswith("VmHWM"))
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_huge_value(servers, protected):
     """One text value of 300 MB, in a transaction that is streamed: captured, kept and recovered."""
     server = shop(servers)
