@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "cmd/command.h"
+#include "cmd/journaled.h"
 #include "vault/tombstone.h"
 
 struct wish {
@@ -100,34 +101,6 @@ static int make_hold(const struct source_context *s, const struct wish *w, struc
     return 0;
 }
 
-static int add(const struct source_context *s, const struct wish *w, struct error *err)
-{
-    struct hold h;
-
-    if (w->number)
-        return usage(err);
-    TRY(make_hold(s, w, &h, err));
-    for (size_t i = 0; i < s->vaults_count; i++) {
-        TRY(hold_add(s->vaults[i], s->name, &h, err));
-        printf("vault %s: hold %u of %s\n", s->vaults[i]->name, h.n, s->name);
-    }
-    return 0;
-}
-
-static int take_away(const struct source_context *s, const struct wish *w, struct error *err)
-{
-    uint64_t n;
-
-    if (!w->number)
-        return usage(err);
-    TRY(text_parse_u64(slice_str(w->number), 1, 999999, &n, err));
-    for (size_t i = 0; i < s->vaults_count; i++) {
-        TRY(hold_remove(s->vaults[i], s->name, (uint32_t)n, err));
-        printf("vault %s: hold %llu of %s is removed\n", s->vaults[i]->name, (unsigned long long)n, s->name);
-    }
-    return 0;
-}
-
 static json_t *hold_json(const struct vault *v, const struct hold *h)
 {
     static const char *const kinds[] = {"source", "snapshot", "position"};
@@ -144,6 +117,40 @@ static json_t *hold_json(const struct vault *v, const struct hold *h)
     (void)json_object_set_new(o, "host", json_bytes(slice_str(h->host)));
     (void)json_object_set_new(o, "reason", json_bytes(slice_str(h->reason)));
     return o;
+}
+
+static int add(const struct source_context *s, const struct wish *w, struct error *err)
+{
+    struct hold h;
+
+    if (w->number)
+        return usage(err);
+    TRY(make_hold(s, w, &h, err));
+    h.wall_us = clock_wall_us();
+    for (size_t i = 0; i < s->vaults_count; i++) {
+        TRY(hold_add(s->vaults[i], s->name, &h, err));
+        printf("vault %s: hold %u of %s\n", s->vaults[i]->name, h.n, s->name);
+        journaled_add(s->config, "hold_added", s->name, hold_json(s->vaults[i], &h));
+    }
+    return 0;
+}
+
+static int take_away(const struct source_context *s, const struct wish *w, struct error *err)
+{
+    uint64_t n;
+
+    if (!w->number)
+        return usage(err);
+    TRY(text_parse_u64(slice_str(w->number), 1, 999999, &n, err));
+    for (size_t i = 0; i < s->vaults_count; i++) {
+        TRY(hold_remove(s->vaults[i], s->name, (uint32_t)n, err));
+        printf("vault %s: hold %llu of %s is removed\n", s->vaults[i]->name, (unsigned long long)n, s->name);
+        json_t *members = json_object();
+        json_set_str(members, "vault", s->vaults[i]->name);
+        json_set_u64(members, "n", n);
+        journaled_add(s->config, "hold_removed", s->name, members);
+    }
+    return 0;
 }
 
 static void print_hold(const struct vault *v, const struct hold *h)

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "cmd/command.h"
+#include "cmd/journaled.h"
 #include "keep/purge.h"
 
 static uint64_t number_of(const json_t *o, const char *key)
@@ -139,6 +140,30 @@ static void print_report(const json_t *report, const struct config_section *v)
                text_of(m, "currency"));
 }
 
+/* What was named and what went. */
+static void journal_report(const struct source_context *s, const json_t *report)
+{
+    const char *vault = json_string_value(json_object_get(report, "vault"));
+    const json_t *record;
+    size_t i;
+
+    if (number_of(report, "announced_objects") > 0) {
+        json_t *members = json_object();
+        json_set_str(members, "vault", vault);
+        json_set_u64(members, "objects", number_of(report, "announced_objects"));
+        json_set_u64(members, "bytes", number_of(report, "announced_bytes"));
+        json_set_str(members, "why", text_of(report, "summary"));
+        journaled_add(s->config, "purge_begun", s->name, members);
+    }
+    json_array_foreach(json_object_get(report, "removed"), i, record) {
+        json_t *members = json_copy((json_t *)(uintptr_t)record);
+        json_set_str(members, "vault", vault);
+        json_object_del(members, "source");
+        json_object_del(members, "wall_us");
+        journaled_add(s->config, "purge_done", s->name, members);
+    }
+}
+
 static int purge_source(const struct config *c, const struct config_section *section, bool dry_run, bool json, json_t *list,
                         struct error *err)
 {
@@ -163,11 +188,15 @@ static int purge_source(const struct config *c, const struct config_section *sec
         json_t *report;
 
         TRY(purge_run(&config, &report, err));
+        if (!dry_run)
+            journal_report(&s, report);
         add_money(report, v, keep_us);
         json_array_append_new(list, report);
         if (!json)
             print_report(report, v);
     }
+    if (!dry_run)
+        journaled_ship(c, s.vaults, s.vaults_count);
     return 0;
 }
 

@@ -21,7 +21,7 @@
 #include "keep/purge_list.h"
 
 #define US_PER_MIN (60 * CLOCK_US_PER_S)
-#define LEASE_CHECK_EVERY 200u
+#define REMOVE_BATCH 1000u
 
 struct run {
     const struct purge_config *config;
@@ -139,17 +139,31 @@ static int check_lease(const struct run *x, struct error *err)
     return error_set(err, ERROR_BUSY, "removing took longer than what was looked at before it may count; the next purge goes on");
 }
 
-static int remove_object(struct run *x, const struct purge_object *o, struct error *err)
+/* Removes what was gathered. */
+static int remove_keys(struct run *x, char **keys, size_t count, struct error *err)
 {
-    const struct purge_config *c = x->config;
-    CLEANUP(mem_free_ptr) char *key = mem_printf("sources/%s/%s", c->source, o->key);
+    struct vault_driver *d = x->config->vault->driver;
 
-    if (x->removed_objects % LEASE_CHECK_EVERY == 0)
-        TRY(check_lease(x, err));
-    TRY(c->vault->driver->ops->remove(c->vault->driver, key, err));
-    x->removed_objects++;
-    x->removed_bytes += o->bytes;
-    return 0;
+    TRY(check_lease(x, err));
+    return d->ops->remove_many(d, (const char *const *)keys, count, err);
+}
+
+static int remove_batch(struct run *x, const struct purge_object *const *objects, size_t count, struct error *err)
+{
+    char *keys[REMOVE_BATCH];
+    int rc;
+
+    for (size_t i = 0; i < count; i++)
+        keys[i] = mem_printf("sources/%s/%s", x->config->source, objects[i]->key);
+    rc = remove_keys(x, keys, count, err);
+    for (size_t i = 0; i < count; i++) {
+        free(keys[i]);
+        if (rc < 0)
+            continue;
+        x->removed_objects++;
+        x->removed_bytes += objects[i]->bytes;
+    }
+    return rc;
 }
 
 /* A snapshot that began before the tombstone may have adopted what it names. */
@@ -227,10 +241,19 @@ static int remove_group(struct run *x, const struct chosen *go, enum purge_group
 {
     for (size_t i = 0; i < x->plan.incarnations_count && group == PURGE_SEGMENTS; i++)
         TRY(put_floor(x, &x->plan.incarnations[i], go, err));
-    for (size_t i = 0; i < go->count; i++)
-        if (go->objects[i]->group == group)
-            TRY(remove_object(x, go->objects[i], err));
-    return 0;
+    const struct purge_object *batch[REMOVE_BATCH];
+    size_t count = 0;
+
+    for (size_t i = 0; i < go->count; i++) {
+        if (go->objects[i]->group != group)
+            continue;
+        batch[count++] = go->objects[i];
+        if (count < REMOVE_BATCH)
+            continue;
+        TRY(remove_batch(x, batch, count, err));
+        count = 0;
+    }
+    return count > 0 ? remove_batch(x, batch, count, err) : 0;
 }
 
 static json_t *snapshot_of_key(const char *key, const char *why)

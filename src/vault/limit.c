@@ -59,6 +59,15 @@ static void wait_for(struct limit_driver *l, uint64_t bytes)
         clock_sleep_ms(wait_ms < 1000 ? wait_ms : 1000);
 }
 
+/* Whom this driver's user wants told is told by the inner one. */
+static void relay_progress(struct limit_driver *l)
+{
+    if (l->inner->progress == l->base.progress)
+        return;
+    l->inner->progress_user = l->base.progress_user;
+    l->inner->progress = l->base.progress;
+}
+
 static int limit_put_if_absent(struct vault_driver *d, const char *key, const struct slice *parts, size_t parts_count,
                                struct error *err)
 {
@@ -68,6 +77,7 @@ static int limit_put_if_absent(struct vault_driver *d, const char *key, const st
     for (size_t i = 0; i < parts_count; i++)
         bytes += parts[i].n;
     wait_for(l, bytes);
+    relay_progress(l);
     return l->inner->ops->put_if_absent(l->inner, key, parts, parts_count, err);
 }
 
@@ -77,6 +87,7 @@ static int limit_put_source_if_absent(struct vault_driver *d, const char *key, c
     struct limit_driver *l = limit_of(d);
 
     wait_for(l, from->bytes);
+    relay_progress(l);
     return l->inner->ops->put_source_if_absent(l->inner, key, from, err);
 }
 
@@ -126,6 +137,21 @@ static int limit_remove(struct vault_driver *d, const char *key, struct error *e
     return inner->ops->remove(inner, key, err);
 }
 
+static int limit_remove_many(struct vault_driver *d, const char *const *keys, size_t count, struct error *err)
+{
+    struct vault_driver *inner = limit_of(d)->inner;
+
+    return inner->ops->remove_many(inner, keys, count, err);
+}
+
+static void limit_configure(struct vault_driver *d, const struct vault_capabilities *c)
+{
+    struct vault_driver *inner = limit_of(d)->inner;
+
+    if (inner->ops->configure)
+        inner->ops->configure(inner, c);
+}
+
 static int limit_probe(struct vault_driver *d, struct vault_capabilities *ret, struct error *err)
 {
     struct vault_driver *inner = limit_of(d)->inner;
@@ -154,6 +180,8 @@ struct vault_driver *limit_driver_new(struct vault_driver *inner, uint64_t bytes
         .list = limit_list,
         .list_names = limit_list_names,
         .remove = limit_remove,
+        .remove_many = limit_remove_many,
+        .configure = limit_configure,
         .probe = limit_probe,
         .free = limit_free,
     };

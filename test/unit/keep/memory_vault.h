@@ -181,6 +181,14 @@ static inline int memory_remove(struct vault_driver *d, const char *key, struct 
     return 0;
 }
 
+/* One by one: a death may come between any two. */
+static inline int memory_remove_many(struct vault_driver *d, const char *const *keys, size_t count, struct error *err)
+{
+    for (size_t i = 0; i < count; i++)
+        TRY(memory_remove(d, keys[i], err));
+    return 0;
+}
+
 static inline struct memory_vault *memory_vault_new(void)
 {
     static const struct vault_driver_ops ops = {.name = "memory",
@@ -191,7 +199,8 @@ static inline struct memory_vault *memory_vault_new(void)
                                                 .size = memory_size,
                                                 .list = memory_list,
                                                 .list_names = memory_list_names,
-                                                .remove = memory_remove};
+                                                .remove = memory_remove,
+                                                .remove_many = memory_remove_many};
     struct memory_vault *m = mem_zalloc(1, sizeof *m);
 
     m->base.ops = &ops;
