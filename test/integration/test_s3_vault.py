@@ -55,11 +55,12 @@ def assert_recovers(box, target, position, rows):
 
 
 def wait_error(box, *words, timeout=60):
-    """Until status says all of these in one sentence."""
+    """Until status or, sooner than status warns of a vault, the log says all of these in one sentence."""
     def said():
-        text = box.status()["error"] or ""
-        return text if all(w in text for w in words) else None
-    return box.wait(f"status to say {words}", said, timeout)
+        status = box.status()
+        sentences = [status["error"] or "", status["warning"] or "", *box.log_text().splitlines()]
+        return next((text for text in sentences if all(w in text for w in words)), None)
+    return box.wait(f"status or log to say {words}", said, timeout)
 
 
 def test_everything_in_a_bucket(ceph, servers, boxes, tmp_path):
