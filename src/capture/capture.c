@@ -176,6 +176,10 @@ static void end_threads(struct capture *c, struct threads *t)
         (void)thread_join(t->shippers[i]);
     (void)thread_join(t->watcher);
     (void)thread_join(t->reporter);
+    /* What was still shipped at the end is told. */
+    char error[ERROR_MESSAGE_BYTES];
+    (void)snprintf(error, sizeof error, "%s", c->error);
+    report_state(c, c->state, error);
 }
 
 static int run_line(struct capture *c, struct line *l, struct error *err)
