@@ -273,7 +273,7 @@ def test_the_schema_changes_while_it_is_read(shop):
         sql(shop, "CREATE VIEW v AS SELECT id + 1 FROM t")
         proxy.bytes_per_s = None
         got = taker.finish(p).json
-        assert len(taker.snapshots("intent")) == 2 and taker.snapshots() == [got["id"]]
+        assert taker.snapshots("intent") == taker.snapshots() == [got["id"]]  # that of the first try was taken back
         (schema,) = taker.vault.glob("sources/shop/0001/schemas/*.sql.zst")
         assert b"CREATE VIEW public.v AS" in unpack(schema)
 
@@ -284,7 +284,7 @@ def test_a_table_that_others_have_locked(shop, taker):
         cur.execute("LOCK TABLE u")
         begun = time.monotonic()
         failed = taker.take(slot_ms=300)
-    assert failed.status == 1 and failed.err.startswith("BUSY: table ") and "u is locked by postgres" in failed.err
+    assert failed.status == 1 and failed.err.startswith("BUSY: ") and "u is locked by postgres" in failed.err
     assert time.monotonic() - begun < 15
     assert taker.snapshots() == []
 
@@ -396,7 +396,7 @@ def test_kill_and_again(shop):
         got = taker.take().json
         assert_equals_source(shop, taker, got["id"])
         assert not (taker.state / "sort").exists()
-        assert len(taker.snapshots("intent")) == 4
+        assert taker.snapshots("intent") == [got["id"]]
     assert shop.value("SELECT count(*) FROM pg_replication_slots") == 0
 
 

