@@ -3,7 +3,7 @@
 #include "base/text.h"
 #include "cmd/command.h"
 #include "cmd/journaled.h"
-#include "cmd/witness.h"
+#include "cmd/shipped.h"
 #include "vault/verify.h"
 
 static void on_progress(void *user, const struct verify_result *r)
@@ -48,14 +48,15 @@ static void print_result(const char *vault, const struct verify_result *r)
            r->findings_count == 0 ? "all as it was written" : "NOT as it was written");
 }
 
-struct journal_findings {
+/* Beside what the vault alone shows. */
+struct host_findings {
     struct verify_result *r;
     size_t cap;
 };
 
 static void on_finding(void *user, const char *kind, const char *key, const char *text)
 {
-    struct journal_findings *j = user;
+    struct host_findings *j = user;
     struct verify_finding f = {.key = mem_strdup(key), .text = mem_strdup(text)};
 
     snprintf(f.kind, sizeof f.kind, "%s", kind);
@@ -65,15 +66,16 @@ static void on_finding(void *user, const char *kind, const char *key, const char
     j->r->findings[j->r->findings_count++] = f;
 }
 
-/* The journal is the vault's, whichever source is asked for: chains, signatures, and what this host knows of its own. */
-static int verify_journal(const struct config *c, struct vault *vault, struct verify_result *r, struct error *err)
+/* The journal is the vault's, whichever source is asked for: chains, signatures, and what this host knows of its own and has stored. */
+static int verify_by_host(const struct config *c, struct vault *vault, const char *source, struct verify_result *r, struct error *err)
 {
     CLEANUP(journal_done) struct journal *j = NULL;
-    struct journal_findings findings = {.r = r};
+    struct host_findings findings = {.r = r};
     const struct journal_check check = {.find = on_finding, .user = &findings};
 
     TRY(journaled_open(c, &j, err));
-    return journal_check_vault(vault, j, &check, NULL, err);
+    TRY(journal_check_vault(vault, j, &check, NULL, err));
+    return shipped_check(c, vault, source, &check, err);
 }
 
 static int verify_one(const struct config *c, const struct config_section *v, const char *source, unsigned threads, bool json, json_t *list,
@@ -85,9 +87,7 @@ static int verify_one(const struct config *c, const struct config_section *v, co
     TRY(config_vault_open(v, &vault, err));
     int result = vault_verify(vault, source, threads, on_progress, v->name, &r, err);
     if (result >= 0)
-        result = verify_journal(c, vault, &r, err);
-    if (result >= 0)
-        result = witness_check(c, vault, source, &r, err);
+        result = verify_by_host(c, vault, source, &r, err);
     vault_free(vault);
     if (result >= 0 && !json)
         print_result(v->name, &r);

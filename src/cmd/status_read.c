@@ -21,8 +21,7 @@
 #define STATUS_FRESH_US (10 * CLOCK_US_PER_S)
 #define VAULT_PATIENCE_US (10 * CLOCK_US_PER_S)
 
-/* NULL where there is none or it cannot be read. */
-static json_t *read_state_file(const char *state_directory, const char *name)
+json_t *status_state_file(const char *state_directory, const char *name)
 {
     CLEANUP(mem_free_ptr) char *path = mem_printf("%s/%s", state_directory, name);
     CLEANUP(buf_release) struct buf text = BUF_INIT(STATUS_BYTES_MAX);
@@ -410,8 +409,8 @@ static void keep_error(json_t *o, int result, struct error *err)
 /* What the processes on this host wrote. True: capture is at work, and its figures are those of now. */
 static bool fill_from_host(json_t *o, const struct source_context *s)
 {
-    JSON_AUTO status = read_state_file(s->state_directory, "status.json");
-    JSON_AUTO guard = read_state_file(s->state_directory, "keeper.json");
+    JSON_AUTO status = status_state_file(s->state_directory, "status.json");
+    JSON_AUTO guard = status_state_file(s->state_directory, "keeper.json");
     bool fresh = status && capture_runs(s->state_directory) && clock_wall_us() - integer_of(status, "wall_us") < STATUS_FRESH_US;
 
     fill_unknown(o, s);

@@ -4,7 +4,6 @@
  */
 #include "keep/proofs.h"
 
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>
 
@@ -126,13 +125,10 @@ void proof_keeper_turn(struct proof_keeper *k, const struct keeper_source *s)
 void proof_keeper_stop(struct proof_keeper *k, const struct keeper_source *s)
 {
     struct error err = ERROR_INIT;
-    int status;
 
     if (!k->child)
         return;
-    kill(k->child, SIGTERM);
-    if (spawn_wait(k->child, clock_mono_us() + 3 * CLOCK_US_PER_S, &status, &err) >= 0 || err.code == ERROR_TIMEOUT)
-        k->child = 0;
+    spawn_stop(&k->child);
     if (prove_clean(s->state, &err) < 0)
         log_warn("%s: what the proof left behind: %s", s->protect.source, err.message);
 }

@@ -1,7 +1,6 @@
 /* keep/purges.c - see purges.h. A purge that is killed at any moment is gone on with by the next one. */
 #include "keep/purges.h"
 
-#include <signal.h>
 #include <sys/wait.h>
 
 #include "base/clock.h"
@@ -54,12 +53,5 @@ void purge_keeper_turn(struct purge_keeper *k, const struct keeper_source *s, bo
 
 void purge_keeper_stop(struct purge_keeper *k)
 {
-    struct error ignored = ERROR_INIT;
-    int status;
-
-    if (!k->child)
-        return;
-    kill(k->child, SIGTERM);
-    if (spawn_wait(k->child, clock_mono_us() + 3 * CLOCK_US_PER_S, &status, &ignored) >= 0 || ignored.code == ERROR_TIMEOUT)
-        k->child = 0;
+    spawn_stop(&k->child);
 }

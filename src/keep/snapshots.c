@@ -4,7 +4,6 @@
  */
 #include "keep/snapshots.h"
 
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -248,14 +247,7 @@ void snapshot_keeper_turn(struct snapshot_keeper *k, const struct keeper_source 
 
 void snapshot_keeper_stop(struct snapshot_keeper *k)
 {
-    struct error ignored = ERROR_INIT;
-    int status;
-
-    if (!k->child)
-        return;
-    kill(k->child, SIGTERM);
-    if (spawn_wait(k->child, clock_mono_us() + 3 * CLOCK_US_PER_S, &status, &ignored) >= 0 || ignored.code == ERROR_TIMEOUT)
-        k->child = 0;
+    spawn_stop(&k->child);
 }
 
 void snapshot_keeper_end(struct snapshot_keeper *k)

@@ -348,3 +348,15 @@ int spawn_wait(pid_t pid, int64_t deadline_mono_us, int *ret_status, struct erro
     }
     return error_set(err, ERROR_TIMEOUT, "process %ld did not end before its deadline and was stopped", (long)pid);
 }
+
+void spawn_stop(pid_t *pid)
+{
+    struct error err = ERROR_INIT;
+    int status;
+
+    if (*pid == 0)
+        return;
+    child_signal(*pid, SIGTERM);
+    if (spawn_wait(*pid, clock_mono_us() + GRACE_US, &status, &err) >= 0 || err.code == ERROR_TIMEOUT)
+        *pid = 0;
+}

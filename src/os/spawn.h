@@ -36,6 +36,9 @@ MUST_CHECK int spawn_start(const struct spawn *s, pid_t *ret_pid, struct error *
  */
 MUST_CHECK int spawn_wait(pid_t pid, int64_t deadline_mono_us, int *ret_status, struct error *err);
 
+/* Ends a child whose outcome does not matter any more: SIGTERM, 3 s, then as spawn_wait. *pid becomes 0 once it is collected; 0 before: nothing. */
+void spawn_stop(pid_t *pid);
+
 /*
  * Run to the end, feeding `in` (may be empty) to its stdin and collecting stdout into `out` (may be NULL: discarded)
  * and the end of stderr into the error message. A descriptor set in *s is left to the child where there is nothing of

@@ -4,7 +4,7 @@
  *
  * The vault is that of a whole life (life.h): segments, snapshots, chunks, schemas, claims of epochs and the rest. Exhaustive flips of every bit are
  * in the unit tests of the vault; here every object of every kind meets each kind of tampering. What no reader misses is said in is_dispensable(),
- * and that the newest segment is gone only the host that stored it can know (src/cmd/witness.c).
+ * and that the newest segment is gone only the host that stored it can know (src/cmd/shipped.c).
  */
 #include "life.h"
 

@@ -1,26 +1,11 @@
-/* cmd/witness.c - see witness.h. */
-#include "cmd/witness.h"
+/* cmd/shipped.c - see shipped.h. */
+#include "cmd/shipped.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/mem.h"
-#include "os/file.h"
+#include "cmd/status_read.h"
 #include "vault/segment.h"
-
-#define STATUS_BYTES_MAX ((size_t)1 << 20)
-
-static json_t *read_status(const char *state_directory)
-{
-    CLEANUP(mem_free_ptr) char *path = mem_printf("%s/status.json", state_directory);
-    CLEANUP(buf_release) struct buf text = BUF_INIT(STATUS_BYTES_MAX);
-    struct error ignored = ERROR_INIT;
-    json_t *j = NULL;
-
-    if (file_read_all(path, STATUS_BYTES_MAX, &text, &ignored) < 0 || json_parse(buf_slice(&text), path, &j, &ignored) < 0)
-        return NULL;
-    return j;
-}
 
 /* The newest commit that this host stored in the vault, and of which incarnation; false: nothing is known. */
 static bool stored_position(const json_t *status, const char *vault, struct position *ret, const char **ret_incarnation)
@@ -42,19 +27,12 @@ static bool stored_position(const json_t *status, const char *vault, struct posi
     return false;
 }
 
-static void add_finding(struct verify_result *r, char *key, char *text)
-{
-    r->findings = mem_resize(r->findings, r->findings_count + 1, sizeof *r->findings);
-    struct verify_finding *f = &r->findings[r->findings_count++];
-    *f = (struct verify_finding){.key = key, .text = text};
-    (void)snprintf(f->kind, sizeof f->kind, "missing");
-}
-
-static int check_source(const char *state_directory, const char *source, struct vault *v, struct verify_result *r, struct error *err)
+static int check_source(const char *state_directory, const char *source, struct vault *v, const struct journal_check *check,
+                        struct error *err)
 {
     CLEANUP(mem_free_ptr) struct segment_ref *refs = NULL;
     char wanted[POSITION_TEXT_BYTES], end[POSITION_TEXT_BYTES];
-    JSON_AUTO status = read_status(state_directory);
+    JSON_AUTO status = status_state_file(state_directory, "status.json");
     struct position stored, newest = POSITION_ZERO;
     const char *incarnation;
     size_t count;
@@ -66,13 +44,15 @@ static int check_source(const char *state_directory, const char *source, struct 
         newest = refs[count - 1].id.last;
     if (position_compare(newest, stored) >= 0)
         return 0;
-    add_finding(r, mem_printf("sources/%s/%s/rows/", source, incarnation),
-                mem_printf("this host stored transactions up to %s here, and the newest segment that is left ends at %s: the segments after it are gone",
-                           position_format(stored, wanted), position_format(newest, end)));
+    CLEANUP(mem_free_ptr) char *key = mem_printf("sources/%s/%s/rows/", source, incarnation);
+    CLEANUP(mem_free_ptr) char *text =
+        mem_printf("this host stored transactions up to %s here, and the newest segment that is left ends at %s: the segments after it are gone",
+                   position_format(stored, wanted), position_format(newest, end));
+    check->find(check->user, "missing", key, text);
     return 0;
 }
 
-int witness_check(const struct config *c, struct vault *v, const char *source, struct verify_result *r, struct error *err)
+int shipped_check(const struct config *c, struct vault *v, const char *source, const struct journal_check *check, struct error *err)
 {
     for (size_t i = 0; i < c->sources_count; i++) {
         const struct config_section *s = &c->sources[i];
@@ -80,7 +60,7 @@ int witness_check(const struct config *c, struct vault *v, const char *source, s
         if (source && strcmp(source, s->name) != 0)
             continue;
         CLEANUP(mem_free_ptr) char *state = config_source_state(c, s);
-        TRY(check_source(state, s->name, v, r, err));
+        TRY(check_source(state, s->name, v, check, err));
     }
     return 0;
 }
