@@ -679,7 +679,7 @@ def test_schema_change(servers, boxes, admin):
     write(server)
     settle(server, box)
     before = box.status("shop")["durable_position"]
-    box.wait("the schema to be known up to here", lambda: parse_lsn(box.status("shop")["schema_seen"]) >= parse_lsn(before), 20)
+    box.wait("the schema to be known up to here", lambda: parse_lsn(box.status("shop")["schema_seen"] or "0/0") >= parse_lsn(before), 60)
     server.sql("ALTER TABLE passing ADD COLUMN extra text DEFAULT 'some'; CREATE TABLE later (id int PRIMARY KEY); INSERT INTO later VALUES (1)", dbname="shop",
                user="postgres" if admin else "salvor")
     write(server, first=10**6)
