@@ -265,6 +265,8 @@ static int next_item(struct chain *c, struct error *err)
     if (c->stand.reader && !spool_reader_sealed(c->stand.reader))
         return error_set(err, ERROR_CORRUPT, "spool file %llu of source %s, incarnation %s is damaged: it is not good to its end",
                          (unsigned long long)c->items[c->stand.item].id.sequence, c->source, c->incarnation);
+    if (c->stand.reader && position_is_zero(c->last))
+        c->last = spool_reader_header(c->stand.reader)->after; /* it has no commit itself */
     TRY(chain_enter(c, next, err));
     TRY(chain_check_link(c, next, err));
     return 1;

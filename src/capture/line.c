@@ -24,12 +24,16 @@
 
 #define SPOOL_LOOKS_MAX 100 /* each time a file has left the spool in between */
 
-/* The newest segment over all vaults that can be read. */
+/* The newest segment over all vaults that can be read, and what else its vault has. */
 struct newest {
     bool all_reached, any_reached;
     struct vault *vault; /* NULL: no segment at all */
     struct segment_id id;
+    struct segment_ref *refs; /* by sequence */
+    size_t count;
 };
+
+static void newest_release(struct newest *n) { free(n->refs); }
 
 static bool is_id(const char *name) { return strlen(name) == 4 && strspn(name, "0123456789") == 4; }
 
@@ -66,17 +70,19 @@ static int list(void *arg, struct error *err)
     return segment_list(l->vault, l->source, l->incarnation, &l->refs, &l->count, err);
 }
 
-/* The newest segment of one vault. 1: *ret_id; 0: it has none. */
-static int newest_in_time(struct vault *v, const char *source, const char *incarnation, struct segment_id *ret_id, struct error *err)
+/* The segments of one vault, and with them how many. The caller frees *ret. */
+static int list_in_time(struct vault *v, const char *source, const char *incarnation, struct segment_ref **ret, size_t *ret_count,
+                        struct error *err)
 {
     struct listing *l = mem_zalloc(1, sizeof *l);
 
     *l = (struct listing){.vault = v, .source = mem_strdup(source), .incarnation = mem_strdup(incarnation)};
     CLEANUP(attempt_free_ptr) struct attempt *a = attempt_start("list", list, l, listing_free);
     TRY(attempt_wait(a, clock_mono_us() + VAULT_PATIENCE_US, err));
-    if (l->count > 0)
-        *ret_id = l->refs[l->count - 1].id;
-    return l->count > 0;
+    *ret = l->refs;
+    *ret_count = l->count;
+    l->refs = NULL;
+    return 0;
 }
 
 static int newest_segment(struct capture *c, const char *incarnation, struct newest *ret, struct error *err)
@@ -84,10 +90,11 @@ static int newest_segment(struct capture *c, const char *incarnation, struct new
     *ret = (struct newest){.all_reached = true};
     for (size_t i = 0; i < c->config->vaults_count; i++) {
         struct vault *v = c->config->vaults[i];
+        CLEANUP(mem_free_ptr) struct segment_ref *refs = NULL;
         struct error why = ERROR_INIT;
-        struct segment_id newest;
+        size_t count;
 
-        int rc = newest_in_time(v, c->config->protect.source, incarnation, &newest, &why);
+        int rc = list_in_time(v, c->config->protect.source, incarnation, &refs, &count, &why);
         if (rc == -ERROR_CORRUPT) {
             *err = why;
             return rc;
@@ -98,9 +105,13 @@ static int newest_segment(struct capture *c, const char *incarnation, struct new
             continue;
         }
         ret->any_reached = true;
-        if (rc > 0 && (!ret->vault || newest.sequence > ret->id.sequence)) {
+        if (count > 0 && (!ret->vault || refs[count - 1].id.sequence > ret->id.sequence)) {
             ret->vault = v;
-            ret->id = newest;
+            ret->id = refs[count - 1].id;
+            free(ret->refs);
+            ret->refs = refs;
+            ret->count = count;
+            refs = NULL;
         }
     }
     return 0;
@@ -120,31 +131,38 @@ static int set_aside(const char *directory, uint64_t sequence, const char *why, 
     return dir_sync(directory, err);
 }
 
-static int header_of(const struct line *l, uint64_t sequence, const char *source, struct spool_header *ret,
-                     bool *ret_sealed, struct error *err)
+static int summary_of(const struct line *l, uint64_t sequence, const char *source, struct spool_summary *ret, struct error *err)
 {
-    struct spool_summary s;
     char path[SPOOL_PATH_BYTES];
 
     TRY(spool_path(path, l->spool_directory, sequence, err));
-    TRY(spool_summarize(path, source, l->incarnation.id, NULL, &s, err));
-    *ret = s.header;
-    *ret_sealed = s.sealed;
-    return 0;
+    return spool_summarize(path, source, l->incarnation.id, NULL, ret, err);
+}
+
+/* Is the segment of that number made from this file? Of one that is not there (purged, or a hole) nothing is known. */
+static bool is_its_segment(const struct newest *newest, uint64_t sequence, const struct spool_summary *s)
+{
+    struct position end = s->commits_count > 0 ? s->last : s->header.after;
+
+    for (size_t i = 0; i < newest->count; i++)
+        if (newest->refs[i].id.sequence == sequence)
+            return position_compare(newest->refs[i].id.first, s->first) == 0 && position_compare(newest->refs[i].id.last, end) == 0;
+    return true;
 }
 
 /* Why a file cannot stay beside the newest segment; NULL: it can. Damage is the spool's own to judge. */
-static const char *why_not(const struct line *l, uint64_t sequence, const char *source, const struct segment_id *newest)
+static const char *why_not(const struct line *l, uint64_t sequence, const char *source, const struct newest *newest)
 {
     struct error ignored = ERROR_INIT;
-    struct spool_header h;
-    bool sealed;
+    struct spool_summary s;
 
-    if (sequence > newest->sequence + 1 || header_of(l, sequence, source, &h, &sealed, &ignored) < 0)
+    if (sequence > newest->id.sequence + 1 || summary_of(l, sequence, source, &s, &ignored) < 0)
         return NULL;
-    if (sequence <= newest->sequence)
-        return sealed ? NULL : "the vault has a complete segment of that number";
-    return position_compare(h.after, newest->last) == 0 ? NULL : "it does not go on where the vault's newest segment ends";
+    if (sequence <= newest->id.sequence && !s.sealed)
+        return "the vault has a complete segment of that number";
+    if (sequence <= newest->id.sequence)
+        return is_its_segment(newest, sequence, &s) ? NULL : "the vault has a segment of that number from another host";
+    return position_compare(s.header.after, newest->id.last) == 0 ? NULL : "it does not go on where the vault's newest segment ends";
 }
 
 static int reconcile(struct capture *c, struct line *l, const struct newest *newest, struct error *err)
@@ -158,7 +176,7 @@ static int reconcile(struct capture *c, struct line *l, const struct newest *new
     TRY(spool_list(l->spool_directory, &files, &count, err));
     for (size_t i = 0; i < count; i++) {
         if (!why)
-            why = why_not(l, files[i], c->config->protect.source, &newest->id);
+            why = why_not(l, files[i], c->config->protect.source, newest);
         if (why)
             TRY(set_aside(l->spool_directory, files[i], why, err));
         else if (newest->all_reached && c->config->vaults_count == 1 && files[i] < newest->id.sequence)
@@ -214,7 +232,7 @@ static int end_in_vault(struct capture *c, struct line *l, const struct newest *
 
 static int open_spool(struct capture *c, struct line *l, struct error *err)
 {
-    struct newest newest;
+    CLEANUP(newest_release) struct newest newest = {0};
 
     TRY(newest_segment(c, l->incarnation.id, &newest, err));
     TRY(reconcile(c, l, &newest, err));

@@ -37,6 +37,15 @@ static void describe_ours(struct capture *c, struct continuity_ours *ret)
     (void)snprintf(ret->system_id, sizeof ret->system_id, "%s", i->system_id);
 }
 
+/* Whoever streams from it moves it: what it says now is no basis for a judgement, and what he captures is not lost. */
+static int slot_is_busy(struct capture *c, struct error *err)
+{
+    c->vaults_fresh = false;
+    return error_set(err, ERROR_BUSY,
+                     "the slot %s is in use: another process captures this source, or the session before has not ended yet",
+                     c->names.slot);
+}
+
 int receive_ask(struct capture *c, struct pg_conn *replication, struct pg_identity *ret_server,
                   struct continuity_theirs *ret_theirs, struct error *err)
 {
@@ -44,13 +53,8 @@ int receive_ask(struct capture *c, struct pg_conn *replication, struct pg_identi
 
     TRY(pg_identify(replication, ret_server, err));
     TRY(pg_slot_get(replication, c->names.slot, &slot, err));
-    /* Whoever streams from it moves it: what it says now is no basis for a judgement, and what he captures is not lost. */
-    if (slot.exists && slot.active) {
-        c->vaults_fresh = false;
-        return error_set(err, ERROR_BUSY,
-                         "the slot %s is in use: another process captures this source, or the session before has not ended yet",
-                         c->names.slot);
-    }
+    if (slot.exists && slot.active)
+        return slot_is_busy(c, err);
     describe_theirs(ret_server, &slot, ret_theirs);
     return 0;
 }
@@ -148,7 +152,10 @@ static int start(struct receiver *r, const struct pg_identity *server, const str
     capture_unlock(c);
     TRY(ask_feedback_interval(r, err));
     begin_session(r, theirs, durable_lsn);
-    TRY(pg_stream_start(&r->stream, c->names.slot, c->names.publication_rows, c->names.publication_keys, r->mode, err));
+    int rc = pg_stream_start(&r->stream, c->names.slot, c->names.publication_rows, c->names.publication_keys, r->mode, err);
+    if (rc == -ERROR_BUSY)
+        return slot_is_busy(c, err);
+    TRY(rc);
     if (r->confirmed_lsn < durable_lsn)
         start_overlap(r, durable_lsn);
     else

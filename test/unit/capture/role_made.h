@@ -115,6 +115,22 @@ static inline void role_begin(struct role *r, const char *system_id, uint64_t st
     r->c.line = &r->line;
 }
 
+/* Into the spool's file at hand, or a new one that goes on after `after`. */
+static inline void role_append(struct line *l, struct position after, struct slice frames, bool seal)
+{
+    struct spool_header h = {.sequence = spool_sequence(l->spool) + 1,
+                             .epoch = 1,
+                             .after = after,
+                             .source_hash = spool_source_hash(ROLE_SOURCE, l->incarnation.id)};
+    struct error err = ERROR_INIT;
+
+    if (!spool_is_begun(l->spool))
+        assert_ok(spool_begin(l->spool, &h, &err), err);
+    assert_ok(spool_append(l->spool, frames, &err), err);
+    if (seal)
+        assert_ok(spool_seal(l->spool, &err), err);
+}
+
 /* One file with a transaction that commits at `lsn`, after what was there; sealed or not. */
 static inline void role_commit(struct line *l, struct position after, uint64_t lsn, uint32_t session, bool seal)
 {
@@ -125,19 +141,20 @@ static inline void role_commit(struct line *l, struct position after, uint64_t l
                            .commit_start = position_of_lsn(lsn - 8),
                            .position = position_of_lsn(lsn),
                            .commit_time_wall_us = 1750000000000000 + (int64_t)lsn};
-    struct spool_header h = {.sequence = spool_sequence(l->spool) + 1,
-                             .epoch = 1,
-                             .after = after,
-                             .source_hash = spool_source_hash(ROLE_SOURCE, l->incarnation.id)};
-    struct error err = ERROR_INIT;
 
-    if (!spool_is_begun(l->spool))
-        assert_ok(spool_begin(l->spool, &h, &err), err);
     size_t at = frame_begin_part(&frames);
     frame_end_part(&frames, at, &p);
-    assert_ok(spool_append(l->spool, buf_slice(&frames), &err), err);
-    if (seal)
-        assert_ok(spool_seal(l->spool, &err), err);
+    role_append(l, after, buf_slice(&frames), seal);
+}
+
+/* A file that holds nothing but a note. */
+static inline void role_note(struct line *l, struct position after)
+{
+    CLEANUP(buf_release) struct buf frames = BUF_INIT((size_t)1 << 20);
+    JSON_AUTO note = json_pack("{s:s,s:s}", "kind", "schema_seen", "at", "0/10");
+
+    frame_put_note(&frames, note);
+    role_append(l, after, buf_slice(&frames), true);
 }
 
 /* A segment of that number with one commit, as another host would have written it. */

@@ -107,6 +107,23 @@ static void test_another_host_shipped_meanwhile(void **state)
     assert_int_equal(spool_sequence(r->line.spool), 1);
 }
 
+/* So is a sealed one that is not what the segment was made from: here one with nothing but notes, of a host that waited for its turn. */
+static void test_another_host_shipped_that_number(void **state)
+{
+    struct role *r = *state;
+
+    role_begin(r, "71", 0x1000);
+    role_commit(&r->line, POSITION_ZERO, 0x2000, 1, true);
+    role_note(&r->line, position_of_lsn(0x2000));
+    line_close(&r->line);
+    role_foreign_segment(r, "0001", 1, POSITION_ZERO, 0x2000);
+    role_foreign_segment(r, "0001", 2, position_of_lsn(0x2000), 0x5000);
+    find(r, &r->line);
+    assert_true(exists(r, "0001/spool/000000000002.spool.bad"));
+    assert_int_equal(r->line.last.offset, 0x5000);
+    assert_int_equal(spool_sequence(r->line.spool), 2);
+}
+
 static void test_a_sealed_file_and_its_segment_go_together(void **state)
 {
     struct role *r = *state;
@@ -278,6 +295,7 @@ int main(void)
         ROW(test_numbers_are_never_given_twice),
         ROW(test_the_state_is_lost),
         ROW(test_another_host_shipped_meanwhile),
+        ROW(test_another_host_shipped_that_number),
         ROW(test_a_sealed_file_and_its_segment_go_together),
         ROW(test_again_from_what_another_host_shipped),
         ROW(test_again_with_nothing_new),
