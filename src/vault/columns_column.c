@@ -9,6 +9,8 @@
  */
 #include "vault/columns_column.h"
 
+#include <endian.h>
+
 #include "base/hash.h"
 
 #define MISSES_MANY 12u
@@ -119,8 +121,24 @@ struct share {
     uint64_t number;
 };
 
+#define EACH(byte_) (UINT64_C(0x0101010101010101) * (byte_))
+
+/* The top bit of each byte that belongs to a word. */
+static inline uint64_t words_in(uint64_t bytes)
+{
+    uint64_t lower = (bytes | EACH(0x20)) & EACH(0x7f);
+
+    return (((lower + EACH(0x80 - 'a')) & ~(lower + EACH(0x7f - 'z'))) | bytes) & EACH(0x80);
+}
+
 static inline const uint8_t *word_end(const uint8_t *p, const uint8_t *end)
 {
+    for (; end - p >= 8; p += 8) {
+        uint64_t others = words_in(le64toh(load(p, 8))) ^ EACH(0x80);
+
+        if (others != 0)
+            return p + __builtin_ctzll(others) / 8;
+    }
     while (p < end && class_of[*p] == CLASS_WORD)
         p++;
     return p;
@@ -148,11 +166,17 @@ static inline const uint8_t *literal_end(const uint8_t *p, const uint8_t *end, c
 {
     if ((size_t)(end - p) < n)
         return NULL;
-    for (size_t i = 0; i < n; i++) {
-        if (p[i] != literal[i])
+    for (; n >= 8; n -= 8, p += 8, literal += 8) {
+        if (load(p, 8) != load(literal, 8))
             return NULL;
     }
-    return p + n;
+    if (end - p >= 8)
+        return n == 0 || le64toh(load(p, 8) ^ load(literal, 8)) << (64 - 8 * n) == 0 ? p + n : NULL;
+    for (; n > 0; n--) {
+        if (*p++ != *literal++)
+            return NULL;
+    }
+    return p;
 }
 
 /* False: the text does not fit. */

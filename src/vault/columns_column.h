@@ -59,7 +59,7 @@ struct token {
 };
 
 struct template {
-    uint8_t pattern[COLUMNS_PATTERN_MAX];
+    uint8_t pattern[COLUMNS_PATTERN_MAX + 8]; /* compared by eights */
     uint16_t pattern_bytes;
     uint16_t tokens_count, slots_count;
     bool used; /* in this block */

@@ -21,14 +21,22 @@ static inline bool take(struct numbers_in *s, uint64_t *ret)
 
     if (s->at == s->count)
         return false;
-    size_t i = s->at++;
-    if (s->width == 0) {
+    const uint8_t *p = s->p + s->at++;
+    switch (s->width) {
+    case 0:
         *ret = s->base;
         return true;
+    case 1:
+        v = *p;
+        break;
+    case 2:
+        v = *p | (uint64_t)p[s->count] << 8;
+        break;
+    default:
+        v = *p | (uint64_t)p[s->count] << 8;
+        for (unsigned k = 2; k < s->width; k++)
+            v |= (uint64_t)p[k * s->count] << 8 * k;
     }
-    v = s->p[i];
-    for (unsigned k = 1; k < s->width; k++)
-        v |= (uint64_t)s->p[i += s->count] << 8 * k;
     *ret = s->delta ? s->base += unzigzag(v) : v;
     return true;
 }
@@ -87,6 +95,7 @@ struct unpacker {
     struct table_in *tables;
     uint32_t tables_count;
     uint32_t columns_count;
+    const uint8_t *packed_end;
     uint8_t *p, *end; /* where the next byte goes */
 };
 

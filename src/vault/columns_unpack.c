@@ -26,23 +26,12 @@ static inline bool put(struct unpacker *u, const void *p, size_t n)
     return true;
 }
 
-/* The same for what is mostly short: a call would take longer than the bytes. */
+/* The same for bytes of the packed form that are mostly few: as many as one move takes are moved where both sides have them. */
 static inline bool put_short(struct unpacker *u, const uint8_t *p, size_t n)
 {
-    if (n > room(u))
-        return false;
-    if (n > 16) {
-        memcpy(u->p, p, n);
-    } else if (n >= 8) {
-        memcpy(u->p, p, 8);
-        memcpy(u->p + n - 8, p + n - 8, 8);
-    } else if (n >= 4) {
-        memcpy(u->p, p, 4);
-        memcpy(u->p + n - 4, p + n - 4, 4);
-    } else {
-        for (size_t i = 0; i < n; i++)
-            u->p[i] = p[i];
-    }
+    if (n > 16 || room(u) < 16 || u->packed_end - p < 16)
+        return put(u, p, n);
+    memcpy(u->p, p, 16);
     u->p += n;
     return true;
 }
@@ -57,19 +46,32 @@ static inline bool put_varint(struct unpacker *u, uint64_t v)
     return true;
 }
 
-/* In decimal, with at least `width` digits. */
-static inline bool put_number(struct unpacker *u, uint64_t v, unsigned width)
+static inline size_t digits_of(uint64_t v)
 {
-    uint8_t digits[20];
-    uint8_t *p = digits + sizeof digits;
+    size_t n = 1;
 
-    for (; v > UINT32_MAX; v /= 10)
-        *--p = (uint8_t)('0' + v % 10);
-    for (uint32_t small = (uint32_t)v; small > 0 || p == digits + sizeof digits; small /= 10)
-        *--p = (uint8_t)('0' + small % 10);
-    while (p > digits + sizeof digits - width)
-        *--p = '0';
-    return put_short(u, p, (size_t)(digits + sizeof digits - p));
+    for (; v >= 100; v /= 100)
+        n += 2;
+    return n + (v >= 10);
+}
+
+/* In decimal, with at least `width` digits. */
+static inline bool put_number(struct unpacker *u, uint64_t v, size_t width)
+{
+    static const char pairs[] = "0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849"
+                                "5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
+    size_t n = digits_of(v);
+
+    n = n > width ? n : width;
+    if (n > room(u))
+        return false;
+    uint8_t *p = u->p + n;
+    for (; p - u->p >= 2; v /= 100)
+        memcpy(p -= 2, pairs + v % 100 * 2, 2);
+    if (p > u->p)
+        *u->p = (uint8_t)('0' + v);
+    u->p += n;
+    return true;
 }
 
 static bool put_word(struct unpacker *u, struct slot_in *s)
@@ -305,6 +307,7 @@ int columns_unpack(struct slice packed, size_t plain_bytes, struct buf *out, str
         return error_set(err, ERROR_LIMIT, "more than the %zu bytes that are allowed here", out->max);
     u.p = out->p + out->n;
     u.end = u.p + plain_bytes;
+    u.packed_end = packed.p + packed.n;
     if (!columns_find(&u, &c) || !put_frames(&u) || !columns_are_empty(&u))
         return error_set(err, ERROR_CORRUPT, "its columns do not make its frames");
     if (hash64(slice_of(out->p + out->n, plain_bytes)) != checksum)
