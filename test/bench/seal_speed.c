@@ -5,7 +5,8 @@
  *
  * The segments of VAULT become spool files under FOLDER again, with the same frames. Each of these is then sealed and put into a new
  * vault there as capture does it, in one thread: read, checked, taken apart, compressed, hashed, written to a local file, copied into
- * the vault, synced. All segments are then read back and each byte compared with the spool's. Prints for each run
+ * the vault, synced. All segments are then read back and each byte compared with the spool's. With SALVOR_PASSPHRASE_NEW in the
+ * environment the new vault is encrypted, and with it, as capture has it, the spool and the local file. Prints for each run
  *   plain bytes, stored bytes, seconds to seal and ship, CPU seconds of it, seconds to read back
  */
 #include <inttypes.h>
@@ -15,7 +16,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "capture/spool.h"
+#include "capture/spool_seal.h"
 #include "os/file.h"
 
 struct job {
@@ -141,14 +142,29 @@ static int read_back(struct job *j, size_t i, struct error *err)
     return at == j->plain[i].n ? 0 : error_set(err, ERROR_CORRUPT, "segment %zu is short", i);
 }
 
-static int run(struct job *j, const char *folder, int number, struct error *err)
+static int make_vault(const char *folder, const char *name, struct vault **ret, struct error *err)
 {
-    CLEANUP(mem_free_ptr) char *path = mem_printf("%s/vault-%d", folder, number);
-    const struct vault_config config = {.name = "main", .driver = "posix", .path = path};
-    struct digest previous = {0};
+    CLEANUP(mem_free_ptr) char *path = mem_printf("%s/%s", folder, name);
+    const struct vault_config config = {.name = "new", .driver = "posix", .path = path};
 
     TRY(vault_make(&config, err));
-    TRY(vault_open(&config, &j->vault, err));
+    return vault_open(&config, ret, err);
+}
+
+/* What lies on this host is sealed with the keys of `like`, if it has any. */
+static void seal_state(const struct job *j, const struct vault *like)
+{
+    spool_seal_set(j->source, like->keys, false);
+    if (like->keys)
+        file_scratch_seal();
+}
+
+static int run(struct job *j, const char *folder, int number, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *name = mem_printf("vault-%d", number);
+    struct digest previous = {0};
+
+    TRY(make_vault(folder, name, &j->vault, err));
     j->stored_bytes = 0;
     int64_t began_us = clock_mono_us();
     double cpu = cpu_s();
@@ -167,7 +183,10 @@ static int run(struct job *j, const char *folder, int number, struct error *err)
 static int work(int argc, char **argv, struct error *err)
 {
     struct job j = {.source = argv[2], .incarnation = argv[3], .level = argc > 5 ? (int)strtol(argv[5], NULL, 10) : 1};
+    struct vault *keys;
 
+    TRY(make_vault(argv[4], "keys", &keys, err));
+    seal_state(&j, keys);
     j.path = mem_printf("%s/segment", argv[4]);
     j.spool = mem_printf("%s/spool", argv[4]);
     TRY(make_spool(&j, argv[1], err));
@@ -178,6 +197,7 @@ static int work(int argc, char **argv, struct error *err)
         TRY(load(&j, i, err));
     for (int i = 0; i < (argc > 6 ? (int)strtol(argv[6], NULL, 10) : 3); i++)
         TRY(run(&j, argv[4], i, err));
+    vault_free(keys);
     return 0;
 }
 
