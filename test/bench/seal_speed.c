@@ -104,7 +104,9 @@ static int load(struct job *j, size_t i, struct error *err)
 static int ship(struct job *j, size_t i, struct digest *previous, struct error *err)
 {
     CLEANUP(spool_reader_free_ptr) struct spool_reader *r = NULL;
+    CLEANUP(file_release) struct file built = FILE_INIT;
     struct segment_writer *w;
+    struct file_source from;
     char key[VAULT_KEY_BYTES];
     struct slice frames;
     uint64_t bytes;
@@ -116,9 +118,11 @@ static int ship(struct job *j, size_t i, struct digest *previous, struct error *
         TRY(segment_writer_add(w, frames, err));
     TRY(rc);
     TRY(segment_writer_end(w, &j->ids[i], previous, err));
+    segment_writer_take_file(w, &built);
     segment_writer_free(w);
     segment_key(key, j->source, j->incarnation, &j->ids[i]);
-    TRY(driver_put_file(j->vault->driver, key, j->path, err));
+    TRY(file_source_init(&from, &built, err));
+    TRY(j->vault->driver->ops->put_source_if_absent(j->vault->driver, key, &from.source, err));
     TRY(j->vault->driver->ops->size(j->vault->driver, key, &bytes, err));
     j->stored_bytes += bytes;
     return file_remove(j->path, err);
