@@ -514,6 +514,14 @@ static void set_warning(struct watcher *w)
     capture_unlock(c);
 }
 
+/* The watcher of an incarnation before may have left one, and this one says only what changes. */
+static void forget_warning(struct capture *c)
+{
+    capture_lock(c);
+    c->warning[0] = '\0';
+    capture_unlock(c);
+}
+
 static void say(struct watcher *w, enum step step, const char *message)
 {
     char said[sizeof w->said[0]];
@@ -680,6 +688,7 @@ void *watcher_thread(void *arg)
     const struct line *l = w.capture->line;
 
     w.fresh = position_is_zero(l->last) && !l->shipped;
+    forget_warning(w.capture);
     load(&w);
     do
         turn(&w);
