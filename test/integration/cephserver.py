@@ -16,6 +16,8 @@ import urllib.parse
 import urllib.request
 import uuid
 
+import orphans
+
 ACCESS, SECRET = "AKSALVORTEST", "SKsalvortestSKsalvortest"
 IP = "127.0.0.1"
 
@@ -72,9 +74,11 @@ def s3_request(endpoint, method, path, query="", body=b"", headers=None, access=
 
 
 class CephServer:
-    """CephServer(osds=1|3, store="memstore"|"bluestore"). Replication is osds, min_size 1: right for tests only."""
+    """CephServer(osds=1|3, store="memstore"|"bluestore"). Replication is osds, min_size 1: right for tests only. Its processes end with
+    ours, unless outlives."""
 
-    def __init__(self, osds=1, store="memstore", bytes_max=4 << 30):
+    def __init__(self, osds=1, store="memstore", bytes_max=4 << 30, outlives=False):
+        self.outlives = outlives
         self.osds, self.store, self.bytes_max = osds, store, bytes_max
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="salvor-ceph-"))
         self.processes = {}
@@ -150,10 +154,10 @@ log file = {d}/log/rgw.log
 
     def _spawn(self, name, *argv):
         """In the foreground, so that its pid is ours to end."""
-        log = open(self.folder / "log" / f"{name}.out", "ab")
-        self.processes[name] = subprocess.Popen([argv[0], "-f", "-c", str(self.folder / "ceph.conf"), *argv[1:]], stdout=log, stderr=log,
-                                                stdin=subprocess.DEVNULL, start_new_session=True)
-        log.close()
+        start = subprocess.Popen if self.outlives else orphans.popen
+        with open(self.folder / "log" / f"{name}.out", "ab") as log:
+            self.processes[name] = start([argv[0], "-f", "-c", str(self.folder / "ceph.conf"), *argv[1:]], stdout=log, stderr=log,
+                                         stdin=subprocess.DEVNULL, start_new_session=True)
 
     def start(self):
         for name in ("run", "log", "mon", "mgr", "rgw"):

@@ -6,6 +6,7 @@ import tempfile
 import urllib.error
 import urllib.request
 
+import orphans
 from cephserver import IP, s3_request, wait_until
 from pgserver import free_port, release_port
 
@@ -66,7 +67,7 @@ account_autocreate = true
 
     def _spawn(self, name, *argv):
         with open(self.folder / "log" / f"{name}.out", "ab") as log:
-            self.processes.append(subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True))
+            self.processes.append(orphans.popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True))
 
     def _build_rings(self):
         for kind in KINDS:

@@ -14,6 +14,8 @@ import pytest
 import swiftserver
 from faultproxy import KINDS, FaultProxy
 from s3tool import keys_of, run, url
+from s3vault import keys_file
+from salvorbox import wait_for
 from swiftserver import SwiftServer
 
 pytestmark = pytest.mark.xdist_group("ceph")  # one worker: one cluster for all of them
@@ -105,6 +107,36 @@ def test_all_that_a_driver_promises(store, files):
     for (line, wanted), answer in zip(script, answers[1:]):
         exact = wanted.startswith("ok")
         assert answer == wanted if exact else answer.startswith(wanted + " "), (line, answer)
+
+
+@pytest.mark.parametrize("kind", ["ceph", "ceph versioned", "swift"])
+def test_what_cannot_be_promised_is_said(request, boxes, tmp_path, kind):
+    """By init, and by status from then on."""
+    if kind == "swift":
+        server = request.getfixturevalue("swift")
+        keys, bucket = keys_file(tmp_path / "keys", swiftserver.ACCESS, swiftserver.SECRET), server.bucket("claimed")
+    else:
+        server = request.getfixturevalue("ceph")
+        keys, bucket = keys_file(tmp_path / "keys", cephserver.ACCESS, cephserver.SECRET), server.bucket(versioned=kind != "ceph")
+    vault = {"driver": "s3", "endpoint": server.endpoint, "bucket": bucket, "credentials_file": keys}
+    box = boxes({"shop": {"conninfo": "host=127.0.0.1 port=1 dbname=shop user=nobody", "vault": "west"}}, vaults={"west": vault})
+    words = {"ceph": [], "swift": ["refuses conditional writes", "on one host only"],
+             "ceph versioned": ["ignores conditional writes", "on one host only", "keeps versions", "lifecycle rule"]}[kind]
+    made, again = box.ok("init").out, box.ok("init").out
+    shown, told = box.ok("status").out, box.status()["not_promised"]
+    for text in (made, again, shown):
+        assert ("NOT PROMISED" in text) == bool(words) and all(w in text for w in words), text
+    assert list(told) == (["west"] if words else []) and all(w in told["west"] for w in words)
+
+
+def test_servers_end_with_a_killed_test():
+    program = "import sys, orphans; p = orphans.popen(['sleep', '1000'], start_new_session=True); print(p.pid, flush=True); sys.stdin.read()"
+    parent = subprocess.Popen(["/usr/bin/python3", "-c", program], cwd=os.path.dirname(__file__), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    child = int(parent.stdout.readline())
+    assert os.path.exists(f"/proc/{child}")
+    parent.kill()
+    parent.wait()
+    wait_for("the server to end", lambda: not os.path.exists(f"/proc/{child}") or "\nState:\tZ" in open(f"/proc/{child}/status").read())
 
 
 def test_lists_of_many_pages(ceph, files):
