@@ -62,10 +62,23 @@ static void set_wall(json_t *o, const char *key, int64_t wall_us)
     json_set_str(o, key, wall_us > 0 ? clock_format_wall(wall_us, text) : NULL);
 }
 
+/* One moment for all figures of a status, and shown: reading a vault that does not answer takes seconds. */
+static int64_t measured_wall_us(json_t *o)
+{
+    const char *text = json_string_value(json_object_get(o, "measured_at"));
+    int64_t wall_us;
+
+    if (text && clock_parse_wall(slice_str(text), &wall_us, NULL) >= 0)
+        return wall_us;
+    wall_us = clock_wall_us();
+    set_wall(o, "measured_at", wall_us);
+    return wall_us;
+}
+
 /* Exposure: the age, by the source's clock, of the newest durable commit. Unknown (null) when there is none. */
 static void set_exposure(json_t *o, const char *key, int64_t commit_wall_us, int64_t offset_us)
 {
-    int64_t age_us = clock_wall_us() + offset_us - commit_wall_us;
+    int64_t age_us = measured_wall_us(o) + offset_us - commit_wall_us;
 
     if (commit_wall_us <= 0)
         json_object_set_new(o, key, json_null());

@@ -60,6 +60,7 @@ class Salvor:
         self.config = self.root / "salvor.conf"
         self.log_path = self.root / "run.log"
         self.process = None
+        self.env = {}  # what is added to the environment of every process
         self.write_config()
 
     # -- configuration
@@ -78,7 +79,7 @@ class Salvor:
     def run_command(self, *args, timeout=240, env=None):
         return Result(subprocess.run([SALVOR, "--config", str(self.config), *map(str, args)], stdin=subprocess.DEVNULL,
                                      stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=timeout,
-                                     env={**os.environ, **(env or {})}))
+                                     env={**os.environ, **self.env, **(env or {})}))
 
     def spawn(self, *args):
         """A command that the test kills or waits for itself; what it says goes to a file beside the log."""
@@ -112,7 +113,7 @@ class Salvor:
         assert self.process is None
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen([SALVOR, "--config", str(self.config), "run"], stdin=subprocess.DEVNULL,
-                                            stdout=log, stderr=log, env={**os.environ, **(env or {})})
+                                            stdout=log, stderr=log, env={**os.environ, **self.env, **(env or {})})
         return self
 
     def stop(self):
