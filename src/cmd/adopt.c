@@ -4,18 +4,17 @@
  */
 #include "cmd/adopt.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
 
-#define VAULT_NAME_DEFAULT "main"
-
 void adopted_release(struct adopted *a)
 {
     vault_free(a->vault);
-    free(a->location);
+    location_release(&a->location);
     journal_entries_release(&a->journal);
     json_decref(a->sources);
     *a = (struct adopted){0};
@@ -150,13 +149,24 @@ static int read_sources(struct adopted *a, struct error *err)
     return rc;
 }
 
-int adopt_read(const char *location, struct adopted *ret, struct error *err)
+int adopt_open(const struct location_words *words, struct adopted *ret, struct error *err)
 {
-    CLEANUP(adopted_release) struct adopted a = {.location = mem_strdup(location), .sources = json_array()};
+    CLEANUP(adopted_release) struct adopted a = {.sources = json_array()};
 
-    TRY(config_location_open(location, VAULT_NAME_DEFAULT, &a.vault, err));
+    TRY(location_parse(words, &a.location, err));
+    TRY(location_open(&a.location, &a.vault, err));
     TRY(journal_read_vault(a.vault, &a.journal, err));
     journal_entries_sort(&a.journal);
+    *ret = a;
+    a = (struct adopted){0};
+    return 0;
+}
+
+int adopt_read(const struct location_words *words, struct adopted *ret, struct error *err)
+{
+    CLEANUP(adopted_release) struct adopted a = {0};
+
+    TRY(adopt_open(words, &a, err));
     TRY(read_sources(&a, err));
     *ret = a;
     a = (struct adopted){0};
@@ -199,7 +209,7 @@ void adopt_list(const struct adopted *a, const char *prefix, struct buf *out)
     size_t i;
     json_t *source;
 
-    buf_printf(out, "%svault %s at %s\n", prefix, a->vault->id, a->location);
+    buf_printf(out, "%svault %s at %s\n", prefix, a->vault->id, a->location.place);
     if (json_array_size(a->sources) == 0)
         buf_printf(out, "%sit holds no source\n", prefix);
     json_array_foreach(a->sources, i, source)
@@ -241,8 +251,8 @@ static bool is_this(const struct adopted *a, const json_t *vault)
     return strcmp(text_of(vault, "id", ""), a->vault->id) == 0;
 }
 
-/* The name that this vault had; the default where nobody knows. */
-static const char *own_name(const struct adopted *a)
+/* How this vault stood in the lost host's configuration; NULL where nobody knows. */
+static const json_t *own_settings(const struct adopted *a)
 {
     for (size_t i = 0; i < json_array_size(a->sources); i++) {
         const json_t *settings = source_settings(a, text_of(json_array_get(a->sources, i), "name", ""));
@@ -250,9 +260,16 @@ static const char *own_name(const struct adopted *a)
 
         for (size_t k = 0; k < json_array_size(vaults); k++)
             if (is_this(a, json_array_get(vaults, k)) && text_is_name(text_of(json_array_get(vaults, k), "name", "")))
-                return text_of(json_array_get(vaults, k), "name", "");
+                return json_array_get(vaults, k);
     }
-    return VAULT_NAME_DEFAULT;
+    return NULL;
+}
+
+static const char *own_name(const struct adopted *a)
+{
+    const json_t *settings = own_settings(a);
+
+    return settings ? text_of(settings, "name", "") : LOCATION_NAME;
 }
 
 static void put_section_options(struct buf *out, enum option_section kind, const json_t *o, bool commands_too)
@@ -322,6 +339,65 @@ static void put_source(const struct adopted *a, const char *name, const json_t *
                         "#              the source can be recovered, and is not captured\n");
 }
 
+/* Options that say where a vault is and how it is opened: those that it was just opened by count, not what they were elsewhere. */
+static bool is_of_the_place(const char *name)
+{
+    static const char *const names[] = {"driver", "path", "endpoint", "bucket", "prefix", "region", "style", "ca_file"};
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return false;
+}
+
+static bool is_secrets_file(const char *name)
+{
+    static const char *const names[] = {"credentials_file", "profile", "key_file", "passphrase_file"};
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return false;
+}
+
+/* What this vault had beside its place: prices and bandwidth as they were, files of secrets to be found again. */
+static void put_known_options(const json_t *known, struct buf *out)
+{
+    const char *key;
+    json_t *v;
+
+    json_object_foreach((json_t *)(uintptr_t)known, key, v) {
+        if (!json_is_string(v) || !is_known_option(SECTION_VAULT, key) || is_of_the_place(key))
+            continue;
+        put_option(out, is_secrets_file(key) ? "# as on the lost host: " : "", key, json_string_value(v));
+    }
+}
+
+/* What opened the vault now and is not in a file has to be there for `salvor run` too. */
+static void put_needs(const struct adopted *a, struct buf *out)
+{
+    const struct vault_config *c = &a->location.url.config;
+    const char *name = own_name(a);
+
+    if (strcmp(c->driver, "s3") == 0 && !c->credentials_file)
+        buf_printf(out, "# credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment of `salvor run`, or the instance's role;\n"
+                        "#              or credentials_file = FILE\n");
+    if (a->vault->keys && !a->location.key_file && !a->location.passphrase_file) {
+        buf_printf(out, "# the key: SALVOR_PASSPHRASE_");
+        for (const char *p = name; *p; p++)
+            buf_put_u8(out, (uint8_t)toupper((unsigned char)*p));
+        buf_printf(out, " in the environment of `salvor run`, or key_file = FILE, or passphrase_file = FILE\n");
+    }
+}
+
+static void put_own_vault(const struct adopted *a, struct buf *out)
+{
+    buf_printf(out, "\n[vault %s]\n", own_name(a));
+    location_options(&a->location, out);
+    put_known_options(own_settings(a), out);
+    put_needs(a, out);
+}
+
 void adopt_configuration(const struct adopted *a, const char *state, struct buf *out)
 {
     JSON_AUTO names = json_object();
@@ -331,8 +407,8 @@ void adopt_configuration(const struct adopted *a, const char *state, struct buf 
 
     buf_printf(out, "# Written by `salvor adopt` at %s from\n", clock_format_wall(clock_wall_us(), now));
     adopt_list(a, "# ", out);
-    buf_printf(out, "\n[salvor]\nstate = %s\n\n[vault %s]\n", state, own_name(a));
-    config_location_options(a->location, out);
+    buf_printf(out, "\n[salvor]\nstate = %s\n", state);
+    put_own_vault(a, out);
     json_set_bool(names, own_name(a), true);
     put_other_vaults(a, names, out);
     json_array_foreach(a->sources, i, source)
@@ -344,9 +420,9 @@ void adopt_for_recovery(const struct adopted *a, const char *source, struct buf 
     const json_t *known = json_object_get(source_settings(a, source), "source");
     const char *large_objects = json_string_value(json_object_get(known, "large_objects"));
 
-    buf_printf(out, "[vault %s]\n", VAULT_NAME_DEFAULT);
-    config_location_options(a->location, out);
-    buf_printf(out, "[source %s]\nvault = %s\n", source, VAULT_NAME_DEFAULT);
+    buf_printf(out, "[vault %s]\n", LOCATION_NAME);
+    location_options(&a->location, out);
+    buf_printf(out, "[source %s]\nvault = %s\n", source, LOCATION_NAME);
     if (large_objects)
         put_option(out, "", "large_objects", large_objects);
 }

@@ -6,18 +6,21 @@
 #define SALVOR_CMD_ADOPT_H
 
 #include "cmd/config.h"
+#include "cmd/location.h"
 #include "journal/read.h"
 
 struct adopted {
     struct vault *vault;
-    char *location;              /* as a person gave it */
+    struct location location;
     struct journal_entries journal;
     json_t *sources;             /* [{name, incarnations, snapshots, recoverable, proofs, objectives, ...}] */
 };
 void adopted_release(struct adopted *a);
 
-/* Opens the vault at PATH or URL and reads all that is needed. Errors: those of vault_open. */
-MUST_CHECK int adopt_read(const char *location, struct adopted *ret, struct error *err);
+/* Opens the vault and reads its journal. Errors: those of location_parse and vault_open. */
+MUST_CHECK int adopt_open(const struct location_words *words, struct adopted *ret, struct error *err);
+/* The same, and all of its sources. */
+MUST_CHECK int adopt_read(const struct location_words *words, struct adopted *ret, struct error *err);
 
 /* A list for a person, each line with this prefix ("# " in a configuration). */
 void adopt_list(const struct adopted *a, const char *prefix, struct buf *out);

@@ -10,7 +10,8 @@
 #define TEXT_BYTES_MAX ((size_t)64 << 20)
 
 struct wish {
-    const char *location, *output, *state;
+    struct location_words vault;
+    const char *output, *state;
     bool json;
 };
 
@@ -36,7 +37,7 @@ static void journal_adopted(const char *path, const struct adopted *a)
     size_t i;
     json_t *source;
 
-    json_set_str(members, "vault", a->location);
+    json_set_str(members, "vault", a->location.place);
     json_set_str(members, "id", a->vault->id);
     json_array_foreach(a->sources, i, source)
         json_array_append(sources, json_object_get(source, "name"));
@@ -54,7 +55,7 @@ static void print_json_result(const struct adopted *a, const struct wish *w)
 {
     JSON_AUTO o = json_object();
 
-    json_set_str(o, "vault", a->location);
+    json_set_str(o, "vault", a->location.place);
     json_set_str(o, "id", a->vault->id);
     json_object_set(o, "sources", a->sources);
     json_set_str(o, "configuration", w->output);
@@ -89,14 +90,18 @@ int command_adopt(const struct invocation *in, struct error *err)
     CLEANUP(adopted_release) struct adopted a = {0};
     const struct command *self = command_find("adopt");
     struct wish w = {.state = options[OPTION_STATE].default_text};
-    const struct argument flags[] = {{"--output", &w.output, NULL}, {"--state", &w.state, NULL}, {"--json", NULL, &w.json}};
+    const struct argument flags[] = {{"--output", &w.output, NULL},
+                                     {"--state", &w.state, NULL},
+                                     {"--json", NULL, &w.json},
+                                     {"--key-file", &w.vault.key_file, NULL},
+                                     {"--passphrase-file", &w.vault.passphrase_file, NULL}};
 
-    TRY(arguments_parse(in, self, flags, 3, &w.location, err));
-    if (!w.location)
+    TRY(arguments_parse(in, self, flags, 5, &w.vault.place, err));
+    if (!w.vault.place)
         return error_set(err, ERROR_USAGE, "name the vault; usage: salvor %s %s", self->name, self->arguments);
     if (w.state[0] != '/')
         return error_set(err, ERROR_USAGE, "--state '%s' must be an absolute path", w.state);
-    TRY(adopt_read(w.location, &a, err));
+    TRY(adopt_read(&w.vault, &a, err));
     if (a.journal.unread > 0)
         fprintf(stderr, "salvor adopt: %zu runs of the vault's journal cannot be read: %s\n", a.journal.unread,
                 a.journal.first_unread);

@@ -11,7 +11,8 @@
 #include "os/file.h"
 
 struct wish {
-    const char *name, *to, *into, *local, *port, *vault;
+    const char *name, *to, *into, *local, *port;
+    struct location_words vault; /* place NULL: what the configuration names */
     bool json, dry_run;
 };
 
@@ -142,7 +143,7 @@ static int run(const struct wish *w, const struct source_context *s, struct reco
     char name[VAULT_SOURCE_BYTES];
     snprintf(name, sizeof name, "%s", s->name);
     int done = recover_run(rc, on_progress, name, &result, err);
-    if (!w->vault)
+    if (!w->vault.place)
         journal_outcome(s, done, &result, err);
     TRY(done);
     if (w->json) {
@@ -172,15 +173,15 @@ static int open_context(const struct invocation *in, const struct wish *w, struc
     CLEANUP(adopted_release) struct adopted a = {0};
     CLEANUP(buf_release) struct buf text = BUF_INIT(INI_FILE_BYTES_MAX);
 
-    if (!w->vault) {
+    if (!w->vault.place) {
         TRY(config_load(in->config_path, c, err));
         return source_context_open(c, w->name, SOURCE_NEEDS_VAULTS, s, err);
     }
     if (!w->name || !text_is_name(w->name))
-        return error_set(err, ERROR_USAGE, "--vault needs the name of a source; `salvor adopt %s` lists them", w->vault);
-    TRY(adopt_read(w->vault, &a, err));
+        return error_set(err, ERROR_USAGE, "--vault needs the name of a source; `salvor adopt %s` lists them", w->vault.place);
+    TRY(adopt_open(&w->vault, &a, err));
     adopt_for_recovery(&a, w->name, &text);
-    TRY(config_parse(buf_slice(&text), w->vault, c, err));
+    TRY(config_parse(buf_slice(&text), a.location.place, c, err));
     return source_context_open(c, w->name, SOURCE_NEEDS_VAULTS, s, err);
 }
 
@@ -194,16 +195,20 @@ int command_recover(const struct invocation *in, struct error *err)
     const struct argument flags[] = {{"--to", &w.to, NULL},       {"--into", &w.into, NULL},
                                      {"--local", &w.local, NULL}, {"--port", &w.port, NULL},
                                      {"--json", NULL, &w.json},   {"--dry-run", NULL, &w.dry_run},
-                                     {"--vault", &w.vault, NULL}};
+                                     {"--vault", &w.vault.place, NULL},
+                                     {"--key-file", &w.vault.key_file, NULL},
+                                     {"--passphrase-file", &w.vault.passphrase_file, NULL}};
     struct error ignored = ERROR_INIT;
 
-    TRY(arguments_parse(in, command_find("recover"), flags, 7, &w.name, err));
+    TRY(arguments_parse(in, command_find("recover"), flags, 9, &w.name, err));
+    if (!w.vault.place && (w.vault.key_file || w.vault.passphrase_file))
+        return error_set(err, ERROR_USAGE, "--key-file and --passphrase-file go with --vault; else the key stands in the configuration");
     TRY(parse_to(w.to, &wanted, err));
     TRY(parse_target(&w, &wanted, err));
     TRY(open_context(in, &w, &c, &s, err));
-    TRY(make_work(&s, w.vault != NULL, &work, err));
+    TRY(make_work(&s, w.vault.place != NULL, &work, err));
     source_recover_config(&s, work, &rc);
-    if (w.vault)
+    if (w.vault.place)
         rc.state_directory = NULL; /* the vault alone: what lies on this host may be another's */
     rc.kind = wanted.kind;
     rc.to_position = wanted.to_position;

@@ -34,12 +34,13 @@ const struct command commands[] = {
      "The newest snapshot unless one is named, from the vault alone, with the events after it as far as they go. `salvor run` proves each\n"
      "new snapshot by itself, at low priority (prove = no: not). Needs the disk space of a recovery below prove_dir.",
      false, command_prove},
-    {"recover", "SOURCE [--to latest|TIME|POSITION] (--into CONNINFO | --local DIR [--port N]) [--vault PATH] [--dry-run] [--json]",
+    {"recover", "SOURCE [--to latest|TIME|POSITION] (--into CONNINFO | --local DIR [--port N]) "
+     "[--vault PATH|s3://BUCKET/PREFIX?... [--key-file FILE | --passphrase-file FILE]] [--dry-run] [--json]",
      "rebuild the source as it was at any moment",
      "TIME is RFC 3339 with an offset, like 2026-01-31T12:00:00+01:00, and means the state just before the first transaction, in\n"
      "commit order, whose commit time is later. POSITION is an LSN, like 0/16B3748: every transaction at or before it.\n"
      "--local makes a new PostgreSQL server in DIR; --into fills an empty database. --dry-run says what would be done.\n"
-     "--vault names a vault itself: then no configuration is needed, and none is read.\n"
+     "--vault names a vault itself: then no configuration is needed, and none is read (`salvor help adopt` tells how one is named).\n"
      "Exact or refused: exit status 3 says that the promise cannot be kept, and nothing was touched.",
      false, command_recover},
     {"verify", "[SOURCE] [--threads N] [--json]", "read the whole vault: chains, checksums, references, gaps",
@@ -60,9 +61,12 @@ const struct command commands[] = {
     {"journal", "[SOURCE] [--json]", "what happened and what was measured: the record, from the vaults and from this host",
      "Entries of all writers by time, from the vaults and from this host. `salvor verify` checks chains and signatures.", false,
      command_journal},
-    {"adopt", "PATH [--output FILE] [--state DIR] [--json]", "take up a vault whose host is lost: list its sources, write a configuration",
+    {"adopt", "PATH|s3://BUCKET/PREFIX?... [--key-file FILE | --passphrase-file FILE] [--output FILE] [--state DIR] [--json]", "take up a vault whose host is lost: list its sources, write a configuration",
      "Prints the configuration, or writes it into FILE, never over one that is there. What the lost host did by itself (automation,\n"
-     "target, cutover) is in it as a comment. With it `salvor run` goes on capturing: the source has kept what the vault lacks.",
+     "target, cutover) is in it as a comment. With it `salvor run` goes on capturing: the source has kept what the vault lacks.\n"
+     "A bucket: s3://BUCKET/PREFIX?endpoint=https://HOST[:PORT]&region=..&style=path|host&ca_file=FILE&credentials_file=FILE&profile=..,\n"
+     "what has a default left out. Without credentials_file: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, else the instance's role.\n"
+     "The key of an encrypted vault: a key file or recovery kit, a passphrase's file, or SALVOR_PASSPHRASE_MAIN in the environment.",
      false, command_adopt},
     {"key", "new FILE | rotate VAULT [--new-key-file FILE | --new-passphrase-file FILE] | export VAULT [--out FILE] | import VAULT KIT",
      "keys of an encrypted vault: make, rotate, export for the safe, bring back",

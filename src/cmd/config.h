@@ -57,10 +57,6 @@ MUST_CHECK int config_source(const struct config *c, const char *name, const str
 const struct config_section *config_vault(const struct config *c, const char *name);
 /* Opens the vault of a [vault NAME]. Errors: those of vault_open. */
 MUST_CHECK int config_vault_open(const struct config_section *section, struct vault **ret, struct error *err);
-/* Opens a vault that is named by its place alone, a path. */
-MUST_CHECK int config_location_open(const char *location, const char *name, struct vault **ret, struct error *err);
-/* The options of a [vault NAME] that is at this place, as lines. */
-void config_location_options(const char *location, struct buf *out);
 /* What vault_make and vault_open take; its texts are the configuration's. */
 void config_vault_fill(const struct config_section *vault, struct vault_config *ret);
 /* STATE/<source>; owner: caller. */

@@ -79,40 +79,6 @@ int config_vault_open(const struct config_section *section, struct vault **ret, 
     return vault_open(&vc, ret, err);
 }
 
-int config_location_open(const char *location, const char *name, struct vault **ret, struct error *err)
-{
-    CLEANUP(vault_url_release) struct vault_url u = {0};
-
-    TRY(vault_config_parse_url(location, name, &u, err));
-    if (u.config.path && u.config.path[0] != '/')
-        return error_set(err, ERROR_USAGE, "'%s' is not the place of a vault: an absolute path, or s3://BUCKET/PREFIX?endpoint=...", location);
-    return vault_open(&u.config, ret, err);
-}
-
-static void put_option(struct buf *out, const char *name, const char *value)
-{
-    if (value)
-        buf_printf(out, "%s = %s\n", name, value);
-}
-
-void config_location_options(const char *location, struct buf *out)
-{
-    CLEANUP(vault_url_release) struct vault_url u = {0};
-
-    if (vault_config_parse_url(location, "x", &u, NULL) < 0)
-        return; /* what was opened by it can be parsed */
-    put_option(out, "driver", u.config.driver);
-    put_option(out, "path", u.config.path);
-    put_option(out, "endpoint", u.config.endpoint);
-    put_option(out, "bucket", u.config.bucket);
-    put_option(out, "prefix", u.config.prefix && u.config.prefix[0] ? u.config.prefix : NULL);
-    put_option(out, "region", u.config.region);
-    put_option(out, "style", u.config.style);
-    put_option(out, "ca_file", u.config.ca_file);
-    put_option(out, "credentials_file", u.config.credentials_file);
-    put_option(out, "profile", u.config.profile);
-}
-
 /* Opening reads the vault, which may hang. What the thread uses is the configuration's, which outlives all but the end of the process. */
 struct opening {
     const struct config_section *section;

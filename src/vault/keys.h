@@ -15,6 +15,7 @@
 struct vault_key_source {
     const char *key_file;        /* NULL: none */
     const char *passphrase_file; /* NULL: none */
+    const char *how; /* "add --key-file FILE": what to do where neither is given; NULL: what to set in the configuration */
 };
 
 struct vault_keys;

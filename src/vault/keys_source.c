@@ -127,8 +127,11 @@ static int read_passphrase_file(const char *path, struct key_input *ret, struct 
     return 0;
 }
 
-static int no_key(const char *vault_name, const char *variable, struct error *err)
+static int no_key(const char *vault_name, const struct vault_key_source *from, const char *variable, struct error *err)
 {
+    if (from->how)
+        return error_set(err, ERROR_USAGE, "the vault is encrypted and no key is given: %s, or set %s in the environment", from->how,
+                         variable);
     return error_set(err, ERROR_USAGE,
                      "vault %s is encrypted and no key is given: set key_file or passphrase_file in [vault %s], or %s in "
                      "the environment",
@@ -150,7 +153,7 @@ int key_input_read(const char *vault_name, const struct vault_key_source *from, 
         buf_put(&in.passphrase, text, strlen(text));
         in.from = mem_strdup(variable);
     } else {
-        return no_key(vault_name, variable, err);
+        return no_key(vault_name, from, variable, err);
     }
     if (!in.key && (in.passphrase.n == 0 || in.passphrase.overflow))
         return error_set(err, ERROR_USAGE, "the passphrase in %s is empty or longer than %u bytes", in.from,

@@ -147,6 +147,13 @@ def test_passphrase(boxes):
     box.fails(2, "verify", says="SALVOR_PASSPHRASE_MAIN")
     r = box.fails(3, "verify", env={"SALVOR_PASSPHRASE_MAIN": "correct horse battery stapler"}, says="is not the one")
     assert "horse" not in r.err + r.out
+    # The vault named by its place alone.
+    box.fails(2, "adopt", box.root / "vault", says="add --key-file FILE or --passphrase-file FILE, or set SALVOR_PASSPHRASE_MAIN")
+    box.fails(3, "adopt", box.root / "vault", env={"SALVOR_PASSPHRASE_MAIN": "correct horse battery stapler"}, says="is not the one")
+    assert "SALVOR_PASSPHRASE_MAIN in the environment of `salvor run`" in box.ok("adopt", box.root / "vault", env=words).out
+    (box.root / "words").write_text(words["SALVOR_PASSPHRASE_MAIN"] + "\n")
+    (box.root / "words").chmod(0o600)
+    assert f"\npassphrase_file = {box.root}/words\n" in box.ok("adopt", box.root / "vault", "--passphrase-file", box.root / "words").out
 
 
 def test_state_plain(servers, boxes):
