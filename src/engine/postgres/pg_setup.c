@@ -31,6 +31,7 @@ struct setup {
     struct pg_conn *sql;        /* who makes publications and helpers: one of the two */
     struct protect_state state; /* as *sql sees it, before any step */
     char role[64];              /* the source's own */
+    uint64_t published_lsn;     /* the publications were there then; 0: before this setup */
     struct buf *print;
 };
 
@@ -391,7 +392,31 @@ static int refuse_foreign_slot(const struct setup *s, const struct pg_slot *slot
  */
 static bool slot_is_useless(const struct setup *s, const struct pg_slot *slot)
 {
-    return slot->invalidated || !s->state.rows_exists || !s->state.keys_exists;
+    return slot->invalidated || slot->confirmed_flush_lsn < s->published_lsn;
+}
+
+static int note_published(struct setup *s, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *lsn = NULL;
+
+    s->published_lsn = UINT64_MAX; /* printed statements: they will be, past all */
+    if (s->print)
+        return 0;
+    TRY(pg_query_value(s->sql, "SELECT pg_current_wal_insert_lsn()", PG_QUERY_TIMEOUT_MS, &lsn, err));
+    return pg_parse_lsn(lsn, &s->published_lsn, err);
+}
+
+/* A capture that runs makes a lost slot anew by itself, as soon as there are publications. Then it is as good as ours. */
+static int await_slot(struct setup *s, struct pg_slot *ret, struct error *err)
+{
+    int64_t deadline = pg_deadline_mono_us(s->config->slot_timeout_ms);
+
+    TRY(pg_slot_get(&s->source, s->names.slot, ret, err));
+    while (ret->exists && ret->confirmed_flush_lsn == 0 && ret->active && clock_mono_us() < deadline) {
+        clock_sleep_ms(PAUSE_MS);
+        TRY(pg_slot_get(&s->source, s->names.slot, ret, err));
+    }
+    return 0;
 }
 
 static int drop_useless_slot(struct setup *s, struct error *err)
@@ -412,7 +437,7 @@ static int make_slot(struct setup *s, struct pg_setup_result *ret, struct error 
 {
     struct pg_slot slot;
 
-    TRY(pg_slot_get(&s->source, s->names.slot, &slot, err));
+    TRY(await_slot(s, &slot, err));
     if (slot.exists)
         TRY(refuse_foreign_slot(s, &slot, err));
     if (slot.exists && !slot_is_useless(s, &slot)) {
@@ -498,6 +523,8 @@ int pg_setup(const struct pg_protect_config *config, const char *admin_conninfo,
         TRY(setup_triggers(&s, err));
     else
         TRY(setup_found(&s, err));
+    if (!s.state.rows_exists || !s.state.keys_exists)
+        TRY(note_published(&s, err));
     TRY(make_slot(&s, &result, err));
     if (print && print->overflow)
         return error_set(err, ERROR_LIMIT, "the statements need more than %zu bytes", print->max);
