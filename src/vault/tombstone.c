@@ -427,14 +427,59 @@ void purged_snapshots_release(struct purged_snapshots *p)
     *p = (struct purged_snapshots){0};
 }
 
-static int add_purged(struct purged_snapshots *p, const json_t *s, const char *what, struct error *err)
+static struct purged_snapshot *next_purged(struct purged_snapshots *p)
 {
     MEM_GROW(p->items, p->cap, p->count);
-    struct purged_snapshot *i = &p->items[p->count];
+    return &p->items[p->count];
+}
+
+static int add_purged(struct purged_snapshots *p, const json_t *s, const char *what, struct error *err)
+{
+    struct purged_snapshot *i = next_purged(p);
 
     TRY(object_get_text(s, "incarnation", what, i->incarnation, sizeof i->incarnation, err));
     TRY(object_get_text(s, "id", what, i->id, sizeof i->id, err));
     p->count++;
+    return 0;
+}
+
+static int add_recorded(struct purged_snapshots *p, struct vault *v, const char *source, uint32_t n, struct error *err)
+{
+    JSON_AUTO o = NULL;
+    json_t *snapshots;
+    const json_t *s;
+    size_t k;
+
+    TRY(tombstone_record(v, source, n, &o, err));
+    TRY(json_get_array(o, "snapshots", "purged", &snapshots, err));
+    json_array_foreach(snapshots, k, s)
+        TRY(add_purged(p, s, "purged", err));
+    return 0;
+}
+
+/* "<incarnation>/snapshots/<id>/manifest.json.zst" of a tombstone. */
+static void add_named_manifest(struct purged_snapshots *p, const char *key)
+{
+    const char *middle = strstr(key, "/snapshots/"), *end = strstr(key, "/manifest.json.zst");
+    struct purged_snapshot *i = next_purged(p);
+
+    if (!middle || !end || (size_t)(middle - key) >= sizeof i->incarnation)
+        return;
+    middle += strlen("/snapshots/");
+    if (end < middle || (size_t)(end - middle) >= sizeof i->id)
+        return;
+    (void)snprintf(i->incarnation, sizeof i->incarnation, "%.*s", (int)strcspn(key, "/"), key);
+    (void)snprintf(i->id, sizeof i->id, "%.*s", (int)(end - middle), middle);
+    p->count++;
+}
+
+static int add_going(struct purged_snapshots *p, struct vault *v, const char *source, uint32_t n, struct error *err)
+{
+    CLEANUP(tombstone_release) struct tombstone t = {0};
+
+    TRY(tombstone_get(v, source, n, &t, err));
+    for (size_t i = 0; i < t.count; i++)
+        add_named_manifest(p, t.objects[i].key);
     return 0;
 }
 
@@ -445,17 +490,10 @@ int purged_snapshots_read(struct vault *v, const char *source, struct purged_sna
 
     TRY(tombstone_list_read(v, source, &l, err));
     for (size_t i = 0; i < l.count; i++) {
-        JSON_AUTO o = NULL;
-        json_t *snapshots;
-        const json_t *s;
-        size_t k;
-
-        if (!l.states[i].purged)
-            continue;
-        TRY(tombstone_record(v, source, l.states[i].n, &o, err));
-        TRY(json_get_array(o, "snapshots", "purged", &snapshots, err));
-        json_array_foreach(snapshots, k, s)
-            TRY(add_purged(&p, s, "purged", err));
+        if (l.states[i].purged)
+            TRY(add_recorded(&p, v, source, l.states[i].n, err));
+        else if (l.states[i].announced && l.states[i].final)
+            TRY(add_going(&p, v, source, l.states[i].n, err));
     }
     *ret = p;
     p = (struct purged_snapshots){0};

@@ -86,6 +86,7 @@ MUST_CHECK int floor_put(struct vault *v, const char *source, const char *incarn
 
 /* --- snapshots that were purged on purpose -------------------------------------------------------------------------- */
 
+/* By the records; and those that a purge is removing just now, or was when it was cut short (a final mark, no record yet). */
 struct purged_snapshots {
     size_t count, cap;
     struct purged_snapshot {

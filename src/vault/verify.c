@@ -285,18 +285,24 @@ static void check_json(struct verify *y, const char *key)
         verify_find_error(y, key, rc, misplaced, err.message);
 }
 
-/* What was purged of a source, read when first asked for. A record that cannot be read has been named already. */
-static bool was_purged(struct verify *y, const struct parts *k)
+/* A record that cannot be read has been named already. */
+static bool read_purged(struct verify *y, const char *source)
 {
     struct error ignored = ERROR_INIT;
 
-    if (strcmp(y->purged_source, k->part[1]) != 0) {
-        purged_snapshots_release(&y->purged);
-        (void)snprintf(y->purged_source, sizeof y->purged_source, "%s", k->part[1]);
-        if (purged_snapshots_read(y->v, k->part[1], &y->purged, &ignored) < 0)
-            return false;
-    }
-    return purged_snapshots_have(&y->purged, k->part[2], k->part[3]);
+    purged_snapshots_release(&y->purged);
+    (void)snprintf(y->purged_source, sizeof y->purged_source, "%s", source);
+    return purged_snapshots_read(y->v, source, &y->purged, &ignored) >= 0;
+}
+
+/* What was purged of a source: read when first asked for, and again for what is not in it, as a purge may have gone on. */
+static bool was_purged(struct verify *y, const struct parts *k)
+{
+    bool known = strcmp(y->purged_source, k->part[1]) == 0;
+
+    if (known && purged_snapshots_have(&y->purged, k->part[2], k->part[3]))
+        return true;
+    return read_purged(y, k->part[1]) && purged_snapshots_have(&y->purged, k->part[2], k->part[3]);
 }
 
 /* Only a committed snapshot can have been proved. */
