@@ -314,18 +314,21 @@ struct digest vault_keys_name(const struct vault_keys *k, const struct digest *c
 
 /* --- rotating ---------------------------------------------------------------------------------------------------- */
 
-/* The first number past ours that nobody has; a member there is somebody else's rotation. */
+/*
+ * The first number past all that there are. Listed first: whoever rotates after that takes this number, and one of us meets EXISTS. Another rotation under
+ * the same key that was made before is taken up; one to another key is refused.
+ */
 static int free_number(struct vault_keys *k, uint32_t *ret, struct error *err)
 {
     CLEANUP(mem_free_ptr) uint32_t *numbers = NULL;
     size_t count;
 
     TRY(keys_numbers(k->d, &numbers, &count, err));
+    TRY(reload(k, err));
     uint32_t mine = vault_keys_current(k);
     *ret = (count > 0 && numbers[0] > mine ? numbers[0] : mine) + 1;
     if (*ret > OBJECT_NUMBER_MAX || k->count >= KEYS_MAX)
         return error_set(err, ERROR_LIMIT, "vault %s has had all the keys that it can have", k->vault_name);
-    TRY(check_newest(k, "the key of this process", numbers, count, err));
     return 0;
 }
 
