@@ -10,6 +10,7 @@
  */
 #include "disk.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -203,6 +204,34 @@ void disk_record(const char *path)
     fail_at = 0;
     recording = true;
     ASSERT(pthread_mutex_unlock(&lock) == 0);
+}
+
+/* Path below the root, "" for the root itself. */
+static void see_folder(const char *path)
+{
+    char place[2 * PATH_MAX], name[2 * PATH_MAX];
+    const struct dirent *e;
+    struct stat st;
+
+    (void)snprintf(place, sizeof place, "%s/%s", root, path);
+    DIR *d = opendir(place);
+    ASSERT(d);
+    while ((e = readdir(d))) {
+        if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+            continue;
+        (void)snprintf(name, sizeof name, "%s%s%s", path, path[0] ? "/" : "", e->d_name);
+        ASSERT(fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0);
+        names_set(&now, name, S_ISDIR(st.st_mode) ? NONE : nodes_count++);
+        if (S_ISDIR(st.st_mode))
+            see_folder(name);
+    }
+    (void)closedir(d);
+}
+
+void disk_record_onto(const char *path)
+{
+    disk_record(path);
+    see_folder("");
 }
 
 static void find_syncs(void);

@@ -26,6 +26,8 @@ enum disk_loss {
 /* Forgets what was recorded and records from here on what happens below root, an existing, empty folder. */
 void disk_record(const char *root);
 void disk_stop(void);
+/* The same onto what is there already. Operations can fail; the folder cannot be made again from such a record. */
+void disk_record_onto(const char *root);
 
 /* How many operations were recorded; with what is in the ledger in between not counted. */
 size_t disk_operations(void);

@@ -6,14 +6,17 @@
  */
 #include "life.h"
 
+#include <ftw.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
 #include "capture/capture.h"
 #include "capture/chain.h"
+#include "capture/spool_seal.h"
 #include "os/file.h"
 #include "os/queue.h"
 #include "snapshot/rowsort.h"
@@ -26,12 +29,16 @@ struct place {
     struct vault_config vault;
 };
 
+static bool encrypted;
+static char *key_files[2];
+
 static struct place place_of(const char *folder)
 {
     struct place p = {.state = mem_printf("%s/state/" STREAM_SOURCE, folder), .vault_path = mem_printf("%s/vault", folder)};
 
     p.sort = mem_printf("%s/sort", p.state);
     p.vault = (struct vault_config){.name = "main", .driver = "posix", .path = p.vault_path};
+    p.vault.key.key_file = encrypted ? key_files[0] : NULL;
     return p;
 }
 
@@ -42,8 +49,88 @@ static void place_release(struct place *p)
     free(p->sort);
 }
 
-static void vault_free_ptr(struct vault **v) { vault_free(*v); }
 static void chain_free_ptr(struct chain **c) { chain_free(*c); }
+
+/* --- keys and the vault ------------------------------------------------------------------------------------------- */
+
+static char *key_folder;
+
+static void remove_keys(void)
+{
+    struct error ignored = ERROR_INIT;
+
+    (void)!dir_remove_all(key_folder, &ignored);
+    for (unsigned i = 0; i < 2; i++)
+        free(key_files[i]);
+    free(key_folder);
+}
+
+/* Beside all folders of lives, as an operator keeps them; removed at the end of the process that made them. */
+static void make_keys(void)
+{
+    char place[] = "/tmp/salvor-crash-keys-XXXXXX";
+    struct error err = ERROR_INIT;
+
+    ASSERT(mkdtemp(place));
+    key_folder = mem_strdup(place);
+    for (unsigned i = 0; i < 2; i++) {
+        key_files[i] = mem_printf("%s/key%u", place, i);
+        ASSERT(vault_key_file_make(key_files[i], &err) >= 0);
+    }
+    ASSERT(atexit(remove_keys) == 0);
+}
+
+void life_encrypted(bool on)
+{
+    if (on && !key_folder)
+        make_keys();
+    encrypted = on;
+    if (on)
+        file_scratch_seal();
+}
+
+const char *life_second_key(void) { return key_files[1]; }
+
+static int open_place(struct place *place, struct vault **ret, struct error *err)
+{
+    int rc = vault_open(&place->vault, ret, err);
+
+    if (rc == -ERROR_REFUSED && encrypted && place->vault.key.key_file == key_files[0]) {
+        place->vault.key.key_file = key_files[1];
+        rc = vault_open(&place->vault, ret, err);
+    }
+    if (rc >= 0)
+        spool_seal_set(STREAM_SOURCE, (*ret)->keys, false);
+    return rc;
+}
+
+int life_open(const char *folder, struct vault **ret, struct error *err)
+{
+    CLEANUP(place_release) struct place place = place_of(folder);
+
+    return open_place(&place, ret, err);
+}
+
+void life_close(struct vault *v)
+{
+    if (v)
+        spool_seal_set(STREAM_SOURCE, NULL, false); /* its keys go */
+    vault_free(v);
+}
+
+static void life_close_ptr(struct vault **v) { life_close(*v); }
+
+bool life_opens_with_second(const char *folder)
+{
+    CLEANUP(place_release) struct place place = place_of(folder);
+    struct error ignored = ERROR_INIT;
+    struct vault *v = NULL;
+
+    place.vault.key.key_file = key_files[1];
+    bool opens = vault_open(&place.vault, &v, &ignored) >= 0;
+    vault_free(v);
+    return opens;
+}
 
 /* --- a snapshot --------------------------------------------------------------------------------------------------- */
 
@@ -116,7 +203,7 @@ static int fill_manifest(struct vault *v, const struct place *place, uint64_t i,
     (void)snprintf(m->source, sizeof m->source, STREAM_SOURCE);
     (void)snprintf(m->id, sizeof m->id, "%s-%08llx", position_key(m->position, key), (unsigned long long)clock_mono_us() & 0xffffffff);
     TRY(capture_current(place->state, m->incarnation, err));
-    m->begun_wall_us = m->ended_wall_us = m->position_wall_us = clock_wall_us();
+    m->begun_wall_us = m->ended_wall_us = m->position_wall_us = stream_wall_us(i);
     m->server_version = 150018;
     m->base = i == life_snapshot_at(0);
     m->database = json_object();
@@ -158,10 +245,10 @@ static int take_snapshot(struct vault *v, const struct place *place, uint64_t i,
     const struct slice sql = slice_str("CREATE TABLE t ();\nCREATE TABLE n ();\n");
     bool there;
 
+    manifest_init(&m);
     TRY(has_snapshot(v, place, i, &there, err));
     if (there)
         return 0;
-    manifest_init(&m);
     TRY(dir_remove_all(place->sort, err));
     TRY(dir_make_all(place->sort, 0700, err));
     TRY(fill_manifest(v, place, i, &m, err));
@@ -177,6 +264,7 @@ static int take_snapshot(struct vault *v, const struct place *place, uint64_t i,
 struct capturing {
     struct capture_config config;
     struct vault *vault;
+    struct thread *thread;
     volatile bool stop;
     volatile bool ended;
     int rc;
@@ -230,33 +318,42 @@ static int make_vault(const struct place *place, struct error *err)
     return rc == -ERROR_EXISTS ? 0 : rc;
 }
 
-static int go(const struct place *place, unsigned life, struct error *err)
+static void start_capture(struct capturing *c, const struct place *place)
 {
-    CLEANUP(vault_free_ptr) struct vault *v = NULL;
+    c->config = (struct capture_config){.protect = {.source = STREAM_SOURCE, .conninfo = "made"},
+                                        .state_directory = place->state,
+                                        .vaults = &c->vault,
+                                        .vaults_count = 1,
+                                        .rpo_us = 400 * CLOCK_US_PER_MS,
+                                        .heartbeat_us = CLOCK_US_PER_S,
+                                        .poll_us = CLOCK_US_PER_S,
+                                        .idle_segment_us = 60 * CLOCK_US_PER_S,
+                                        .segment_bytes = (uint64_t)8 << 10,
+                                        .zstd_level = 1};
+    c->thread = thread_start("capture", capture_main, c);
+}
+
+static int stop_capture(struct capturing *c, int rc, struct error *err)
+{
+    c->stop = true;
+    (void)thread_join(c->thread);
+    if (rc >= 0 && c->rc < 0) {
+        *err = c->err;
+        rc = c->rc;
+    }
+    return rc;
+}
+
+static int go(struct place *place, unsigned life, struct error *err)
+{
+    CLEANUP(life_close_ptr) struct vault *v = NULL;
     struct capturing c = {0};
 
     TRY(make_vault(place, err));
-    TRY(vault_open(&place->vault, &v, err));
+    TRY(open_place(place, &v, err));
     c.vault = v;
-    c.config = (struct capture_config){.protect = {.source = STREAM_SOURCE, .conninfo = "made"},
-                                       .state_directory = place->state,
-                                       .vaults = &v,
-                                       .vaults_count = 1,
-                                       .rpo_us = 400 * CLOCK_US_PER_MS,
-                                       .heartbeat_us = CLOCK_US_PER_S,
-                                       .poll_us = CLOCK_US_PER_S,
-                                       .idle_segment_us = 60 * CLOCK_US_PER_S,
-                                       .segment_bytes = (uint64_t)8 << 10,
-                                       .zstd_level = 1};
-    struct thread *t = thread_start("capture", capture_main, &c);
-    int rc = go_through(&c, place, life, err);
-    c.stop = true;
-    (void)thread_join(t);
-    if (rc >= 0 && c.rc < 0) {
-        *err = c.err;
-        rc = c.rc;
-    }
-    return rc;
+    start_capture(&c, place);
+    return stop_capture(&c, go_through(&c, place, life, err), err);
 }
 
 int life_go(const char *folder, unsigned life, uint64_t flushed, struct error *err)
@@ -266,6 +363,26 @@ int life_go(const char *folder, unsigned life, uint64_t flushed, struct error *e
     /* In a later life the server has all of it from the start. */
     stream_open(flushed, life > 0 ? STREAM_TRANSACTIONS + life - 1 : 0);
     return go(&place, life, err);
+}
+
+static int release_last(struct capturing *c, uint64_t last, struct error *err)
+{
+    stream_release(last);
+    TRY(wait_told(c, stream_written, stream_end(last), err));
+    return wait_told(c, stream_flushed, stream_start(last), err);
+}
+
+int life_capture(const char *folder, uint64_t last, uint64_t flushed, struct error *err)
+{
+    CLEANUP(place_release) struct place place = place_of(folder);
+    CLEANUP(life_close_ptr) struct vault *v = NULL;
+    struct capturing c = {0};
+
+    stream_open(flushed, last - 1);
+    TRY(open_place(&place, &v, err));
+    c.vault = v;
+    start_capture(&c, &place);
+    return stop_capture(&c, release_last(&c, last, err), err);
 }
 
 /* --- the checks --------------------------------------------------------------------------------------------------- */
@@ -402,22 +519,6 @@ static const char *compare_rows(struct replay *p)
     return p->bad;
 }
 
-/* All transactions of the newest incarnation, from the first on, in order, each once. spool_directory NULL: the vault alone. */
-static const char *check_chain(struct vault *v, const char *incarnation, const char *spool_directory, uint64_t *ret_transactions)
-{
-    const struct chain_config config = {.vault = v, .spool_directory = spool_directory, .source = STREAM_SOURCE, .incarnation = incarnation};
-    CLEANUP(replay_release) struct replay p = {0};
-    const struct chain_visitor visitor = {.event = replay_event, .commit = replay_commit, .user = &p};
-    CLEANUP(chain_free_ptr) struct chain *c = NULL;
-    struct error err = ERROR_INIT;
-
-    if (chain_open(&config, &c, &err) < 0 || chain_seek(c, POSITION_ZERO, &err) < 0 ||
-        chain_visit(c, POSITION_ZERO, POSITION_MAX, &visitor, &err) < 0)
-        return complain("the chain cannot be read: %s", err.message);
-    *ret_transactions = p.transactions;
-    return p.bad ? p.bad : compare_rows(&p);
-}
-
 static void add_lines(struct replay *p, unsigned table, struct slice text)
 {
     const char *at = (const char *)text.p, *end = at + text.n;
@@ -428,17 +529,24 @@ static void add_lines(struct replay *p, unsigned table, struct slice text)
     }
 }
 
-static const char *check_snapshot_table(struct vault *v, const struct manifest *m, unsigned table, struct zst *z)
+static const char *load_rows(struct vault *v, const struct manifest *m, unsigned table, struct zst *z, struct replay *p)
 {
     CLEANUP(buf_release) struct buf text = BUF_INIT((size_t)1 << 24);
-    CLEANUP(replay_release) struct replay p = {.transactions = stream_number(m->position.offset)};
     struct error err = ERROR_INIT;
 
     for (uint32_t k = 0; k < m->tables[table].chunks_count; k++)
         if (chunk_get(v, STREAM_SOURCE, &m->tables[table].chunks[k], z, &text, &err) < 0)
             return complain("snapshot %s: %s", m->id, err.message);
-    add_lines(&p, table, buf_slice(&text));
-    return compare_table(&p, table);
+    add_lines(p, table, buf_slice(&text));
+    return NULL;
+}
+
+static const char *check_snapshot_table(struct vault *v, const struct manifest *m, unsigned table, struct zst *z)
+{
+    CLEANUP(replay_release) struct replay p = {.transactions = stream_number(m->position.offset)};
+    const char *bad = load_rows(v, m, table, z, &p);
+
+    return bad ? bad : compare_table(&p, table);
 }
 
 static const char *check_snapshot_rows(struct vault *v, const struct manifest *m)
@@ -474,7 +582,80 @@ static const char *check_snapshots(struct vault *v, const char *incarnation, siz
     return bad;
 }
 
-static const char *check_open(struct vault *v, const struct place *place, uint64_t written, uint64_t flushed, bool complete)
+/* The rows of the snapshot that was taken after so many transactions; 0: of none, nothing. */
+static const char *begin_replay(struct vault *v, const char *incarnation, uint64_t after, struct replay *p)
+{
+    CLEANUP(manifest_release) struct manifest m;
+    struct error err = ERROR_INIT;
+    const char *bad = NULL;
+    bool found = after == 0;
+    struct position at;
+    char **ids;
+    size_t count;
+
+    p->transactions = after;
+    manifest_init(&m);
+    if (after == 0)
+        return NULL;
+    if (snapshot_list(v, STREAM_SOURCE, incarnation, &ids, &count, &err) < 0)
+        return complain("the snapshots cannot be listed: %s", err.message);
+    for (size_t i = 0; i < count; i++) {
+        if (!found && snapshot_position(ids[i], &at, NULL) >= 0 && at.offset == stream_end(after))
+            found = manifest_get(v, STREAM_SOURCE, incarnation, ids[i], &m, &err) >= 0;
+        free(ids[i]);
+    }
+    free(ids);
+    if (!found)
+        return complain("the snapshot after transaction %llu cannot be had: %s", (unsigned long long)after, err.message);
+    struct zst *z = zst_new(1);
+    for (unsigned t = 0; t < m.tables_count && !bad; t++)
+        bad = load_rows(v, &m, t, z, p);
+    zst_free(z);
+    return bad;
+}
+
+/*
+ * All transactions of the newest incarnation, in order, each once: from the first one on, or from the snapshot after transaction `after`.
+ * spool_directory NULL: the vault alone.
+ */
+static const char *check_chain(struct vault *v, const char *incarnation, const char *spool_directory, uint64_t after, uint64_t *ret_transactions)
+{
+    const struct chain_config config = {.vault = v, .spool_directory = spool_directory, .source = STREAM_SOURCE, .incarnation = incarnation};
+    const struct position from = after ? position_of_lsn(stream_end(after)) : POSITION_ZERO;
+    CLEANUP(replay_release) struct replay p = {0};
+    const struct chain_visitor visitor = {.event = replay_event, .commit = replay_commit, .user = &p};
+    CLEANUP(chain_free_ptr) struct chain *c = NULL;
+    struct error err = ERROR_INIT;
+    const char *bad = begin_replay(v, incarnation, after, &p);
+
+    if (bad)
+        return bad;
+    if (chain_open(&config, &c, &err) < 0 || chain_seek(c, from, &err) < 0 || chain_visit(c, from, POSITION_MAX, &visitor, &err) < 0)
+        return complain("the chain cannot be read: %s", err.message);
+    *ret_transactions = p.transactions;
+    return p.bad ? p.bad : compare_rows(&p);
+}
+
+/* What is asked of a folder. */
+struct asked {
+    uint64_t written, flushed, after; /* after: transactions that may have been purged, but for the snapshot behind them */
+    bool complete;
+};
+
+static const char *check_counts(const struct asked *a, uint64_t here, uint64_t in_vault, size_t snapshots)
+{
+    if (here < stream_number(a->written))
+        return complain("%llu transactions were acknowledged as written and %llu are there", (unsigned long long)stream_number(a->written),
+                        (unsigned long long)here);
+    if (in_vault < a->flushed / 1000)
+        return complain("the server may forget %llu transactions, and the vault has %llu", (unsigned long long)a->flushed / 1000,
+                        (unsigned long long)in_vault);
+    if (a->complete && (in_vault < STREAM_TRANSACTIONS || snapshots != LIFE_SNAPSHOTS))
+        return complain("in the end the vault has %llu transactions and %zu snapshots", (unsigned long long)in_vault, snapshots);
+    return NULL;
+}
+
+static const char *check_open(struct vault *v, const struct place *place, const struct asked *a)
 {
     CLEANUP(mem_free_ptr) struct incarnation *list = NULL;
     struct error err = ERROR_INIT;
@@ -487,38 +668,62 @@ static const char *check_open(struct vault *v, const struct place *place, uint64
     if (incarnation_list(v, STREAM_SOURCE, &list, &count, &err) < 0)
         return complain("%s", err.message);
     if (count == 0)
-        return stream_number(written) == 0 ? NULL : complain("something was acknowledged, and there is no incarnation");
+        return stream_number(a->written) == 0 ? NULL : complain("something was acknowledged, and there is no incarnation");
     const char *id = list[count - 1].id;
     CLEANUP(mem_free_ptr) char *spool = mem_printf("%s/%s/spool", place->state, id);
-    if ((bad = check_chain(v, id, spool, &here)) || (bad = check_chain(v, id, NULL, &in_vault)) || (bad = check_snapshots(v, id, &snapshots)))
+    if ((bad = check_chain(v, id, spool, a->after, &here)) || (bad = check_chain(v, id, NULL, a->after, &in_vault)) ||
+        (bad = check_snapshots(v, id, &snapshots)))
         return bad;
-    if (here < stream_number(written))
-        return complain("%llu transactions were acknowledged as written and %llu are there", (unsigned long long)stream_number(written),
-                        (unsigned long long)here);
-    if (in_vault < flushed / 1000)
-        return complain("the server may forget %llu transactions, and the vault has %llu", (unsigned long long)flushed / 1000,
-                        (unsigned long long)in_vault);
-    if (complete && (in_vault < STREAM_TRANSACTIONS || snapshots != LIFE_SNAPSHOTS))
-        return complain("in the end the vault has %llu transactions and %zu snapshots", (unsigned long long)in_vault, snapshots);
-    return NULL;
+    return check_counts(a, here, in_vault, snapshots);
 }
 
-static const char *check(const char *folder, uint64_t written, uint64_t flushed, bool complete)
+/* What every row has in it. */
+static int look_for_rows(const char *path, const struct stat *st, int kind, struct FTW *ftw)
+{
+    const char wanted[] = "as of transaction";
+    CLEANUP(buf_release) struct buf b = BUF_INIT((size_t)64 << 20);
+    struct error err = ERROR_INIT;
+
+    (void)st, (void)ftw;
+    if (kind != FTW_F || file_read_all(path, b.max, &b, &err) < 0 || !memmem(b.p, b.n, wanted, sizeof wanted - 1))
+        return 0;
+    (void)complain("rows of an encrypted source can be read in %s", path);
+    return 1;
+}
+
+static const char *check_secret(const char *folder)
+{
+    return encrypted && nftw(folder, look_for_rows, 16, FTW_PHYS) != 0 ? complaint : NULL;
+}
+
+static const char *check(const char *folder, const struct asked *a)
 {
     CLEANUP(place_release) struct place place = place_of(folder);
-    CLEANUP(vault_free_ptr) struct vault *v = NULL;
+    CLEANUP(life_close_ptr) struct vault *v = NULL;
     struct error err = ERROR_INIT;
-    int rc = vault_open(&place.vault, &v, &err);
+    int rc = open_place(&place, &v, &err);
+    const char *bad = check_secret(folder);
 
-    if (rc == -ERROR_NOT_FOUND && stream_number(written) == 0 && !complete)
+    if (bad)
+        return bad;
+    if (rc == -ERROR_NOT_FOUND && stream_number(a->written) == 0 && !a->complete)
         return NULL; /* not made yet */
     if (rc < 0)
         return complain("the vault cannot be opened: %s", err.message);
-    return check_open(v, &place, written, flushed, complete);
+    return check_open(v, &place, a);
 }
 
-const char *life_check(const char *folder, uint64_t written, uint64_t flushed) { return check(folder, written, flushed, false); }
+const char *life_check(const char *folder, uint64_t written, uint64_t flushed)
+{
+    return check(folder, &(struct asked){.written = written, .flushed = flushed});
+}
+
 const char *life_check_complete(const char *folder)
 {
-    return check(folder, stream_end(STREAM_TRANSACTIONS), stream_start(STREAM_TRANSACTIONS), true);
+    return check(folder, &(struct asked){.written = stream_end(STREAM_TRANSACTIONS), .flushed = stream_start(STREAM_TRANSACTIONS), .complete = true});
+}
+
+const char *life_check_kept(const char *folder, unsigned snapshot, uint64_t written, uint64_t flushed)
+{
+    return check(folder, &(struct asked){.written = written, .flushed = flushed, .after = life_snapshot_at(snapshot)});
 }

@@ -7,9 +7,16 @@
 
 #include "stream.h"
 
+#include "vault/vault.h"
+
 #define LIFE_SNAPSHOTS 2u
 /* After which transaction each snapshot is taken. */
 static inline uint64_t life_snapshot_at(unsigned i) { return i == 0 ? 14 : 24; }
+
+/* From now on vaults are made encrypted, and the local state is: under the first of two keys. Key files are made on the first call. */
+void life_encrypted(bool on);
+const char *life_second_key(void);
+bool life_opens_with_second(const char *folder);
 
 /*
  * All of it, or what is still missing of it.
@@ -17,6 +24,13 @@ static inline uint64_t life_snapshot_at(unsigned i) { return i == 0 ? 14 : 24; }
  *   flushed  what the server was told in the life before
  */
 MUST_CHECK int life_go(const char *folder, unsigned life, uint64_t flushed, struct error *err);
+
+/* Capture alone, until the server was told that all transactions up to `last` are written and that the one before it is flushed. */
+MUST_CHECK int life_capture(const char *folder, uint64_t last, uint64_t flushed, struct error *err);
+
+/* Its vault, by whichever key opens it, and its local state readable with it. */
+MUST_CHECK int life_open(const char *folder, struct vault **ret, struct error *err);
+void life_close(struct vault *v); /* NULL-safe */
 
 /*
  * What must be true of the folder after any crash, before anything mends it.
@@ -26,5 +40,7 @@ MUST_CHECK int life_go(const char *folder, unsigned life, uint64_t flushed, stru
 const char *life_check(const char *folder, uint64_t written, uint64_t flushed);
 /* ... and after life_go came back: everything, once, in the vault alone. */
 const char *life_check_complete(const char *folder);
+/* As life_check, where what lies below a snapshot of the life may have been purged: from that one on everything is there. */
+const char *life_check_kept(const char *folder, unsigned snapshot, uint64_t written, uint64_t flushed);
 
 #endif

@@ -14,7 +14,6 @@
 #include "engine/postgres/pg_stream.h"
 
 #define FIRST_TABLE 16384u
-#define WALL_US INT64_C(1750000000000000)
 #define PG_EPOCH_US INT64_C(946684800000000)
 #define ROWS_MAX 4096
 
@@ -146,7 +145,7 @@ static void put_change(struct messages *m, char op, uint32_t xid, unsigned table
 
 static uint32_t xid_of(uint64_t i) { return (uint32_t)(700 + i); }
 
-static uint64_t pg_time_of(uint64_t i) { return (uint64_t)(WALL_US + (int64_t)i * 1000000 - PG_EPOCH_US); }
+static uint64_t pg_time_of(uint64_t i) { return (uint64_t)(stream_wall_us(i) - PG_EPOCH_US); }
 
 static void put_begin(struct messages *m, uint64_t i)
 {
@@ -431,7 +430,7 @@ int __wrap_pg_stream_next(struct pg_stream *s, struct pg_stream_message *ret, st
 {
     (void)s, (void)err;
     ASSERT(pthread_mutex_lock(&lock) == 0);
-    *ret = (struct pg_stream_message){.wal_end = released_count > 0 ? stream_end(released_count) : STREAM_BEGINS, .sent_wall_us = WALL_US};
+    *ret = (struct pg_stream_message){.wal_end = released_count > 0 ? stream_end(released_count) : STREAM_BEGINS, .sent_wall_us = stream_wall_us(released_count)};
     bool any = sending <= released_count;
     if (any)
         next_message(ret);

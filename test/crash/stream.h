@@ -27,6 +27,8 @@ enum { TOLD_WRITTEN = 1, TOLD_FLUSHED = 2 };
 
 static inline uint64_t stream_start(uint64_t i) { return 1000 * i; }
 static inline uint64_t stream_end(uint64_t i) { return 1000 * i + 100; }
+/* Its commit, by the source's clock: one an hour. */
+static inline int64_t stream_wall_us(uint64_t i) { return INT64_C(1750000000000000) + (int64_t)i * 3600 * 1000000; }
 /* The last transaction that ends at or before it; 0: none. */
 static inline uint64_t stream_number(uint64_t lsn) { return lsn < 100 ? 0 : (lsn - 100) / 1000; }
 

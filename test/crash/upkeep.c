@@ -1,0 +1,246 @@
+/* test/crash/upkeep.c - see upkeep.h. Each step may have been begun before and does what is missing. */
+#include "upkeep.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "disk.h"
+#include "keep/purge.h"
+
+#define HOUR     (3600 * CLOCK_US_PER_S)
+#define KEEP     (4 * HOUR)
+#define GRACE    (HOUR / 2)
+#define KEPT     1u /* of the snapshots */
+#define FIRST_ID "0001"
+
+struct upkeep {
+    const char *folder;
+    bool again;
+    uint64_t flushed;
+    uint64_t transactions; /* that the source has had */
+};
+
+static size_t begins[UPKEEP_STEPS];
+
+size_t upkeep_begin(enum upkeep_step step) { return begins[step]; }
+
+static void vault_done(struct vault **v) { life_close(*v); }
+
+/* The id of snapshot i of the life; false: it is gone. */
+static int find_snapshot(struct vault *v, unsigned i, char id[static SNAPSHOT_ID_BYTES], bool *ret, struct error *err)
+{
+    struct position p;
+    char **ids;
+    size_t count;
+
+    *ret = false;
+    TRY(snapshot_list(v, STREAM_SOURCE, FIRST_ID, &ids, &count, err));
+    for (size_t k = 0; k < count; k++) {
+        if (!*ret && snapshot_position(ids[k], &p, NULL) >= 0 && p.offset == stream_end(life_snapshot_at(i))) {
+            (void)snprintf(id, SNAPSHOT_ID_BYTES, "%s", ids[k]);
+            *ret = true;
+        }
+        free(ids[k]);
+    }
+    free(ids);
+    return 0;
+}
+
+static int must_find(struct vault *v, unsigned i, char id[static SNAPSHOT_ID_BYTES], struct error *err)
+{
+    bool found;
+
+    TRY(find_snapshot(v, i, id, &found, err));
+    return found ? 0 : error_set(err, ERROR_NOT_FOUND, "snapshot %u of the life is gone", i);
+}
+
+/* --- the steps ---------------------------------------------------------------------------------------------------- */
+
+static int prove_one(struct vault *v, unsigned i, struct error *err)
+{
+    JSON_AUTO proof = json_pack("{s:s}", "by", "a test");
+    char id[SNAPSHOT_ID_BYTES];
+    uint32_t count;
+
+    TRY(must_find(v, i, id, err));
+    TRY(proof_count(v, STREAM_SOURCE, FIRST_ID, id, &count, err));
+    return count > 0 ? 0 : proof_store(v, STREAM_SOURCE, FIRST_ID, id, proof, err);
+}
+
+static int prove(struct upkeep *u, struct vault *v, struct error *err)
+{
+    (void)u;
+    TRY(prove_one(v, 0, err));
+    return prove_one(v, KEPT, err);
+}
+
+static int purge(const struct upkeep *u, struct vault *v, int64_t later_us, bool dry_run, json_t **ret, struct error *err)
+{
+    int64_t now = stream_wall_us(u->transactions) + 60 * CLOCK_US_PER_S;
+    const struct trust clocks = {.wall_us = now, .boot = "one", .boot_us = now - stream_wall_us(0) + later_us};
+    const struct purge_config c = {.vault = v, .source = STREAM_SOURCE, .policy = {.keep_us = KEEP}, .grace_us = GRACE, .dry_run = dry_run,
+                                   .clocks = &clocks};
+
+    return purge_run(&c, ret, err);
+}
+
+static int purge_now(struct upkeep *u, struct vault *v, struct error *err)
+{
+    JSON_AUTO report = NULL;
+
+    return purge(u, v, 0, false, &report, err);
+}
+
+/* So much later that no other purge can be at it any more. */
+static int purge_later(struct upkeep *u, struct vault *v, struct error *err)
+{
+    JSON_AUTO report = NULL;
+
+    return purge(u, v, 2 * HOUR, false, &report, err);
+}
+
+static int let_go(struct vault *v, struct error *err)
+{
+    CLEANUP(mem_free_ptr) struct hold *holds = NULL;
+    size_t count;
+
+    TRY(hold_list(v, STREAM_SOURCE, &holds, &count, err));
+    for (size_t i = 0; i < count; i++)
+        TRY(hold_remove(v, STREAM_SOURCE, holds[i].n, err));
+    return 0;
+}
+
+static int hold(struct upkeep *u, struct vault *v, struct error *err)
+{
+    struct hold h = {.kind = HOLD_SNAPSHOT, .incarnation = FIRST_ID, .reason = "a test"};
+
+    (void)u;
+    TRY(must_find(v, 0, h.snapshot, err));
+    TRY(hold_add(v, STREAM_SOURCE, &h, err));
+    return let_go(v, err);
+}
+
+static int rotate(struct upkeep *u, struct vault *v, struct error *err)
+{
+    uint32_t n;
+
+    (void)u;
+    return v->keys ? vault_keys_rotate(v->keys, NULL, &n, err) : 0;
+}
+
+static int rotate_key(struct upkeep *u, struct vault *v, struct error *err)
+{
+    const struct vault_key_source to = {.key_file = life_second_key()};
+    uint32_t n;
+
+    (void)u;
+    if (!v->keys || life_opens_with_second(u->folder))
+        return 0;
+    return vault_keys_rotate(v->keys, &to, &n, err);
+}
+
+/* What was begun before may have been sent already: one more, as a heartbeat would be. */
+static int capture(struct upkeep *u, struct vault *v, struct error *err)
+{
+    (void)v;
+    u->transactions += u->again ? 2 : 1;
+    TRY(life_capture(u->folder, u->transactions, u->flushed, err));
+    u->flushed = stream_flushed();
+    return 0;
+}
+
+static int (*const steps[UPKEEP_STEPS])(struct upkeep *u, struct vault *v, struct error *err) = {
+    [UPKEEP_PROVE] = prove,        [UPKEEP_ANNOUNCE] = purge_now,   [UPKEEP_CAPTURE] = capture,       [UPKEEP_HOLD] = hold,
+    [UPKEEP_CARRY_OUT] = purge_now, [UPKEEP_ROTATE] = rotate,       [UPKEEP_ROTATE_KEY] = rotate_key, [UPKEEP_CAPTURE_MORE] = capture,
+    [UPKEEP_FORGET] = purge_later,
+};
+
+static int do_step(struct upkeep *u, enum upkeep_step step, struct error *err)
+{
+    CLEANUP(vault_done) struct vault *v = NULL;
+
+    if (step == UPKEEP_LIFE) {
+        TRY(life_go(u->folder, u->again ? 1 : 0, u->flushed, err));
+        u->transactions = STREAM_TRANSACTIONS + (u->again ? 1 : 0);
+        u->flushed = stream_flushed();
+        return 0;
+    }
+    if (steps[step] == capture)
+        return capture(u, NULL, err);
+    TRY(life_open(u->folder, &v, err));
+    return steps[step](u, v, err);
+}
+
+int upkeep_go(const char *folder, enum upkeep_step from, bool again, uint64_t flushed, struct error *err)
+{
+    struct upkeep u = {.folder = folder, .again = again, .flushed = flushed, .transactions = STREAM_TRANSACTIONS};
+
+    u.transactions += (from > UPKEEP_CAPTURE ? 1u : 0u) + (from > UPKEEP_CAPTURE_MORE ? 1u : 0u);
+    for (enum upkeep_step step = from; step < UPKEEP_STEPS; step++) {
+        begins[step] = disk_operations();
+        disk_tell(TOLD_STEP, step);
+        if (do_step(&u, step, err) < 0)
+            return error_prefix(err, "step %d", (int)step);
+    }
+    return 0;
+}
+
+/* --- the checks --------------------------------------------------------------------------------------------------- */
+
+static char complaint[2 * ERROR_MESSAGE_BYTES];
+
+const char *upkeep_check(const char *folder, uint64_t written, uint64_t flushed)
+{
+    return life_check_kept(folder, KEPT, written, flushed);
+}
+
+static const char *wrong(const char *what, const struct error *err)
+{
+    (void)snprintf(complaint, sizeof complaint, "%s%s%s", what, err ? ": " : "", err ? err->message : "");
+    return complaint;
+}
+
+/* Nothing is left over: of the tombstone its record alone, no hold, nothing that could still go. */
+static const char *check_purged(struct vault *v)
+{
+    const struct upkeep u = {.transactions = STREAM_TRANSACTIONS + 2};
+    CLEANUP(tombstone_list_release) struct tombstone_list l = {0};
+    CLEANUP(mem_free_ptr) struct hold *holds = NULL;
+    char id[SNAPSHOT_ID_BYTES];
+    struct error err = ERROR_INIT;
+    struct vault_floor floor;
+    JSON_AUTO report = NULL;
+    size_t holds_count;
+    bool there;
+
+    if (find_snapshot(v, 0, id, &there, &err) < 0 || tombstone_list_read(v, STREAM_SOURCE, &l, &err) < 0 ||
+        hold_list(v, STREAM_SOURCE, &holds, &holds_count, &err) < 0 || floor_load(v, STREAM_SOURCE, FIRST_ID, &floor, &err) < 0 ||
+        purge(&u, v, 3 * HOUR, true, &report, &err) < 0)
+        return wrong("what was purged cannot be read", &err);
+    if (there || holds_count > 0 || floor.first_sequence < 2)
+        return wrong(there ? "the first snapshot is still there" : holds_count ? "a hold stands" : "no segment was purged", NULL);
+    for (size_t i = 0; i < l.count; i++)
+        if (!l.states[i].purged || l.states[i].announced || l.states[i].final)
+            return wrong("a tombstone is left", NULL);
+    if (l.count == 0 || json_integer_value(json_object_get(report, "removable_objects")) != 0)
+        return wrong("not all went that may go", NULL);
+    return NULL;
+}
+
+const char *upkeep_check_complete(const char *folder)
+{
+    const uint64_t all = STREAM_TRANSACTIONS + 2;
+    CLEANUP(vault_done) struct vault *v = NULL;
+    struct error err = ERROR_INIT;
+    const char *bad = upkeep_check(folder, stream_end(all), stream_start(all));
+
+    if (bad)
+        return bad;
+    if (life_open(folder, &v, &err) < 0)
+        return wrong("the vault does not open", &err);
+    if (v->keys && (vault_keys_current(v->keys) < 3 || !life_opens_with_second(folder)))
+        return wrong("the keys were not rotated", NULL);
+    return check_purged(v);
+}

@@ -1,0 +1,41 @@
+/*
+ * test/crash/upkeep.h - what keeps the vault of a life (life.h) in order: its snapshots proved, the first one announced by a tombstone, held and
+ * let go, and removed once the grace is over, with the segments and chunks that only it needs; keys rotated, and then to another key; transactions
+ * captured in between; the tombstone forgotten. By the program's own code; clocks are those of the stream.
+ */
+#ifndef SALVOR_TEST_UPKEEP_H
+#define SALVOR_TEST_UPKEEP_H
+
+#include "life.h"
+
+enum upkeep_step {
+    UPKEEP_LIFE,
+    UPKEEP_PROVE,
+    UPKEEP_ANNOUNCE,
+    UPKEEP_CAPTURE,
+    UPKEEP_HOLD,
+    UPKEEP_CARRY_OUT,
+    UPKEEP_ROTATE,     /* of an encrypted vault */
+    UPKEEP_ROTATE_KEY, /* the same */
+    UPKEEP_CAPTURE_MORE,
+    UPKEEP_FORGET,
+    UPKEEP_STEPS,
+};
+
+/* In the disk's ledger: the step that is at work. */
+enum { TOLD_STEP = 16 };
+
+/*
+ * All steps from one on.
+ *   again    that one was begun before
+ *   flushed  what the server was told before
+ */
+MUST_CHECK int upkeep_go(const char *folder, enum upkeep_step from, bool again, uint64_t flushed, struct error *err);
+/* Of the recorded run: how many operations there were when a step began. */
+size_t upkeep_begin(enum upkeep_step step);
+
+/* As life_check, of a vault that may be purged of its first snapshot; and after upkeep_go came back. */
+const char *upkeep_check(const char *folder, uint64_t written, uint64_t flushed);
+const char *upkeep_check_complete(const char *folder);
+
+#endif
