@@ -221,6 +221,18 @@ static void put_publication(const char *name, bool exists, bool right, const cha
                actions);
 }
 
+/* At once: a slot that capture makes when it sees them lies behind. */
+static int note_published(struct setup *s, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *lsn = NULL;
+
+    s->published_lsn = UINT64_MAX; /* printed statements: they will be, past all */
+    if (s->print)
+        return 0;
+    TRY(pg_query_value(s->sql, "SELECT pg_current_wal_insert_lsn()", PG_QUERY_TIMEOUT_MS, &lsn, err));
+    return pg_parse_lsn(lsn, &s->published_lsn, err);
+}
+
 static int make_publications(struct setup *s, bool all_tables, struct error *err)
 {
     CLEANUP(buf_release) struct buf sql = BUF_INIT(PROTECT_SQL_BYTES_MAX);
@@ -229,7 +241,10 @@ static int make_publications(struct setup *s, bool all_tables, struct error *err
     put_publication(s->names.publication_rows, st->rows_exists, st->rows_right && st->rows_all_tables == all_tables,
                     all_tables ? " FOR ALL TABLES" : "", "insert, truncate", &sql);
     put_publication(s->names.publication_keys, st->keys_exists, st->keys_right, "", "update, delete", &sql);
-    return sql.n > 0 ? run_together(s, "publications", &sql, err) : 0;
+    if (sql.n == 0)
+        return 0;
+    TRY(run_together(s, "publications", &sql, err));
+    return st->rows_exists && st->keys_exists ? 0 : note_published(s, err);
 }
 
 static int sweep_stuck(struct setup *s, uint32_t table, const char *name, const char *outcome, struct error *err)
@@ -395,17 +410,6 @@ static bool slot_is_useless(const struct setup *s, const struct pg_slot *slot)
     return slot->invalidated || slot->confirmed_flush_lsn < s->published_lsn;
 }
 
-static int note_published(struct setup *s, struct error *err)
-{
-    CLEANUP(mem_free_ptr) char *lsn = NULL;
-
-    s->published_lsn = UINT64_MAX; /* printed statements: they will be, past all */
-    if (s->print)
-        return 0;
-    TRY(pg_query_value(s->sql, "SELECT pg_current_wal_insert_lsn()", PG_QUERY_TIMEOUT_MS, &lsn, err));
-    return pg_parse_lsn(lsn, &s->published_lsn, err);
-}
-
 /* A capture that runs makes a lost slot anew by itself, as soon as there are publications. Then it is as good as ours. */
 static int await_slot(struct setup *s, struct pg_slot *ret, struct error *err)
 {
@@ -523,8 +527,6 @@ int pg_setup(const struct pg_protect_config *config, const char *admin_conninfo,
         TRY(setup_triggers(&s, err));
     else
         TRY(setup_found(&s, err));
-    if (!s.state.rows_exists || !s.state.keys_exists)
-        TRY(note_published(&s, err));
     TRY(make_slot(&s, &result, err));
     if (print && print->overflow)
         return error_set(err, ERROR_LIMIT, "the statements need more than %zu bytes", print->max);
