@@ -5,8 +5,13 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "cmd/command.h"
+#include "vault/vault.h"
+
+#define SILENCE_TOLD_US (15 * CLOCK_US_PER_S)
+#define SILENCE_MAX_US  (5 * 60 * CLOCK_US_PER_S)
 
 static int usage(FILE *to)
 {
@@ -36,6 +41,25 @@ static int take_globals(int argc, char **argv, const char **config_path)
     return i;
 }
 
+/* It ends as if it had been killed, which every command survives: a call that does not come back cannot be taken back. */
+static void on_silence(const char *place, const char *key, int64_t waited_us)
+{
+    bool over = waited_us >= SILENCE_MAX_US;
+    char waited[CLOCK_TEXT_BYTES];
+
+    fprintf(stderr, "salvor: the vault at %s has not answered for %s%s%s%s: does the file system that it lies on hang? %s\n", place,
+            clock_format_duration(waited_us - waited_us % CLOCK_US_PER_S, waited), *key ? " (" : "", key, *key ? ")" : "",
+            over ? "Given up: run the command again when it answers." : "Waiting on.");
+    if (over)
+        _exit(1);
+}
+
+/* Somebody waits for the end of every command but these two, which report a silent vault in their own way. */
+static bool is_awaited(const struct command *c)
+{
+    return c->run != command_run && c->run != command_role;
+}
+
 int main(int argc, char **argv)
 {
     struct error err = ERROR_INIT;
@@ -56,6 +80,8 @@ int main(int argc, char **argv)
     }
     in.argc = argc - at - 1;
     in.argv = argv + at + 1;
+    if (is_awaited(command))
+        vault_watch(SILENCE_TOLD_US, on_silence);
     int status = command->run(&in, &err);
     if (status < 0) {
         fprintf(stderr, "salvor %s: %s\n", command->name, err.message);

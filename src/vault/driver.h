@@ -128,6 +128,8 @@ struct vault_driver *limit_driver_new(struct vault_driver *inner, uint64_t bytes
  * good for reading. Left-over temporary files of more than a day are removed here. Crash: docs/formats/vault.md.
  */
 MUST_CHECK int posix_driver_open(const char *path, bool make, struct vault_driver **ret, struct error *err);
+/* The same; its calls are watched where vault_watch was called before. */
+MUST_CHECK int watched_posix_open(const char *path, bool make, struct vault_driver **ret, struct error *err);
 
 /*
  * The s3 driver: a bucket that exists, below a prefix. Sends nothing yet. Until configure it trusts no fence of the store's.

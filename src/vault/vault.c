@@ -24,7 +24,7 @@
 static int open_driver(const struct vault_config *config, bool make, struct vault_driver **ret, struct error *err)
 {
     if (strcmp(config->driver, "posix") == 0)
-        return posix_driver_open(config->path, make, ret, err);
+        return watched_posix_open(config->path, make, ret, err);
     if (strcmp(config->driver, "s3") == 0)
         return s3_driver_open(config, ret, err);
     return error_set(err, ERROR_USAGE, "vault %s: there is no driver \"%s\"; use posix or s3", config->name, config->driver);

@@ -72,6 +72,12 @@ MUST_CHECK int vault_make(const struct vault_config *config, struct error *err);
  */
 MUST_CHECK int vault_open(const struct vault_config *config, struct vault **ret, struct error *err);
 void vault_free(struct vault *v);
+/*
+ * For a process that somebody waits for: from now on a call into a vault on disk that has not come back is told of after after_us, and
+ * again after each further after_us, by a thread of its own (a bucket has deadlines of its own). tell must not call into a vault; it may end
+ * the process. place: the vault's path; key: what is read or written, "" while it is being opened. after_us 0: no more.
+ */
+void vault_watch(int64_t after_us, void (*tell)(const char *place, const char *key, int64_t waited_us));
 /* Puts keys objects that an encrypted vault has lost back, from a recovery kit. Errors: those of vault_keys_import. */
 MUST_CHECK int vault_keys_restore(const struct vault_config *config, const char *kit_path, uint32_t *ret_count,
                                   struct error *err);

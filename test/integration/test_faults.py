@@ -16,7 +16,7 @@ from ledger import OPTIONS, SCHEMA, Load, check_ledger, check_log
 from mounts import switchable, tmpfs
 from pgserver import free_port, release_port
 from proxy import Proxy
-from salvorbox import Salvor, parse_lsn, wait_for
+from salvorbox import SALVOR, Salvor, parse_lsn, wait_for
 from truth import compare, contents
 
 pytestmark = pytest.mark.timeout(300)
@@ -333,7 +333,12 @@ def test_vault_hangs(servers, boxes):
     load = Load(server.conninfo("shop"), rate=60).start()
     load.wait_acknowledged(30)
     flag.touch()
+    with open(box.root / "verify.out", "w") as out:  # a command that somebody waits for does not stand still in silence
+        verify = subprocess.Popen([SALVOR, "--config", str(box.config), "verify"], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
+                                  env={**os.environ, **env})
     box.wait("the state vault_down", lambda: box.status("shop")["state"] == "vault_down")
+    box.wait("verify to say what it waits for", lambda: f"the vault at {box.root}/vault has not answered for" in (box.root / "verify.out").read_text())
+    assert verify.poll() is None
     assert "main has not answered for" in box.status("shop")["warning"], box.status("shop")
     settle(server, box)  # into the spool
     assert server.value("SELECT count(*) FROM pg_stat_replication WHERE application_name = 'salvor capture'") == 1
@@ -349,6 +354,7 @@ def test_vault_hangs(servers, boxes):
     load.stop()
     assert load.interruptions == 0
     flag.unlink()
+    assert verify.wait(90) == 0, (box.root / "verify.out").read_text()
     box.wait_vault("shop", position(server))
     box.wait_streaming("shop")
     check_exact(server, box, "after the vault hung")
