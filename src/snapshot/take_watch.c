@@ -3,8 +3,9 @@
  *
  * ACCESS SHARE stands only in the way of ACCESS EXCLUSIVE (ALTER, DROP, TRUNCATE, VACUUM FULL), but behind one of these
  * that waits for us, everybody else queues. So at least once a second a session of its own asks the server; when
- * somebody has waited for longer than lock_patience, the snapshot lets go of everything and says why. When this cannot
- * be asked any more, the snapshot does not go on either.
+ * somebody has waited for longer than lock_patience, the snapshot lets go of everything and says why. Where one of our own
+ * sessions waits behind him in turn, nothing would move before that: then it lets go at once. When this cannot be asked
+ * any more, the snapshot does not go on either.
  *
  * When the snapshot fails for any reason, the same session ends those of the workers, whatever they wait for.
  */
@@ -46,7 +47,9 @@ static void put_pids(struct take *t, int also, struct buf *out)
 
 static const char waiters_sql[] =
     "WITH ours AS (SELECT $1::int[] || array(SELECT pid FROM pg_stat_activity WHERE application_name = $2) AS pids) "
-    "SELECT w.pid, w.relation::regclass::text, coalesce(a.usename, '?') FROM ours, pg_locks w LEFT JOIN "
+    "SELECT w.pid, w.relation::regclass::text, coalesce(a.usename, '?'), "
+    "EXISTS (SELECT FROM pg_locks o WHERE NOT o.granted AND o.pid = ANY (ours.pids) AND w.pid = ANY (pg_blocking_pids(o.pid))) "
+    "FROM ours, pg_locks w LEFT JOIN "
     "pg_stat_activity a ON "
     "a.pid = w.pid WHERE NOT w.granted AND w.locktype = 'relation' AND "
     "w.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND w.pid <> ALL (ours.pids) AND "
@@ -66,10 +69,15 @@ static int64_t waited_us(const struct watcher *before, struct watcher *now, int 
     return now_us - since;
 }
 
-static int let_go(const PGresult *r, int row, int64_t waited, struct error *err)
+static int let_go(const PGresult *r, int row, int64_t waited, bool knot, struct error *err)
 {
     char text[CLOCK_TEXT_BYTES];
 
+    if (knot)
+        return error_set(err, ERROR_BUSY,
+                         "the snapshot lets go of its locks: it and %s (server process %s) wait for each other at table %s; it is "
+                         "taken again later",
+                         PQgetvalue(r, row, 2), PQgetvalue(r, row, 0), PQgetvalue(r, row, 1));
     return error_set(
         err, ERROR_BUSY,
         "the snapshot lets go of its locks: %s (server process %s) has been waiting for table %s for %s; it is "
@@ -106,8 +114,9 @@ static int look(struct watcher *w, struct error *err)
         uint64_t pid;
         TRY(text_parse_u64(slice_str(PQgetvalue(r, i, 0)), 0, INT32_MAX, &pid, err));
         int64_t waited = waited_us(w, &now, (int)pid, now_us);
-        if (waited >= t->config->lock_patience_us)
-            return let_go(r, i, waited, err);
+        bool knot = PQgetvalue(r, i, 3)[0] == 't';
+        if (knot || waited >= t->config->lock_patience_us)
+            return let_go(r, i, waited, knot, err);
     }
     *w = now;
     return 0;

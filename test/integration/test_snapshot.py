@@ -324,8 +324,8 @@ def test_others_queue_again_and_again(shop):
             alter(shop, waited)
             time.sleep(0.2)
         failed = taker.finish(p)
-        assert failed.status == 1 and failed.err.startswith("BUSY: the snapshot lets go of its locks: postgres ")
-        assert "waiting for table public.t " in failed.err
+        assert failed.status == 1 and failed.err.startswith("BUSY: the snapshot lets go of its locks: ")
+        assert "postgres (server process " in failed.err and " table public.t" in failed.err
         assert max(waited) < 10
         assert taker.snapshots() == []
 
@@ -345,6 +345,25 @@ def test_a_worker_meets_who_waits_for_the_holder(shop):
 
 
 # -- failures
+
+
+def test_a_worker_and_an_application_wait_for_each_other(shop):
+    """Nothing would move until lock_patience is over: the snapshot lets go at once, not after three minutes."""
+    slow_table(shop)
+    with Proxy(shop.port) as proxy, taking(shop, port=proxy.port) as taker:
+        proxy.bytes_per_s = 300000  # half a minute for the whole of it
+        p, waited = taker.start(patience_ms=180000, connections=1), []
+        wait_for_copy(shop)
+        application = threading.Thread(target=lambda: waited.append(sql(shop, "ALTER TABLE u ADD COLUMN v int")))
+        application.start()
+        deadline = time.monotonic() + 90
+        while not shop.value("SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'"):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        proxy.bytes_per_s = None  # t is soon read, and then u is wanted
+        application.join(90)
+        assert waited, "the application still waits"
+        assert_equals_source(shop, taker, taker.finish(p).json["id"])
 
 
 def test_sessions_that_end(shop):
