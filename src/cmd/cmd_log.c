@@ -68,8 +68,11 @@ static bool wanted(const struct printer *p, const struct relation *r)
 {
     if (!p->table)
         return true;
-    size_t n = r ? strlen(r->schema) : 0;
-    return r && strncmp(p->table, r->schema, n) == 0 && p->table[n] == '.' && strcmp(p->table + n + 1, r->name) == 0;
+    if (!r)
+        return false;
+    size_t n = strlen(r->schema);
+    bool whole = strncmp(p->table, r->schema, n) == 0 && p->table[n] == '.' && strcmp(p->table + n + 1, r->name) == 0;
+    return whole || strcmp(p->table, r->name) == 0;
 }
 
 static int on_event(void *user, const struct chain_transaction *t, const struct relation *r, const struct event *e,

@@ -131,11 +131,20 @@ static void journal_outcome(const struct source_context *s, int done, const stru
     journaled_ship(s->config, s->vaults, s->vaults_count);
 }
 
+/* Nothing to recover from, or nothing to recover with: the promise cannot be kept. */
+static int refuse_missing(int rc, struct error *err)
+{
+    if (rc != -ERROR_NOT_FOUND || !err)
+        return rc;
+    struct error was = *err;
+    return error_set(err, ERROR_REFUSED, "%s", was.message);
+}
+
 static int run(const struct wish *w, const struct source_context *s, struct recover_config *rc, struct error *err)
 {
     if (w->dry_run) {
         CLEANUP(recover_plan_release) struct recover_plan plan = {0};
-        TRY(recover_plan(rc, &plan, err));
+        TRY(refuse_missing(recover_plan(rc, &plan, err), err));
         print_plan(s->name, &plan, w->json);
         return 0;
     }
@@ -145,7 +154,7 @@ static int run(const struct wish *w, const struct source_context *s, struct reco
     int done = recover_run(rc, on_progress, name, &result, err);
     if (!w->vault.place)
         journal_outcome(s, done, &result, err);
-    TRY(done);
+    TRY(refuse_missing(done, err));
     if (w->json) {
         JSON_AUTO j = recover_result_json(s->name, &result);
         print_json(j);

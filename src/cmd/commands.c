@@ -55,8 +55,8 @@ const struct command commands[] = {
      "Without --snapshot or --position the whole source is held. A held position keeps the snapshot before it and all events from\n"
      "there on; a held snapshot keeps that alone.",
      false, command_hold},
-    {"log", "SOURCE [--table SCHEMA.TABLE] [--from POSITION] [--to POSITION] [--json]", "print events",
-     "Transactions with from < position <= to, in commit order. --json prints one object a line, so\n"
+    {"log", "SOURCE [--table [SCHEMA.]TABLE] [--from POSITION] [--to POSITION] [--json]", "print events",
+     "Transactions with from < position <= to, in commit order. A table without its schema is that of any schema. --json prints one object a line, so\n"
      "that a log of any length can be read as it comes; exit status 0 says that it was whole.", false, command_log},
     {"journal", "[SOURCE] [--json]", "what happened and what was measured: the record, from the vaults and from this host",
      "Entries of all writers by time, from the vaults and from this host. `salvor verify` checks chains and signatures.", false,

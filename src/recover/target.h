@@ -21,6 +21,7 @@ struct target {
     struct pg_server server; /* local */
     bool server_running;
     int lock_fd;           /* local: of the directory; -1: none */
+    bool directory_made;   /* local: by us, now */
     bool superuser;
     bool owners;           /* roles of owners and grants are there: they are restored */
 };

@@ -207,7 +207,8 @@ static int lock_directory(struct target *t, struct error *err)
     /* Parents must let the server's own user pass. */
     if (*parent)
         TRY(dir_make_all(parent, 0755, err));
-    if (mkdir(path, 0700) < 0 && errno != EEXIST)
+    t->directory_made = mkdir(path, 0700) == 0;
+    if (!t->directory_made && errno != EEXIST)
         return error_errno(err, errno, "cannot make %s", path);
     t->lock_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (t->lock_fd < 0)
@@ -291,7 +292,10 @@ static int make_server(struct target *t, struct error *err)
         .auth = c->local_auth,
     };
 
-    TRY(pg_server_make(&options, &t->server, err));
+    int rc = pg_server_make(&options, &t->server, err);
+    if (rc == -ERROR_REFUSED && t->directory_made)
+        (void)!pg_server_discard(c->local_directory, NULL); /* a refusal leaves nothing behind */
+    TRY(rc);
     t->server_running = true;
     return pg_server_start(&t->server, true, err);
 }

@@ -661,6 +661,10 @@ def test_impossible_targets(servers, protected):
     target = box.root / "never"
     box.fails(3, "recover", "shop", "--to", "FF/0", "--local", str(target))
     assert not target.exists()
+    box.fails(3, "recover", "shop", "--local", str(target), "--port", server.port, says="in use")
+    assert not target.exists()  # a refusal leaves nothing, not even an empty folder
+    hot = box.ok("log", "shop", "--table", "public.hot", "--json").out
+    assert hot and hot == box.ok("log", "shop", "--table", "hot", "--json").out
     result = box.recover("shop", "--to", status["durable_commit_time"], "--local", str(target), "--port", str(free_port()))
     assert parse_lsn(result["reached_position"]) <= parse_lsn(durable)
 
