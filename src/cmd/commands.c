@@ -41,7 +41,8 @@ const struct command commands[] = {
      "commit order, whose commit time is later. POSITION is an LSN, like 0/16B3748: every transaction at or before it.\n"
      "--local makes a new PostgreSQL server in DIR; --into fills an empty database. --dry-run says what would be done.\n"
      "--vault names a vault itself: then no configuration is needed, and none is read (`salvor help adopt` tells how one is named).\n"
-     "Exact or refused: exit status 3 says that the promise cannot be kept, and nothing was touched.",
+     "Exact or refused: exit status 3 says that the promise cannot be kept. Nothing was touched then, unless it\n"
+     "was damage that was met on the way: the target is left marked as unfinished.",
      false, command_recover},
     {"verify", "[SOURCE] [--threads N] [--json]", "read the whole vault: chains, checksums, references, gaps",
      "--threads: that many read and check at once; as many as there are processors, at most 4, unless said. Exit status 4 when something is damaged, missing or a gap.", false, command_verify},

@@ -1,4 +1,5 @@
 """The command line without a server: usage, configuration errors, exit statuses, help from the tables."""
+import pathlib
 import re
 import subprocess
 
@@ -27,6 +28,12 @@ def test_help_names_every_command_and_option():
     options = subprocess.run([SALVOR, "help", "config"], capture_output=True, text=True).stdout
     for option in ("state", "conninfo", "rpo", "rto", "snapshot_schedule", "automation", "target", "cutover"):
         assert re.search(rf"^  {option} = ", options, re.M), option
+
+
+def test_the_reference_page_is_the_option_table():
+    page = pathlib.Path(__file__).resolve().parents[2] / "docs/operations/configuration.md"
+    made = subprocess.run([SALVOR, "help", "config", "--markdown"], capture_output=True, text=True, check=True).stdout
+    assert page.read_text() == made, "docs/operations/configuration.md: run salvor help config --markdown"
 
 
 def test_config_shows_values_and_their_origin(box):

@@ -42,10 +42,10 @@ void blocker_describe(struct pg_conn *sql, const char *query, struct buf *out)
         put_row(r, out);
 }
 
-/* The columns of a session `a` of pg_stat_activity. */
+/* The columns of a session `a` of pg_stat_activity. Of its statement nothing from the first literal on: it could be a password. */
 #define SESSION_COLUMNS                                                                                                \
     "a.pid, coalesce(a.usename, '?'), a.application_name, date_trunc('second', a.xact_start),"                         \
-    " regexp_replace(left(a.query, 80), '\\s+', ' ', 'g'), NULL::text"
+    " regexp_replace(regexp_replace(left(a.query, 80), '\\s+', ' ', 'g'), '[''$].*', '...'), NULL::text"
 
 void blocker_of_session(struct pg_conn *sql, int pid, struct buf *out)
 {
