@@ -108,6 +108,27 @@ static int check_one(const struct config *c, const char *name, bool json, json_t
     return 0;
 }
 
+static bool has_conninfo(const struct config *c)
+{
+    for (size_t i = 0; i < c->sources_count; i++)
+        if (config_text(&c->sources[i], OPTION_CONNINFO))
+            return true;
+    return false;
+}
+
+/* A source that is only recovered from cannot be asked; it keeps nobody from checking the others. */
+static void skip(const char *name, bool json, json_t *list)
+{
+    json_t *object = json_object();
+
+    json_array_append_new(list, object);
+    json_set_str(object, "name", name);
+    json_object_set_new(object, "findings", json_array());
+    json_object_set_new(object, "protectable", json_null());
+    if (!json)
+        printf("source %s\n%s: not checked: it has no conninfo\n", name, name);
+}
+
 int command_check(const struct invocation *in, struct error *err)
 {
     CLEANUP(config_release) struct config c = {0};
@@ -122,8 +143,11 @@ int command_check(const struct invocation *in, struct error *err)
         const struct config_section *s;
         TRY(config_source(&c, name, &s, err));
     }
+    bool some = has_conninfo(&c);
     for (size_t i = 0; i < c.sources_count; i++)
-        if (!name || strcmp(name, c.sources[i].name) == 0)
+        if (!name && some && !config_text(&c.sources[i], OPTION_CONNINFO))
+            skip(c.sources[i].name, json, list);
+        else if (!name || strcmp(name, c.sources[i].name) == 0)
             TRY(check_one(&c, c.sources[i].name, json, list, &refused, err));
     if (json) {
         JSON_AUTO object = json_object();

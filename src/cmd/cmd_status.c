@@ -14,6 +14,8 @@
 #include "cmd/status_read.h"
 #include "os/file.h"
 
+#define SNAPSHOTS_SHOWN 5 /* the newest */
+
 static void format_seconds(const json_t *v, char text[static CLOCK_TEXT_BYTES])
 {
     if (!json_is_number(v))
@@ -75,19 +77,21 @@ static void print_retained(const json_t *o)
 static void print_snapshots(const json_t *o)
 {
     const json_t *list = json_object_get(o, "snapshots");
-    size_t count = json_array_size(list);
+    size_t count = json_array_size(list), first = count > SNAPSHOTS_SHOWN ? count - SNAPSHOTS_SHOWN : 0;
     char bytes[TEXT_SIZE_BYTES];
 
     if (count == 0)
         printf("  %-22s none yet: nothing can be recovered\n", "snapshots");
-    for (size_t i = count > 5 ? count - 5 : 0; i < count; i++) {
+    for (size_t i = first; i < count; i++) {
         const json_t *s = json_array_get(list, i);
-        printf("  %-22s %s  at %s  %lld rows, %s%s%s\n", i == (count > 5 ? count - 5 : 0) ? "snapshots" : "", text_of(s, "time"),
+        printf("  %-22s %s  at %s  %lld rows, %s%s%s\n", i == first ? "snapshots" : "", text_of(s, "time"),
                text_of(s, "position"), (long long)json_integer_value(json_object_get(s, "rows")),
                text_format_size((uint64_t)json_integer_value(json_object_get(s, "bytes")), bytes),
                json_is_true(json_object_get(s, "proved")) ? ", proved by a recovery" : "",
                json_is_true(json_object_get(s, "alone")) ? ", kept for its own position alone" : "");
     }
+    if (first > 0)
+        printf("  %-22s and %zu older\n", "", first);
 }
 
 static void print_proof(const json_t *o)

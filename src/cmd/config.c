@@ -254,17 +254,34 @@ static int on_line(void *user, int line, struct slice kind, struct slice section
     return name.n == 0 ? on_section(l, line, kind, section, err) : on_value(l, line, name, value, err);
 }
 
+static bool is_named_before(char **names, size_t at)
+{
+    for (size_t i = 0; i < at; i++)
+        if (strcmp(names[i], names[at]) == 0)
+            return true;
+    return false;
+}
+
+static int check_vaults_of(const struct config *c, const struct config_section *s, char **vaults, struct error *err)
+{
+    int line = s->values[OPTION_VAULTS].line;
+
+    if (!vaults[0])
+        return error_set(err, ERROR_USAGE, "%s:%d: [source %s] names no vault: add vault = NAME", c->path, s->line, s->name);
+    for (size_t i = 0; vaults[i]; i++) {
+        if (!config_vault(c, vaults[i]))
+            return error_set(err, ERROR_USAGE, "%s:%d: [source %s]: there is no [vault %s]", c->path, line, s->name, vaults[i]);
+        if (is_named_before(vaults, i))
+            return error_set(err, ERROR_USAGE, "%s:%d: [source %s] names the vault %s twice", c->path, line, s->name, vaults[i]);
+    }
+    return 0;
+}
+
 static int check_source(const struct config *c, const struct config_section *s, struct error *err)
 {
     char **vaults = config_list(s, OPTION_VAULTS);
-    int result = 0;
+    int result = check_vaults_of(c, s, vaults, err);
 
-    if (!vaults[0])
-        result = error_set(err, ERROR_USAGE, "%s:%d: [source %s] names no vault: add vault = NAME", c->path, s->line, s->name);
-    for (size_t i = 0; vaults[i] && result == 0; i++)
-        if (!config_vault(c, vaults[i]))
-            result = error_set(err, ERROR_USAGE, "%s:%d: [source %s]: there is no [vault %s]", c->path,
-                               s->values[OPTION_VAULTS].line, s->name, vaults[i]);
     config_list_free(vaults);
     TRY(result);
     if (strcmp(config_text(s, OPTION_AUTOMATION), "act") == 0 && !config_text(s, OPTION_TARGET))
@@ -293,6 +310,23 @@ static int check_vault(const struct config *c, const struct config_section *v, s
     return 0;
 }
 
+/* Two vaults at one place would each find what the other has just written. */
+static int check_place(const struct config *c, size_t at, struct error *err)
+{
+    struct vault_config mine, other;
+
+    config_vault_fill(&c->vaults[at], &mine);
+    CLEANUP(mem_free_ptr) char *place = vault_config_url(&mine);
+    for (size_t i = 0; i < at; i++) {
+        config_vault_fill(&c->vaults[i], &other);
+        CLEANUP(mem_free_ptr) char *before = vault_config_url(&other);
+        if (strcmp(place, before) == 0)
+            return error_set(err, ERROR_USAGE, "%s:%d: [vault %s] lies where [vault %s] does: each needs a place of its own", c->path,
+                             c->vaults[at].line, c->vaults[at].name, c->vaults[i].name);
+    }
+    return 0;
+}
+
 static int check_whole(const struct config *c, struct error *err)
 {
     for (size_t i = 0; i < c->vaults_count; i++)
@@ -301,6 +335,8 @@ static int check_whole(const struct config *c, struct error *err)
                              c->path, c->vaults[i].values[OPTION_PASSPHRASE_FILE].line, c->vaults[i].name);
     for (size_t i = 0; i < c->vaults_count; i++)
         TRY(check_vault(c, &c->vaults[i], err));
+    for (size_t i = 0; i < c->vaults_count; i++)
+        TRY(check_place(c, i, err));
     for (size_t i = 0; i < c->sources_count; i++)
         TRY(check_source(c, &c->sources[i], err));
     return 0;

@@ -48,6 +48,8 @@ def test_config_shows_values_and_their_origin(box):
     ("[source x]\nvault = main\nconninfo = host=h password=hunter2\n", ":3: 'conninfo'"),
     ("[source x]\nvault = gone\n", ":2: [source x]: there is no [vault gone]"),
     ("[vault main]\npath = /v\n[source x]\nvault = main\nrpo = soon\n", ":5: 'rpo = soon'"),
+    ("[vault main]\npath = /v\n[source x]\nvault = main, main\n", ":4: [source x] names the vault main twice"),
+    ("[vault a]\npath = /v\n[vault b]\npath = /v\n", ":3: [vault b] lies where [vault a] does"),
 ])
 def test_a_broken_configuration_is_named_with_its_line(box, text, says):
     box.config.write_text(text)
@@ -76,6 +78,13 @@ def test_a_source_without_conninfo(box):
     for command in (["check"], ["setup", "shop"], ["snapshot", "shop"]):
         box.fails(2, *command, says="has no conninfo")
     box.fails(2, "run", says="nothing to run")
+
+
+def test_a_source_without_conninfo_keeps_nobody_from_checking_the_others(boxes):
+    box = boxes({"cold": {}, "shop": {"conninfo": "host=127.0.0.1 port=1 dbname=x"}})
+    found = {s["name"]: s["protectable"] for s in box.run_command("check", "--json").json["sources"]}
+    assert found == {"cold": None, "shop": False}
+    box.fails(3, "check", says="cold: not checked")
 
 
 @pytest.mark.parametrize("args,says", [
