@@ -141,14 +141,15 @@ static void reset_shared(struct capture *c, struct line *l)
     c->handed = NULL;
     c->slot_known = c->guard = false;
     c->retained_rate = 0;
-    c->schema_seen = c->snapshot_position = POSITION_ZERO;
+    c->schema_seen = c->schema_captured = c->snapshot_position = POSITION_ZERO;
+    c->changed_lsn = 0;
     for (size_t i = 0; i < c->config->vaults_count; i++)
         c->vaults[i] = (struct vault_state){.vault = c->config->vaults[i]};
     json_array_clear(c->pending_notes);
 }
 
 struct threads {
-    struct thread *writer, *reporter, *watcher, *shippers[VAULTS_MAX];
+    struct thread *writer, *reporter, *watcher, *schemas, *shippers[VAULTS_MAX];
     struct shipper shipper_args[VAULTS_MAX];
 };
 
@@ -157,6 +158,7 @@ static void start_threads(struct capture *c, struct threads *t)
     t->writer = thread_start("writer", writer_thread, c);
     t->reporter = thread_start("reporter", reporter_thread, c);
     t->watcher = thread_start("watcher", watcher_thread, c);
+    t->schemas = thread_start("schemas", schemas_thread, c);
     for (size_t i = 0; i < c->config->vaults_count; i++) {
         t->shipper_args[i] = (struct shipper){.capture = c, .vault = i};
         t->shippers[i] = thread_start("shipper", shipper_thread, &t->shipper_args[i]);
@@ -175,6 +177,7 @@ static void end_threads(struct capture *c, struct threads *t)
     for (size_t i = 0; i < c->config->vaults_count; i++)
         (void)thread_join(t->shippers[i]);
     (void)thread_join(t->watcher);
+    (void)thread_join(t->schemas);
     (void)thread_join(t->reporter);
     /* What was still shipped at the end is told. */
     char error[ERROR_MESSAGE_BYTES];

@@ -25,6 +25,7 @@ struct capture_config {
     uint64_t segment_bytes;         /* seal at this size: default 32 MiB */
     uint64_t spool_bytes_max;
     int zstd_level;
+    const char *pg_bin;               /* directory of pg_dump, which captures the schema; NULL: it is looked for */
 };
 
 /*

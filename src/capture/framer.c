@@ -13,7 +13,8 @@
  * Transactions that are sent before they have ended are the matter of framer_stream.c: while a block of one is being sent it is in the
  * place of the open transaction here.
  *
- * Rows of the helper schema are Salvor's own and are not framed. Messages that are not part of a transaction are not
+ * Rows of the helper schema are Salvor's own and are not framed, but for the records of schema changes: these say at their place in the
+ * transaction what the tables became. Messages that are not part of a transaction are not
  * changes of the database and overtake transactions: they are passed over.
  */
 #include <stdlib.h>
@@ -194,8 +195,8 @@ void framer_note_new_shape(struct framer *f, const struct known *k, const struct
 {
     uint64_t from = k->used_lsn > f->seen_lsn ? k->used_lsn : f->seen_lsn;
 
-    /* Also this transaction's own record. */
-    if (f->trigger_lsn > from || f->by_trigger)
+    /* Since the table was used last, or in this transaction. */
+    if (f->trigger_lsn > k->used_lsn || f->by_trigger)
         return;
     CLEANUP(mem_free_ptr) char *reason =
         mem_printf("table %s.%s has another shape or identity than before", shape->schema, shape->name);
@@ -318,17 +319,23 @@ json_t *framer_ddl_note(struct framer *f, const struct relation *r, const struct
 
     if (e->op != EVENT_INSERT || !pg_is_ddl_record(r, e, &f->names, &sentence))
         return NULL;
-    return note_range(NOTE_SCHEMA_CHANGED, "trigger", POSITION_ZERO, POSITION_ZERO, buf_cstr(&sentence));
+    json_t *note = note_range(NOTE_SCHEMA_CHANGED, "trigger", POSITION_ZERO, POSITION_ZERO, buf_cstr(&sentence));
+    json_set_u64(note, "xid", f->xid);
+    return note;
 }
 
-static void note_helper_row(struct framer *f, const struct known *k, const struct event *e)
+/* True: a record of a schema change, which is noted and framed at its place as well. */
+static bool note_helper_row(struct framer *f, const struct known *k, const struct event *e)
 {
-    json_t *note = f->compare ? NULL : framer_ddl_note(f, &k->current, e);
+    JSON_AUTO note = framer_ddl_note(f, &k->current, e);
 
     if (!note)
-        return;
+        return false;
+    if (f->compare)
+        return true;
     f->by_trigger = true;
-    framer_note(f, note);
+    framer_note(f, json_incref(note));
+    return true;
 }
 
 /* Values in binary form are no text and cannot be kept: one event stands for all changes of the table in this transaction. */
@@ -355,10 +362,8 @@ static int see_change(struct framer *f, struct event *e, struct error *err)
     if (f->stream)
         return framer_stream_change(f, e, err);
     TRY(relation_of_event(f, e->relation_id, &k, err));
-    if (k->helper) {
-        note_helper_row(f, k, e);
+    if (k->helper && !note_helper_row(f, k, e))
         return 0;
-    }
     if (f->binary && e->op != EVENT_TRUNCATE && !becomes_oversize(f, k, e))
         return 0;
     if (!f->compare) {

@@ -333,15 +333,16 @@ static void keep_event(struct framer *f, const struct event *e)
     framer_put_event(f, e);
 }
 
-static void note_helper_row(struct framer *f, const struct told *t, const struct event *e)
+static bool note_helper_row(struct framer *f, const struct told *t, const struct event *e)
 {
     struct stream *s = f->stream;
     json_t *note = framer_ddl_note(f, &t->shape, e);
 
     if (!note)
-        return;
+        return false;
     MEM_GROW(s->notes, s->notes_cap, s->notes_count);
     s->notes[s->notes_count++] = (struct stream_note){.note = note, .sub_xid = f->sub_xid, .by_trigger = true};
+    return true;
 }
 
 int framer_stream_change(struct framer *f, struct event *e, struct error *err)
@@ -349,10 +350,8 @@ int framer_stream_change(struct framer *f, struct event *e, struct error *err)
     struct told *t;
 
     TRY(relation_of_event(f, e->relation_id, &t, err));
-    if (t->helper) {
-        note_helper_row(f, t, e);
+    if (t->helper && !note_helper_row(f, t, e))
         return 0;
-    }
     define(f, t);
     f->last = t->known;
     e->relation_version = t->shape.version;

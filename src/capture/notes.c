@@ -7,6 +7,7 @@
  */
 #include <stdio.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "capture/chain.h"
 #include "capture/role.h"
@@ -93,6 +94,9 @@ static bool remember(struct capture *c, const json_t *note)
     if (!inexact && (!kind || strcmp(kind, NOTE_SCHEMA_CHANGED) != 0))
         return false;
     c->open_notes_changed = true;
+    if (!inexact && position_in(note, "to").offset > c->changed_lsn)
+        c->changed_lsn = position_in(note, "to").offset;
+    c->changed_mono_us = clock_mono_us();
     return inexact ? add_inexact(c->inexact, note) : add_schema_changed(c->schema_changed, note);
 }
 
@@ -168,6 +172,16 @@ static int load_chain(struct capture *c, struct vault *v, struct error *err)
 
 int notes_load_from_vault(struct capture *c, struct vault *v, struct error *err) { return load_chain(c, v, err); }
 
+static void note_changes(struct capture *c)
+{
+    const json_t *entry;
+    size_t i;
+
+    json_array_foreach(c->schema_changed, i, entry)
+        if (position_in(entry, "to").offset > c->changed_lsn)
+            c->changed_lsn = position_in(entry, "to").offset;
+}
+
 int notes_load(struct capture *c, struct error *err)
 {
     JSON_AUTO open = NULL;
@@ -185,6 +199,7 @@ int notes_load(struct capture *c, struct error *err)
     if (state_load_json(c->line->directory, OPEN, &open, &why) >= 0) {
         json_array_extend(c->schema_changed, json_object_get(open, "schema_changed"));
         json_array_extend(c->inexact, json_object_get(open, "inexact"));
+        note_changes(c);
     }
     return load_chain(c, NULL, err);
 }

@@ -168,6 +168,7 @@ static void put_shared(json_t *o, const struct capture *c)
     set_position(o, "flushed_position", position_of_lsn(c->told_flushed_lsn));
     put_slot(o, c);
     set_position(o, "schema_seen", c->schema_seen);
+    set_position(o, "schema_captured", c->schema_captured);
     json_object_set_new(o, "schema_changed", json_deep_copy(c->schema_changed));
     json_object_set_new(o, "inexact", json_deep_copy(c->inexact));
     json_object_set_new(o, "gaps", json_deep_copy(c->gaps));

@@ -152,6 +152,10 @@ struct capture {
     json_t *schema_changed, *inexact, *gaps;
     bool open_notes_changed;
     char want_reason[256]; /* "": nothing */
+    uint64_t changed_lsn;  /* the schema is known to have changed up to here; 0: never */
+    int64_t changed_mono_us; /* when that was last noticed */
+    /* Schema thread. */
+    struct position schema_captured; /* the schema is captured as it was here */
 
     /* Reporter. */
     uint64_t spool_bytes, spool_files;
@@ -234,6 +238,7 @@ MUST_CHECK int state_store_json(const char *directory, const char *name, const j
 void *writer_thread(void *capture);
 void *reporter_thread(void *capture);
 void *watcher_thread(void *capture);
+void *schemas_thread(void *capture);
 struct shipper {
     struct capture *capture;
     size_t vault; /* index */
@@ -241,6 +246,9 @@ struct shipper {
 void *shipper_thread(void *shipper);
 /* The start of the last commit that is in all vaults; 0: not known. With the mutex held. */
 uint64_t shipped_lsn(const struct capture *c);
+
+/* Is a session one with the database that the line is of? A conninfo with several hosts, or a name that moved, may lead elsewhere. */
+MUST_CHECK int capture_check_identity(const struct capture *c, struct pg_conn *sql, struct error *err);
 
 /* For the time when no reporter runs: also writes status.json. */
 void report_state(struct capture *c, enum capture_state state, const char *error);

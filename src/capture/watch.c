@@ -293,6 +293,7 @@ static void see_change(struct watcher *w, uint64_t from_lsn, uint64_t to_lsn, bo
 static int poll_schema(struct watcher *w, uint64_t *ret_lsn, struct error *err)
 {
     CLEANUP(mem_free_ptr) char *fingerprint = NULL;
+    CLEANUP(mem_free_ptr) char *before = w->schema.fingerprint ? mem_strdup(w->schema.fingerprint) : NULL;
     struct schema_poll p = {0};
     uint64_t from_lsn;
     bool triggers;
@@ -316,7 +317,7 @@ static int poll_schema(struct watcher *w, uint64_t *ret_lsn, struct error *err)
             note_schema_changed(w, 0, p.end_lsn, "what was known of the schema is lost, and with it whether it changed");
         break;
     case SCHEMA_CHANGED:
-        see_change(w, from_lsn, p.end_lsn, triggers);
+        see_change(w, from_lsn, p.end_lsn, triggers && pg_fingerprint_untold_same(before, fingerprint));
         break;
     }
     explain(w);
@@ -572,16 +573,15 @@ static int look_at_keys(struct watcher *w, struct error *err)
     return 0;
 }
 
-/* The same database as the stream's: a conninfo with several hosts, or a name that moved, may lead elsewhere. */
-static int check_identity(struct watcher *w, struct error *err)
+int capture_check_identity(const struct capture *c, struct pg_conn *sql, struct error *err)
 {
     CLEANUP(mem_free_ptr) char *oid = NULL;
     CLEANUP(mem_free_ptr) char *cluster = NULL;
-    const struct incarnation *i = &w->capture->line->incarnation;
+    const struct incarnation *i = &c->line->incarnation;
     char wanted[16];
 
-    TRY(pg_query_value(&w->sql, "SELECT oid FROM pg_database WHERE datname = current_database()", PG_QUERY_TIMEOUT_MS, &oid, err));
-    TRY(pg_query_value(&w->sql, "SELECT system_identifier FROM pg_control_system()", PG_QUERY_TIMEOUT_MS, &cluster, err));
+    TRY(pg_query_value(sql, "SELECT oid FROM pg_database WHERE datname = current_database()", PG_QUERY_TIMEOUT_MS, &oid, err));
+    TRY(pg_query_value(sql, "SELECT system_identifier FROM pg_control_system()", PG_QUERY_TIMEOUT_MS, &cluster, err));
     (void)snprintf(wanted, sizeof wanted, "%u", i->database_oid);
     if (strcmp(oid, wanted) == 0 && strcmp(cluster, i->system_id) == 0)
         return 0;
@@ -593,7 +593,7 @@ static int connect_session(struct watcher *w, struct error *err)
     TRY(pg_connect(w->capture->config->protect.conninfo, PG_SESSION_SQL, "watch", PG_CONNECT_TIMEOUT_MS, &w->sql, err));
     /* A heartbeat waits for no standby, and need not. */
     TRY(pg_exec(&w->sql, "SET synchronous_commit = local", PG_QUERY_TIMEOUT_MS, err));
-    return check_identity(w, err);
+    return capture_check_identity(w->capture, &w->sql, err);
 }
 
 /* 57P03: it starts or shuts down. The receiving thread knows which: a server that starts has no stream. */

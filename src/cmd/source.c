@@ -266,6 +266,7 @@ void source_capture_config(const struct source_context *s, struct capture_config
         .segment_bytes = config_number(s->section, OPTION_SEGMENT_SIZE),
         .spool_bytes_max = config_number(s->section, OPTION_SPOOL_MAX),
         .zstd_level = (int)config_number(s->section, OPTION_ZSTD_LEVEL),
+        .pg_bin = config_text(s->section, OPTION_PG_BIN),
     };
 }
 

@@ -102,7 +102,7 @@ static const json_t *worst_vault(const json_t *status)
 static void copy_members(json_t *to, const json_t *from)
 {
     static const char *const names[] = {"incarnation", "error", "warning", "retained_bytes", "retained_limit", "retained_eta_s",
-                                        "spill_bytes", "stream_bytes", "gaps", "inexact", "schema_changed", "schema_seen", "vaults", "spool_bytes",
+                                        "spill_bytes", "stream_bytes", "gaps", "inexact", "schema_changed", "schema_seen", "schema_captured", "vaults", "spool_bytes",
                                         "written_position", "flushed_position", "clock_offset_us", "transactions", "rss_bytes"};
 
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)

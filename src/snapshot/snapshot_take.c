@@ -86,6 +86,7 @@ static void take_release(struct take *t)
     mem_free_ptr(&t->pids);
     mem_free_ptr(&t->application);
     mem_free_ptr(&t->fingerprint);
+    json_free_ptr(&t->layout);
     buf_release(&t->dump);
     buf_release(&t->sql);
     json_free_ptr(&t->globals);
@@ -311,6 +312,17 @@ static int find_base(struct take *t, struct error *err)
     return 0;
 }
 
+static int put_schema(struct take *t, struct vault *v, struct error *err)
+{
+    JSON_AUTO state = json_object();
+
+    TRY(schema_put(v, t->manifest, buf_slice(&t->dump), buf_slice(&t->sql), err));
+    if (!t->layout)
+        return 0;
+    json_object_set(state, "layout", t->layout);
+    return schema_put_state(v, t->manifest, state, err);
+}
+
 static int commit(struct take *t, struct error *err)
 {
     const struct snapshot_config *config = t->config;
@@ -319,7 +331,7 @@ static int commit(struct take *t, struct error *err)
     TRY(find_base(t, err));
     TRY(take_secure(t, err));
     for (size_t i = 0; i < config->vaults_count; i++)
-        TRY(schema_put(config->vaults[i], t->manifest, buf_slice(&t->dump), buf_slice(&t->sql), err));
+        TRY(put_schema(t, config->vaults[i], err));
     for (size_t i = 0; i < config->vaults_count; i++)
         TRY(manifest_put(config->vaults[i], t->manifest, err));
     return 0;

@@ -50,6 +50,7 @@ struct take {
     char *application;   /* application_name of pg_dump's sessions: unique */
 
     char *fingerprint; /* of the schema, in the snapshot */
+    json_t *layout;    /* of its tables, in the snapshot */
 
     struct pg_table *tables;
     size_t tables_count;

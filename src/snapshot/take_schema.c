@@ -70,12 +70,26 @@ static int check_large_objects(struct take *t, struct error *err)
         text);
 }
 
+/* Where its names cannot be written as JSON there is none, and no recovery goes from this snapshot across a schema change. */
+static int take_layout(struct take *t, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *text = NULL;
+    struct error ignored = ERROR_INIT;
+
+    json_free_ptr(&t->layout);
+    TRY(pg_layout(&t->holder, t->names.schema, &text, err));
+    if (json_parse(slice_str(text), "the layout", &t->layout, &ignored) < 0)
+        t->layout = NULL;
+    return 0;
+}
+
 int take_database(struct take *t, struct error *err)
 {
     struct manifest *m = t->manifest;
 
     TRY(check_large_objects(t, err));
     TRY(pg_schema_fingerprint(&t->holder, t->names.schema, &t->fingerprint, err));
+    TRY(take_layout(t, err));
     json_free_ptr(&m->unprotected);
     TRY(pg_unprotected(&t->holder, &m->unprotected, err));
     json_free_ptr(&m->database);

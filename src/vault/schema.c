@@ -1,7 +1,9 @@
 /*
  * vault/schema.c - the schema of a snapshot, as SQL text and as pg_dump's custom format.
  *
- * Both lie under the digest of the text, which is stable; the custom format has a time in it and differs each run.
+ * Beside them lies the state that goes with the schema: what the text does not say and a recovery across schema changes needs.
+ *
+ * All lie under the digest of the text, which is stable; the custom format has a time in it and differs each run.
  * Where an object stands under the name already it is read: only what can be read again is adopted.
  */
 #include <stdio.h>
@@ -75,4 +77,22 @@ int schema_put(struct vault *v, const struct manifest *m, struct slice dump, str
     TRY(check_text(m, sql, ERROR_BUG, err));
     TRY(put(v, m, "dump", dump, err));
     return put(v, m, "sql", sql, err);
+}
+
+int schema_put_state(struct vault *v, const struct manifest *m, const json_t *state, struct error *err)
+{
+    CLEANUP(buf_release) struct buf text = BUF_INIT(SCHEMA_PLAIN_BYTES_MAX);
+
+    json_dump(state, &text);
+    if (text.overflow)
+        return error_set(err, ERROR_LIMIT, "the schema's state has more than %zu bytes", text.max);
+    return put(v, m, "state", buf_slice(&text), err);
+}
+
+int schema_get_state(struct vault *v, const struct manifest *m, json_t **ret, struct error *err)
+{
+    CLEANUP(buf_release) struct buf text = BUF_INIT(SCHEMA_PLAIN_BYTES_MAX);
+
+    TRY(get(v, m, "state", &text, err));
+    return json_parse(buf_slice(&text), "the schema's state", ret, err);
 }

@@ -115,6 +115,12 @@ MUST_CHECK int schema_put(struct vault *v, const struct manifest *m, struct slic
 /* The custom-format dump, checked. */
 MUST_CHECK int schema_get_dump(struct vault *v, const struct manifest *m, struct buf *out, struct error *err);
 MUST_CHECK int schema_get_sql(struct vault *v, const struct manifest *m, struct buf *out, struct error *err);
+/*
+ * schemas/<position>-<digest>.state.zst: an object (docs/formats/snapshots.md, "Schemas"). NOT_FOUND: the schema was kept before there were
+ * states. All of these want of the manifest no more than source, incarnation, position and digest.
+ */
+MUST_CHECK int schema_put_state(struct vault *v, const struct manifest *m, const json_t *state, struct error *err);
+MUST_CHECK int schema_get_state(struct vault *v, const struct manifest *m, json_t **ret, struct error *err);
 /* Commits the snapshot. */
 MUST_CHECK int manifest_put(struct vault *v, const struct manifest *m, struct error *err);
 MUST_CHECK int manifest_get(struct vault *v, const char *source, const char *incarnation, const char *id,

@@ -178,7 +178,7 @@ static bool is_chunk(const char *folder, const char *name)
     return *copy == '\0' || (copy[0] == '~' && copy[1] >= '1' && copy[1] <= '9' && copy[2] == '\0');
 }
 
-static bool is_schema(const char *name)
+bool verify_is_schema(const char *name)
 {
     struct position p;
 
@@ -188,7 +188,7 @@ static bool is_schema(const char *name)
     const char *digest = name + POSITION_KEY_BYTES, *suffix = digest + 2 * DIGEST_BYTES;
     if (!is_hex(digest, 2 * DIGEST_BYTES))
         return false;
-    return strcmp(suffix, ".sql.zst") == 0 || strcmp(suffix, ".dump.zst") == 0;
+    return strcmp(suffix, ".sql.zst") == 0 || strcmp(suffix, ".dump.zst") == 0 || strcmp(suffix, ".state.zst") == 0;
 }
 
 /* JSON and proofs are read when their key is seen; parts of snapshots, segments and chunks later. */
@@ -208,7 +208,7 @@ static enum key_kind kind_in_history(const struct parts *k)
     if (k->count == 5 && strcmp(k->part[3], "gaps") == 0)
         return is_number(k->part[4], 6, ".json") ? KEY_JSON : KEY_UNKNOWN;
     if (k->count == 5 && strcmp(k->part[3], "schemas") == 0)
-        return is_schema(k->part[4]) ? KEY_SNAPSHOT : KEY_UNKNOWN;
+        return verify_is_schema(k->part[4]) ? KEY_SNAPSHOT : KEY_UNKNOWN;
     if (k->count != 6 || strcmp(k->part[3], "snapshots") != 0 || !is_snapshot(k->part[4]))
         return KEY_UNKNOWN;
     if (strcmp(k->part[5], "intent") == 0 || strcmp(k->part[5], "committed") == 0 ||

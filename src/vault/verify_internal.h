@@ -33,6 +33,8 @@ struct verify {
 void verify_find(struct verify *y, const char *kind, const char *key, const char *fmt, ...) PRINTF_LIKE(4, 5);
 /* What the failure of a read means: missing, misplaced, damaged, or of a version that is not known. */
 void verify_find_error(struct verify *y, const char *key, int rc, bool misplaced, const char *fault);
+/* Is it what an object under schemas/ is called? */
+bool verify_is_schema(const char *name);
 /* Main thread: tell the caller about once a second. */
 void verify_tell(struct verify *y);
 

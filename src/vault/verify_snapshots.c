@@ -86,7 +86,7 @@ static void verify_schema(struct verify *y, const struct manifest *m, const char
 }
 
 static void verify_manifest(struct verify *y, struct verify_chunks *c, const char *source, const char *incarnation,
-                            const char *id)
+                            const char *id, char **ret_schema)
 {
     CLEANUP(manifest_release) struct manifest m = {0};
     struct error err = ERROR_INIT;
@@ -102,13 +102,82 @@ static void verify_manifest(struct verify *y, struct verify_chunks *c, const cha
     }
     verify_schema(y, &m, "dump");
     verify_schema(y, &m, "sql");
+    schema_key(key, y->v, &m, "sql");
+    *ret_schema = mem_strndup(key, strlen(key) - strlen(".sql.zst"));
+    manifest_key(key, source, incarnation, id, "manifest.json.zst");
     verify_chunks_of(y, c, &m, key);
 }
+
+/* --- schemas that were kept between snapshots ------------------------------------------------------------------------- */
+
+struct schemas {
+    struct verify *y;
+    char **read; /* keys, as their manifests name them, without what follows the digest */
+    size_t count, cap;
+};
+
+static void schemas_release(struct schemas *s)
+{
+    for (size_t i = 0; i < s->count; i++)
+        free(s->read[i]);
+    free(s->read);
+}
+
+static char *stem_of(const char *key)
+{
+    const char *name = strrchr(key, '/');
+
+    return mem_strndup(key, (size_t)(strchr(name, '.') - key));
+}
+
+static bool was_read(const struct schemas *s, const char *key)
+{
+    CLEANUP(mem_free_ptr) char *stem = stem_of(key);
+
+    for (size_t i = 0; i < s->count; i++)
+        if (strcmp(s->read[i], stem) == 0)
+            return true;
+    return false;
+}
+
+static int check_schema_name(struct verify *y, const char *key, struct slice sql, struct error *err)
+{
+    char text[DIGEST_TEXT_BYTES];
+    struct digest plain = digest_of(sql), name = vault_content_name(y->v, &plain);
+
+    if (strstr(key, digest_format(&name, text)))
+        return 0;
+    return error_set(err, ERROR_CORRUPT, "its text is not the one in its name");
+}
+
+static int see_schema(void *user, const char *key, uint64_t bytes, struct error *ignored)
+{
+    struct schemas *s = user;
+    CLEANUP(buf_release) struct buf plain = BUF_INIT((size_t)1 << 30);
+    struct error err = ERROR_INIT;
+    bool misplaced, is_sql = strstr(key, ".sql.zst") != NULL;
+
+    (void)bytes;
+    (void)ignored;
+    if (!verify_is_schema(strrchr(key, '/') + 1))
+        return 0; /* told as unknown already */
+    if (!strstr(key, ".state.zst") && was_read(s, key))
+        return 0;
+    int rc = object_get_zst(s->y->v->driver, key, plain.max, &plain, &misplaced, &err);
+    if (rc >= 0 && is_sql)
+        rc = check_schema_name(s->y, key, buf_slice(&plain), &err);
+    if (rc < 0)
+        verify_find_error(s->y, key, rc, misplaced, err.message);
+    return 0;
+}
+
+/* --- all of a history ------------------------------------------------------------------------------------------------- */
 
 int verify_snapshots(struct verify *y, struct verify_chunks *c, const char *source, const char *incarnation,
                      struct error *err)
 {
     CLEANUP(found_release) struct all_found a = {0};
+    CLEANUP(schemas_release) struct schemas schemas = {.y = y};
     char key[VAULT_KEY_BYTES];
 
     vault_key(key, source, incarnation, "snapshots/");
@@ -117,14 +186,20 @@ int verify_snapshots(struct verify *y, struct verify_chunks *c, const char *sour
         const struct found *f = &a.found[i];
 
         manifest_key(key, source, incarnation, f->id, "manifest.json.zst");
+        char *schema = NULL;
         if (f->marks & MARK_MANIFEST)
-            verify_manifest(y, c, source, incarnation, f->id);
+            verify_manifest(y, c, source, incarnation, f->id, &schema);
         else if (f->marks & MARK_COMMITTED)
             verify_find(y, "missing", key, "the manifest is missing, and the snapshot had been committed");
         manifest_key(key, source, incarnation, f->id, "intent");
         if ((f->marks & MARK_MANIFEST) && !(f->marks & MARK_INTENT))
             verify_find(y, "missing", key, "the snapshot was committed, and what announced it is missing");
+        if (schema) {
+            MEM_GROW(schemas.read, schemas.cap, schemas.count);
+            schemas.read[schemas.count++] = schema;
+        }
         verify_tell(y);
     }
-    return 0;
+    vault_key(key, source, incarnation, "schemas/");
+    return y->v->driver->ops->list(y->v->driver, key, see_schema, &schemas, err);
 }

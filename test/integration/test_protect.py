@@ -98,7 +98,7 @@ class Shop:
 
     def records(self):
         """(tag, object, detail) of the schema changes since the last call."""
-        return [tuple(c[3][2:]) for c in self.stream() if c[0] == "I" and c[1] == "salvor_shop.ddl"]
+        return [tuple(c[3][2:5]) for c in self.stream() if c[0] == "I" and c[1] == "salvor_shop.ddl"]
 
     def residue(self):
         """Everything of Salvor's in database and server."""
@@ -281,7 +281,7 @@ def test_what_is_recorded_and_what_is_not(shop):
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
             shop.sql("INSERT INTO salvor_shop.ddl VALUES (1, now(), 'CREATE TABLE', 'x', '')", user=user)
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
-            shop.sql("SELECT salvor_shop.note('CREATE TABLE', 'x', '')", user=user)
+            shop.sql("SELECT salvor_shop.note('CREATE TABLE', 'x', '', '')", user=user)
 
 
 def test_the_applications_own_dump_still_works(shop):

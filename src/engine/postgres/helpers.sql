@@ -25,8 +25,14 @@ CREATE TABLE IF NOT EXISTS @schema@.ddl (
     at timestamptz NOT NULL,
     tag text NOT NULL,
     object text NOT NULL,
-    detail text NOT NULL
+    detail text NOT NULL,
+    state text NOT NULL DEFAULT ''
 ) WITH (vacuum_truncate = off);
+DO $salvor$ BEGIN -- made by an older setup
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = '@schema@.ddl'::pg_catalog.regclass AND attname = 'state') THEN
+        ALTER TABLE @schema@.ddl ADD COLUMN state text NOT NULL DEFAULT '';
+    END IF;
+END $salvor$;
 REVOKE ALL ON @schema@.ddl FROM PUBLIC;
 GRANT SELECT ON @schema@.ddl TO PUBLIC;
 
@@ -198,10 +204,31 @@ BEGIN
 END
 $salvor$;
 
+-- What the command left behind of the tables and enums that it touched: what their rows are made of, in the words of pg_layout.c. Never the
+-- command's text: what a recovery goes by is the state (docs/formats/events.md, "The record of a schema change").
+CREATE OR REPLACE FUNCTION @schema@.state_of(ids oid[], made oid[], enums oid[], code boolean) RETURNS text
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off
+AS $salvor$
+BEGIN
+    RETURN json_build_object('version', 1, 'code', code,
+        'enums', (SELECT coalesce(json_object_agg(e.oid, e.enumlabel), '{}') FROM pg_enum e WHERE e.enumtypid = ANY (enums)),
+        'tables', (SELECT coalesce(json_agg(json_build_object(
+            'id', c.oid::int8, 'made', c.oid = ANY (made), 'permanent', c.relpersistence = 'p', 'file', c.relfilenode::int8,
+            'columns_made', c.relnatts, 'identity', c.relreplident,
+            'keys', (SELECT to_json((x.indkey::int2[])[0:x.indnkeyatts - 1]) FROM pg_index x
+                     WHERE x.indrelid = c.oid AND x.indislive AND x.indisvalid AND x.indisunique AND x.indimmediate AND x.indpred IS NULL
+                       AND CASE c.relreplident WHEN 'd' THEN x.indisprimary WHEN 'i' THEN x.indisreplident ELSE false END),
+            'columns', (SELECT coalesce(json_agg(json_build_array(a.attnum, a.attname, a.atttypid::int8, a.atttypmod) ORDER BY a.attnum), '[]')
+                        FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '')
+            ) ORDER BY c.oid), '[]') FROM pg_class c WHERE c.oid = ANY (ids) AND c.relkind = 'r'))::text;
+END
+$salvor$;
+
 -- Tells the stream. Not where another publication for all tables would carry the row to subscribers that lack the table:
 -- there the polled fingerprint of the catalogue has to do. The row is found by its place, because a scan of the table
 -- would be a conflict between serializable transactions.
-CREATE OR REPLACE FUNCTION @schema@.note(tag text, object text, detail text) RETURNS void
+DROP FUNCTION IF EXISTS @schema@.note(text, text, text); -- of an older setup
+CREATE OR REPLACE FUNCTION @schema@.note(tag text, object text, detail text, state text) RETURNS void
 LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp SET lock_timeout = '1ms' SET enable_tidscan = on SET enable_seqscan = off SET jit = off
 AS $salvor$
@@ -212,7 +239,7 @@ BEGIN
         RETURN;
     END IF;
     INSERT INTO @schema@.ddl AS d VALUES ((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, clock_timestamp(),
-        tag, left(object, 1000), left(detail, 4000)) RETURNING d.ctid INTO place;
+        tag, left(object, 1000), left(detail, 4000), CASE WHEN octet_length(state) <= 8388608 THEN state ELSE '' END) RETURNING d.ctid INTO place;
     DELETE FROM @schema@.ddl AS d WHERE d.ctid = place;
 END
 $salvor$;
@@ -230,6 +257,8 @@ DECLARE
     lasting bigint;
     objects text;
     detail text;
+    ids oid[];
+    made oid[];
     r record;
 BEGIN
     FOR attempt IN 1..3 LOOP
@@ -248,6 +277,8 @@ BEGIN
             RETURN;
         END IF;
         detail := '';
+        ids := '{}';
+        made := '{}';
         FOR r IN
             WITH RECURSIVE touched (id, made) AS (
                 SELECT coalesce(i.indrelid, c.objid),
@@ -267,18 +298,23 @@ BEGIN
             JOIN pg_class k ON k.oid = t.id AND k.relkind = 'r' GROUP BY t.id
         LOOP
             detail := detail || @schema@.settle(r.id, r.made);
+            ids := ids || r.id;
+            made := made || CASE WHEN r.made THEN ARRAY[r.id] ELSE '{}' END;
         END LOOP;
         IF current_setting('@schema@.left', true) <> '' THEN
             PERFORM set_config('@schema@.left', '', true);
         END IF;
-        PERFORM @schema@.note(TG_TAG, coalesce(objects, ''), detail);
+        PERFORM @schema@.note(TG_TAG, coalesce(objects, ''), detail, @schema@.state_of(ids, made,
+            ARRAY(SELECT c.objid FROM pg_event_trigger_ddl_commands() c WHERE c.classid = 'pg_type'::regclass),
+            EXISTS (SELECT FROM pg_event_trigger_ddl_commands() c JOIN pg_proc p ON p.oid = c.objid JOIN pg_language l ON l.oid = p.prolang
+                    WHERE c.classid = 'pg_proc'::regclass AND l.lanname IN ('c', 'internal'))));
         RETURN;
     EXCEPTION
         WHEN query_canceled THEN
             CONTINUE;
         WHEN OTHERS THEN
             BEGIN
-                PERFORM @schema@.note(TG_TAG, '', 'failed: ' || SQLERRM);
+                PERFORM @schema@.note(TG_TAG, '', 'failed: ' || SQLERRM, '');
             EXCEPTION WHEN OTHERS OR query_canceled THEN
                 NULL; -- a teardown took the schema from under us
             END;
@@ -299,6 +335,7 @@ DECLARE
     lasting bigint;
     objects text;
     detail text;
+    ids oid[];
     r record;
 BEGIN
     FOR attempt IN 1..3 LOOP
@@ -316,6 +353,7 @@ BEGIN
             RETURN;
         END IF;
         detail := '';
+        ids := '{}';
         FOR r IN
             WITH dropped AS (SELECT * FROM pg_event_trigger_dropped_objects()),
             touched (id) AS (
@@ -334,9 +372,10 @@ BEGIN
             SELECT x.id FROM touched t JOIN @schema@.tables x ON x.id = t.id
         LOOP
             detail := detail || @schema@.settle(r.id, false);
+            ids := ids || r.id;
         END LOOP;
         IF TG_TAG LIKE 'DROP %' OR detail <> '' THEN
-            PERFORM @schema@.note(TG_TAG, coalesce(objects, ''), detail);
+            PERFORM @schema@.note(TG_TAG, coalesce(objects, ''), detail, @schema@.state_of(ids, '{}', '{}', false));
         END IF;
         RETURN;
     EXCEPTION
@@ -344,7 +383,7 @@ BEGIN
             CONTINUE;
         WHEN OTHERS THEN
             BEGIN
-                PERFORM @schema@.note(TG_TAG, '', 'failed: ' || SQLERRM);
+                PERFORM @schema@.note(TG_TAG, '', 'failed: ' || SQLERRM, '');
             EXCEPTION WHEN OTHERS OR query_canceled THEN
                 NULL; -- a teardown took the schema from under us
             END;

@@ -70,6 +70,15 @@ MUST_CHECK int pg_sequences(struct pg_conn *sql, const char *helper_schema, stru
  * Two polls with equal text had equal schemas. Cost: one query, about 50 ms for a thousand tables.
  */
 MUST_CHECK int pg_schema_fingerprint(struct pg_conn *sql, const char *helper_schema, char **ret, struct error *err);
+/* Of two fingerprints: is what event triggers never tell of (the database's own properties, event triggers) the same? */
+bool pg_fingerprint_untold_same(const char *a, const char *b);
+
+/*
+ * The layout of every table that pg_tables gives, as a JSON text (docs/formats/snapshots.md, "layout"): which column has which number, what older
+ * rows have in a column that was added, files, keys, labels of enums, and the id of the table in which the event triggers tell
+ * of changes (null where no trigger does, or where others than a superuser could write there). Owner: caller.
+ */
+MUST_CHECK int pg_layout(struct pg_conn *sql, const char *helper_schema, char **ret, struct error *err);
 
 /* What a snapshot cannot hold, one sentence each: large objects, unlogged tables, foreign tables, ... */
 MUST_CHECK int pg_unprotected(struct pg_conn *sql, json_t **ret_sentences, struct error *err);

@@ -181,20 +181,39 @@ static const struct part parts[] = {
      "o.classoid, o.objoid, o.objsubid, o.provider"},
 };
 
+/* What no event trigger tells of: commands on databases, and on event triggers themselves. */
+static bool is_untold(const char *name)
+{
+    static const char *const names[] = {"database", "database setting", "comment on database", "event trigger"};
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return false;
+}
+
+bool pg_fingerprint_untold_same(const char *a, const char *b)
+{
+    const char *x = strchr(a, '-'), *y = strchr(b, '-');
+
+    return x && y && strcmp(x, y) == 0;
+}
+
 static void put_query(const struct pg_conn *c, const char *helper_schema, struct buf *sql)
 {
     const char *between = "";
 
     buf_printf(sql, "WITH me (helper) AS MATERIALIZED (VALUES (");
     pg_quote_literal(sql, helper_schema);
-    buf_printf(sql, "::text)), %s SELECT md5(string_agg(digest, ' ' ORDER BY place)) FROM (", common);
+    buf_printf(sql, "::text)), %s SELECT concat(md5(string_agg(digest, ' ' ORDER BY place)), '-', md5(string_agg(digest, ' ' ORDER BY place)"
+                    " FILTER (WHERE untold))) FROM (", common);
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         const struct part *p = &parts[i];
 
         if (c->server_version < p->from_version || c->server_version >= p->to_version)
             continue;
-        buf_printf(sql, "%sSELECT %zu AS place, md5(coalesce(string_agg((%s)::text, E'\\n' ORDER BY %s), '')) AS digest FROM %s",
-                   between, i, p->row, p->order, p->source);
+        buf_printf(sql, "%sSELECT %zu AS place, %s AS untold, md5(coalesce(string_agg((%s)::text, E'\\n' ORDER BY %s), '')) AS digest FROM %s",
+                   between, i, is_untold(p->name) ? "true" : "false", p->row, p->order, p->source);
         between = " UNION ALL ";
     }
     buf_printf(sql, ") parts");

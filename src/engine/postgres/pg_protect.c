@@ -12,7 +12,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 
-#define DDL_COLUMNS 5 /* id, at, tag, object, detail (helpers.sql) */
+enum { DDL_TAG = 2, DDL_OBJECT, DDL_DETAIL, DDL_STATE, DDL_COLUMNS }; /* behind id and at (helpers.sql) */
 
 void pg_names_of(const char *source, struct pg_names *ret)
 {
@@ -62,25 +62,47 @@ void findings_add(struct pg_findings *f, enum pg_severity severity, const char *
 
 /* --- the record of a schema change ------------------------------------------------------------------------------- */
 
-bool pg_is_ddl_record(const struct relation *r, const struct event *e, const struct pg_names *names, struct buf *out)
+/* An older setup's table has no states. */
+static bool has_record_shape(const struct relation *r, const struct event *e, const struct pg_names *names)
 {
     if (e->op != EVENT_INSERT || strcmp(r->schema, names->schema) != 0 || strcmp(r->name, "ddl") != 0)
         return false;
-    if (r->columns_count != DDL_COLUMNS || e->row_count != DDL_COLUMNS)
+    if ((r->columns_count != DDL_COLUMNS && r->columns_count != DDL_STATE) || e->row_count != r->columns_count)
         return false;
-    for (uint32_t i = 0; i < DDL_COLUMNS; i++) {
+    for (uint32_t i = 0; i < e->row_count; i++) {
         if (e->row[i].state != VALUE_TEXT)
             return false;
     }
-    const struct slice tag = e->row[2].text, object = e->row[3].text, detail = e->row[4].text;
-    buf_put_slice(out, tag);
-    if (object.n > 0) {
+    return true;
+}
+
+bool pg_ddl_record(const struct relation *r, const struct event *e, const struct pg_names *names, struct pg_ddl_record *ret)
+{
+    if (!has_record_shape(r, e, names))
+        return false;
+    *ret = (struct pg_ddl_record){
+        .tag = e->row[DDL_TAG].text,
+        .object = e->row[DDL_OBJECT].text,
+        .detail = e->row[DDL_DETAIL].text,
+        .state = e->row_count == DDL_COLUMNS ? e->row[DDL_STATE].text : slice_of(NULL, 0),
+    };
+    return true;
+}
+
+bool pg_is_ddl_record(const struct relation *r, const struct event *e, const struct pg_names *names, struct buf *out)
+{
+    struct pg_ddl_record d;
+
+    if (!pg_ddl_record(r, e, names, &d))
+        return false;
+    buf_put_slice(out, d.tag);
+    if (d.object.n > 0) {
         buf_put(out, ": ", 2);
-        buf_put_slice(out, object);
+        buf_put_slice(out, d.object);
     }
-    if (detail.n > 0) {
+    if (d.detail.n > 0) {
         buf_put(out, " (", 2);
-        buf_put_slice(out, detail);
+        buf_put_slice(out, d.detail);
         buf_put(out, ")", 1);
     }
     return true;

@@ -116,6 +116,12 @@ struct pg_change_count {
 MUST_CHECK int pg_uncaptured_counts(struct pg_conn *sql, const struct pg_protect_config *config,
                                     struct pg_change_count **ret, size_t *ret_count, struct error *err);
 
+/* What an event trigger told: the command's tag, what it touched, and the state that it left (docs/formats/events.md). */
+struct pg_ddl_record {
+    struct slice tag, object, detail;
+    struct slice state; /* JSON; empty: it is not known */
+};
+bool pg_ddl_record(const struct relation *r, const struct event *e, const struct pg_names *names, struct pg_ddl_record *ret);
 /* True if this INSERT into the helper schema's ddl table is the event trigger's record; appends its sentence to out. */
 bool pg_is_ddl_record(const struct relation *r, const struct event *e, const struct pg_names *names, struct buf *out);
 

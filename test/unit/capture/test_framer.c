@@ -242,14 +242,24 @@ static void test_trigger_record(void **state)
     SAY(&s, insert, T1, "1 now ALTER u added");
     SAY(&s, commit, 0x2000, 0x2040);
     assert_true(s.framed.by_trigger);
-    assert_int_equal(s.framed.events_count, 0);
-    assert_frames(&s, "Pfc0: Nschema_changed/trigger[0/2040,0/2040] ");
+    assert_int_equal(s.framed.events_count, 1);
+    assert_int_equal(json_integer_value(json_object_get(json_array_get(s.framed.notes, 0), "xid")), 8);
+    assert_frames(&s, "R16400.1 Pfc0:I16400.1 Nschema_changed/trigger[0/2040,0/2040] ");
     /* The shape that shows later is explained by the record. */
     SAY(&s, begin, 0x3000, 9);
     SAY(&s, relation, T2, "public", "u", "id extra");
     SAY(&s, insert, T2, "1 2");
     SAY(&s, commit, 0x3000, 0x3040);
     assert_frames(&s, "R16500.2 Pfc0:I16500.2 ");
+    /* The state comes as a sixth column. Rows of other tables of the helper schema are nobody's business. */
+    SAY(&s, begin, 0x3800, 9);
+    SAY(&s, relation, T1, "salvor_shop", "ddl", "id at tag object detail state");
+    SAY(&s, insert, T1, "1 now ALTER u added {}");
+    SAY(&s, relation, 98, "salvor_shop", "other", "id");
+    SAY(&s, insert, 98, "1");
+    SAY(&s, commit, 0x3800, 0x3840);
+    assert_true(s.framed.by_trigger);
+    assert_frames(&s, "R16400.2 Pfc0:I16400.2 Nschema_changed/trigger[0/3840,0/3840] ");
     /* A table of that name in another schema is a table. */
     SAY(&s, begin, 0x4000, 10);
     SAY(&s, relation, 99, "public", "ddl", "id at tag object detail");

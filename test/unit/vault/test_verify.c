@@ -358,6 +358,42 @@ static void test_recorded_gap(void **state)
     buf_release(&frames);
 }
 
+/* Schemas that were kept between snapshots are read as well; no manifest names them. */
+static void test_schema_captures(void **state)
+{
+    static const char *const suffixes[] = {"sql", "dump", "state"};
+    struct incarnation i = {.system_id = "7", .timeline = 1, .database_oid = 5, .database = "shop", .slot = "s", .reason = "the first"};
+    struct fixture *x = *state;
+    char key[VAULT_KEY_BYTES];
+    struct manifest m;
+    JSON_AUTO layout = json_pack("{s:{}}", "layout");
+
+    snapshots_head(&m, 7000, 1);
+    assert_ok(incarnation_claim(x->v, "shop", &i, &x->err), x->err);
+    assert_ok(schema_put(x->v, &m, slice_str("D"), slice_str(SNAPSHOTS_SQL), &x->err), x->err);
+    assert_ok(schema_put_state(x->v, &m, layout, &x->err), x->err);
+    assert_clean(x);
+    for (size_t k = 0; k < 3; k++) {
+        schema_key(key, x->v, &m, suffixes[k]);
+        struct buf before = fixture_read(x, key);
+
+        fixture_write(x, key, before.p, before.n - 1);
+        assert_only(x, "damaged", key, "");
+        fixture_write(x, key, before.p, before.n);
+        buf_release(&before);
+    }
+    schema_key(key, x->v, &m, "sql");
+    struct digest other = digest_of(slice_str("another text"));
+    (void)digest_format(&other, m.schema_digest);
+    char moved[VAULT_KEY_BYTES];
+    schema_key(moved, x->v, &m, "sql");
+    struct buf text = fixture_read(x, key);
+    fixture_write(x, moved, text.p, text.n);
+    assert_found(x, "misplaced", moved, "");
+    buf_release(&text);
+    manifest_release(&m);
+}
+
 static void test_unknown_objects(void **state)
 {
     struct fixture *x = *state;
@@ -786,6 +822,7 @@ int main(void)
         ROW(test_twice),
         ROW(test_recorded_gap),
         ROW(test_unknown_objects),
+        ROW(test_schema_captures),
         ROW(test_newer_manifest),
         ROW(test_other_schema_text),
         ROW(test_lying_manifests),
