@@ -103,6 +103,7 @@ static int make_parts(struct load *l, struct error *err)
     l->units = mem_zalloc(m->tables_count, sizeof *l->units);
     for (uint32_t i = 0; i < m->tables_count; i++) {
         TRY(units_make(&m->tables[i], changes_truncated(l->config->changes, i), &l->units[i], err));
+        l->units[i].map = l->config->bridge ? bridge_rowmap(l->config->bridge, i) : NULL;
         add_table(l, i);
     }
     if (l->parts_count > 1)

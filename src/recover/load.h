@@ -5,6 +5,7 @@
 #ifndef SALVOR_RECOVER_LOAD_H
 #define SALVOR_RECOVER_LOAD_H
 
+#include "recover/bridge.h"
 #include "recover/units.h"
 
 /* What a table has after the merge: what the recovered one must have. */
@@ -18,6 +19,7 @@ struct load_config {
     const struct manifest *manifest;
     struct changes *changes; /* tables in the manifest's order */
     struct chunk_origin *origin;
+    const struct bridge *bridge; /* how the snapshot's rows become the target's; NULL: they are */
     int connections;
     void (*tick)(void *user, uint64_t rows, uint64_t bytes);
     void *user;

@@ -48,6 +48,7 @@ void planned_release(struct planned *p)
 {
     recover_plan_release(&p->plan);
     manifest_release(&p->manifest);
+    bridge_free(p->bridge);
     changes_free(p->changes);
     buf_release(&p->dump);
     free(p->sequences);

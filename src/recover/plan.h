@@ -5,6 +5,7 @@
 #define SALVOR_RECOVER_PLAN_H
 
 #include "merge/changes.h"
+#include "recover/bridge.h"
 #include "recover/choose.h"
 #include "recover/recover.h"
 #include "recover/sequences.h"
@@ -23,7 +24,8 @@ void passed_over_release(struct passed_over *p);
 /* A plan with what carrying it out needs. */
 struct planned {
     struct recover_plan plan;
-    struct manifest manifest;
+    struct manifest manifest; /* of the snapshot; with a bridge that of the target, with the snapshot's chunks */
+    struct bridge *bridge;    /* across schema changes; NULL: there are none */
     struct changes *changes; /* NULL: they were not wanted; tables in the manifest's order */
     struct buf dump;         /* of the schema, custom format */
     uint64_t events;         /* past the snapshot */

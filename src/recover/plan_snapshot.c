@@ -12,6 +12,7 @@
 #include "engine/postgres/pg_protect.h"
 #include "event/frame.h"
 #include "recover/plan.h"
+#include "recover/pour.h"
 #include "recover/read.h"
 
 #define DUMP_BYTES_MAX ((size_t)1 << 30)
@@ -39,6 +40,8 @@ static int load_snapshot(struct attempt *a, const char *id, struct error *err)
     struct planned *p = a->planned;
 
     manifest_release(&p->manifest);
+    bridge_free(p->bridge);
+    p->bridge = NULL;
     TRY(manifest_get(c->vault, c->source, a->history->incarnation.id, id, &p->manifest, err));
     choose_sort_visibility(&p->manifest.visibility);
     buf_release(&p->dump);
@@ -108,19 +111,62 @@ static const char *advise(struct attempt *a, struct position before, char text[s
     return text;
 }
 
+static int refuse_note(struct attempt *a, const struct choose_note *n, const char *why, struct error *err)
+{
+    const struct recover_plan *p = &a->planned->plan;
+    char from[POSITION_TEXT_BYTES], to[POSITION_TEXT_BYTES], target[POSITION_TEXT_BYTES], advice[128];
+
+    return error_set(err, n->kind == CHOOSE_GAP ? ERROR_GAP : ERROR_REFUSED,
+                     "%s cannot be recovered: between %s and %s, after the newest snapshot that serves, %.300s%s%s, and so can what follows a "
+                     "snapshot taken after it%s",
+                     position_format(p->target, target), position_format(n->from, from), position_format(n->to, to), n->text,
+                     why ? "; from there on only what leaves rows as they are can be followed: " : "", why ? why : "", advise(a, n->from, advice));
+}
+
+/* One that is no schema change. */
+static bool other_obstacle(const struct attempt *a)
+{
+    const struct recover_plan *p = &a->planned->plan;
+
+    for (size_t i = 0; i < a->obstacles.count; i++)
+        if (a->obstacles.items[i].kind != CHOOSE_SCHEMA &&
+            choose_note_forbids(&a->obstacles.items[i], p->snapshot_position, p->target))
+            return true;
+    return false;
+}
+
+/* A schema change is in the way: is what it did known? */
+static int cross(struct attempt *a, const struct choose_note *n, struct error *err)
+{
+    const struct recover_config *c = a->options->config;
+    struct planned *p = a->planned;
+    struct bridge_config config = {
+        .vault = c->vault,
+        .source = c->source,
+        .incarnation = a->history->incarnation.id,
+        .target = p->plan.target,
+        .notes = a->notes,
+        .snapshot_ids = a->history->ids,
+        .snapshots_count = a->history->count,
+    };
+    struct error why = ERROR_INIT;
+    int rc = bridge_make(&config, &p->manifest, &p->dump, &p->bridge, &why);
+
+    if (rc == -ERROR_REFUSED)
+        return refuse_note(a, n, why.message, err);
+    if (rc < 0)
+        *err = why;
+    return rc;
+}
+
 static int check_notes(struct attempt *a, struct error *err)
 {
     const struct recover_plan *p = &a->planned->plan;
     const struct choose_note *n = choose_obstacle(&a->obstacles, p->snapshot_position, p->target);
-    char from[POSITION_TEXT_BYTES], to[POSITION_TEXT_BYTES], target[POSITION_TEXT_BYTES], advice[128];
 
-    if (!n)
-        return 0;
-    return error_set(err, n->kind == CHOOSE_GAP ? ERROR_GAP : ERROR_REFUSED,
-                     "%s cannot be recovered: between %s and %s, after the newest snapshot that serves, %s%s, and so can what follows a "
-                     "snapshot taken after it%s",
-                     position_format(p->target, target), position_format(n->from, from), position_format(n->to, to), n->text,
-                     n->kind == CHOOSE_SCHEMA ? ", and schema changes cannot be recovered yet" : "", advise(a, n->from, advice));
+    if (other_obstacle(a))
+        return refuse_note(a, n, NULL, err);
+    return n ? cross(a, n, err) : 0;
 }
 
 /* Gaps that are objects of the vault: the segment with the note of one may not have arrived. */
@@ -177,6 +223,16 @@ static int changes_for(const struct plan_options *o, struct planned *p, struct e
     return 0;
 }
 
+/* Before the first event. A chunk that cannot be read is the snapshot's fault. */
+static int pour(const struct plan_options *o, struct planned *p, struct error *err)
+{
+    for (uint32_t i = 0; p->bridge && i < p->manifest.tables_count; i++) {
+        if (bridge_pours(p->bridge, i))
+            TRY(pour_table(o->config->vault, o->config->source, &p->manifest.tables[i], bridge_rowmap(p->bridge, i), p->changes, i, err));
+    }
+    return 0;
+}
+
 static bool is_damage(int rc)
 {
     return rc == -ERROR_CORRUPT || rc == -ERROR_NOT_FOUND || rc == -ERROR_GAP;
@@ -195,6 +251,7 @@ static int read_way(struct attempt *a, struct read_result *r, struct error *err)
         .chain = a->history->chain,
         .from = &p->manifest,
         .to = p->plan.target,
+        .bridge = p->bridge,
         .tick = o->tick,
         .user = o->user,
     };
@@ -203,12 +260,18 @@ static int read_way(struct attempt *a, struct read_result *r, struct error *err)
     *r = (struct read_result){0};
     if (o->changes_wanted)
         TRY(changes_for(o, p, err));
+    if (o->changes_wanted)
+        TRY(pour(o, p, err));
     config.changes = p->changes;
     if (has_way(p)) {
         int rc = read_chain(&config, r, &why);
 
+        if (rc >= 0 && p->bridge)
+            rc = bridge_finish(p->bridge, &why);
         if (rc < 0 && is_damage(rc))
             return refuse_way(a, r, &why, err);
+        if (rc == -ERROR_REFUSED && p->bridge)
+            return refuse_note(a, choose_obstacle(&a->obstacles, p->plan.snapshot_position, p->plan.target), why.message, err);
         if (rc < 0) {
             *err = why;
             return rc;

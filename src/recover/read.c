@@ -48,8 +48,8 @@ static int refuse_unknown(const struct relation *r, const struct chain_transacti
     char at[POSITION_TEXT_BYTES];
 
     return error_set(err, ERROR_REFUSED,
-                     "table %s.%s was made after the snapshot (first change at %s), and schema changes cannot be recovered "
-                     "yet: take an earlier target, or one at or past the next snapshot",
+                     "table %s.%s was made after the snapshot (first change at %s), and no record says what made it: "
+                     "take an earlier target, or one at or past the next snapshot",
                      r->schema, r->name, position_format(t->position, at));
 }
 
@@ -58,7 +58,7 @@ static int refuse_shape(const struct relation *r, const struct chain_transaction
     char at[POSITION_TEXT_BYTES];
 
     return error_set(err, ERROR_REFUSED,
-                     "table %s.%s has another shape at %s than in the snapshot, and schema changes cannot be recovered yet: take "
+                     "table %s.%s has another shape at %s than in the snapshot, and no record says what made it so: take "
                      "an earlier target, or one at or past the next snapshot",
                      r->schema, r->name, position_format(t->position, at));
 }
@@ -110,17 +110,21 @@ static int on_event(void *user, const struct chain_transaction *t, const struct 
                     struct error *err)
 {
     struct reading *d = user;
-    uintptr_t table;
+    bool bridged = d->config->bridge != NULL;
+    uintptr_t table = OWN;
 
     if (!r)
         return 0; /* a logical message: any role of the source may send one, and it means nothing here (I-16) */
-    TRY(find_table(d, t, r, &table, err));
-    if (table == OWN)
+    if (!bridged)
+        TRY(find_table(d, t, r, &table, err));
+    if (table == OWN && !bridged)
         return 0;
     if (e->op == EVENT_OVERSIZE)
         return refuse_oversize(r, t, err);
     if (++d->result->events % TICK_EVENTS == 0 && d->config->tick)
         d->config->tick(d->config->user, d->result->events);
+    if (bridged)
+        return bridge_event(d->config->bridge, t, r, e, d->config->changes, err);
     return d->config->changes ? changes_add(d->config->changes, (uint32_t)(table - 1), e, err) : 0;
 }
 

@@ -7,6 +7,7 @@
 
 #include "capture/chain.h"
 #include "merge/changes.h"
+#include "recover/bridge.h"
 #include "vault/snapshot.h"
 
 struct read_config {
@@ -14,6 +15,7 @@ struct read_config {
     const struct manifest *from;
     struct position to;
     const struct manifest *until; /* not NULL: only transactions that this later snapshot holds; `to` is its position */
+    struct bridge *bridge;        /* across schema changes; NULL: a table has one shape all the way */
     struct changes *changes;      /* NULL: events are checked and counted alone. Tables stand in it in the manifest's order */
     void (*tick)(void *user, uint64_t events); /* now and then; may be NULL */
     void *user;

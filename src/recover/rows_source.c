@@ -19,6 +19,7 @@
 /* A chunk on its way from the fetching thread. */
 struct fetched {
     struct buf text;
+    struct hash128 hash;
     int rc;
     struct error err;
 };
@@ -46,7 +47,7 @@ struct rows_source {
     uint64_t lookups;
 };
 
-static int get(struct rows_source *s, uint32_t chunk, struct zst *z, struct buf *out, struct error *err)
+static int fetch_chunk(struct rows_source *s, uint32_t chunk, struct zst *z, struct buf *out, struct error *err)
 {
     const struct snapshot_table *t = s->units->table;
 
@@ -58,6 +59,20 @@ static int get(struct rows_source *s, uint32_t chunk, struct zst *z, struct buf 
     if (rc == -ERROR_CORRUPT || rc == -ERROR_NOT_FOUND)
         atomic_store(&s->origin->damaged, true);
     return error_prefix(err, "table %s.%s of the snapshot", t->relation.schema, t->relation.name);
+}
+
+/* In the table's columns, with the hash of the rows. */
+static int get(struct rows_source *s, uint32_t chunk, struct zst *z, struct buf *out, struct hash128 *ret_hash, struct error *err)
+{
+    CLEANUP(buf_release) struct buf stored = BUF_INIT(CHUNK_PLAIN_BYTES_MAX);
+
+    if (!s->units->map) {
+        *ret_hash = s->units->table->chunks[chunk].hash;
+        return fetch_chunk(s, chunk, z, out, err);
+    }
+    TRY(fetch_chunk(s, chunk, z, &stored, err));
+    buf_clear(out);
+    return rowmap_apply(s->units->map, buf_slice(&stored), out, ret_hash, err);
 }
 
 /* --- ahead ------------------------------------------------------------------------------------------------------- */
@@ -72,7 +87,7 @@ static void *fetch(void *arg)
 
         if (!f)
             break;
-        f->rc = get(s, chunk, z, &f->text, &f->err);
+        f->rc = get(s, chunk, z, &f->text, &f->hash, &f->err);
         if (!queue_put(s->full, f) || f->rc < 0)
             break;
     }
@@ -107,7 +122,7 @@ static void stop_fetching(struct rows_source *s)
         buf_release(&s->buffers[i].text);
 }
 
-static int take_fetched(struct rows_source *s, struct slice *ret, struct error *err)
+static int take_fetched(struct rows_source *s, struct slice *ret, struct hash128 *ret_hash, struct error *err)
 {
     if (s->held)
         (void)queue_put(s->empty, s->held);
@@ -120,6 +135,7 @@ static int take_fetched(struct rows_source *s, struct slice *ret, struct error *
         return s->held->rc;
     }
     *ret = buf_slice(&s->held->text);
+    *ret_hash = s->held->hash;
     return 0;
 }
 
@@ -133,13 +149,12 @@ static int next_chunk(void *user, struct slice *ret_text, uint64_t *ret_rows, st
         return 0;
     const struct chunk_ref *ref = &s->units->table->chunks[s->next];
     if (s->thread) {
-        TRY(take_fetched(s, ret_text, err));
+        TRY(take_fetched(s, ret_text, ret_hash, err));
     } else {
-        TRY(get(s, s->next, s->z, &s->text, err));
+        TRY(get(s, s->next, s->z, &s->text, ret_hash, err));
         *ret_text = buf_slice(&s->text);
     }
     *ret_rows = ref->rows;
-    *ret_hash = ref->hash;
     s->next++;
     return 1;
 }
@@ -147,6 +162,7 @@ static int next_chunk(void *user, struct slice *ret_text, uint64_t *ret_rows, st
 static int look_into(struct rows_source *s, uint32_t chunk, struct slice *ret, struct error *err)
 {
     struct looked *oldest = &s->looked[0];
+    struct hash128 unused;
 
     for (size_t i = 0; i < LOOKUP_CHUNKS; i++) {
         struct looked *l = &s->looked[i];
@@ -161,7 +177,7 @@ static int look_into(struct rows_source *s, uint32_t chunk, struct slice *ret, s
     }
     oldest->used = 0;
     oldest->text.max = CHUNK_PLAIN_BYTES_MAX;
-    TRY(get(s, chunk, s->z, &oldest->text, err));
+    TRY(get(s, chunk, s->z, &oldest->text, &unused, err));
     oldest->chunk = chunk;
     oldest->used = ++s->lookups;
     *ret = buf_slice(&oldest->text);

@@ -142,6 +142,7 @@ static int do_load(struct run *r, struct error *err)
         .manifest = &r->planned.manifest,
         .changes = r->planned.changes,
         .origin = &r->origin,
+        .bridge = r->planned.bridge,
         .connections = r->connections,
         .tick = tell_rows,
         .user = r,
@@ -283,6 +284,12 @@ static void prove(struct run *r)
 {
     struct recover_result *result = r->result;
     struct error why = ERROR_INIT;
+    uint32_t gone = r->planned.bridge ? bridge_tables_gone(r->planned.bridge) : 0;
+
+    if (gone > 0) {
+        plan_warn(result->plan.warnings, "this is no proof of the snapshot: %u of its tables are gone at the target, and were not read", gone);
+        return;
+    }
     JSON_AUTO proof = result_proof(r->config->source, &r->planned.manifest, result);
 
     if (r->config->proof_extra)

@@ -8,11 +8,13 @@
 
 #include "base/zst.h"
 #include "merge/merge.h"
+#include "recover/rowmap.h"
 #include "vault/snapshot.h"
 
 /* Units partition the key space, so that each change belongs to exactly one. */
 struct units {
     const struct snapshot_table *table;
+    const struct rowmap *map;    /* chunks hold rows in other columns than the table's; NULL: in its own */
     uint32_t count;              /* at least one, also without chunks */
     uint32_t *first;             /* count + 1: the first chunk of each; owned */
     struct merge_bounds *bounds; /* of each chunk; owned */

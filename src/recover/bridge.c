@@ -1,0 +1,382 @@
+/*
+ * recover/bridge.c - the target's manifest, made of a snapshot's chunks and the layout in a capture of the schema.
+ *
+ * A table goes on by its id, a column by its number. A table that a command touched has its rows from before as long as it has its file: a rewrite (a new
+ * type, a volatile default) gives it another, and so do TRUNCATE and VACUUM FULL, which are not told apart from it. What was added without a rewrite has one value in all rows from before, which the catalogue
+ * keeps. So two layouts, the files and the records of what happened in between tell what became of each row, and nothing is guessed.
+ */
+#include "recover/bridge_internal.h"
+
+#include <stdlib.h>
+
+#include "base/mem.h"
+
+static void trace_free(struct trace *t)
+{
+    layout_table_release(&t->now);
+    free(t->from);
+    free(t);
+}
+
+void bridge_free(struct bridge *b)
+{
+    if (!b)
+        return;
+    for (size_t i = 0; i < b->to.count; i++) {
+        if (b->shapes)
+            relation_release(&b->shapes[i]);
+        if (b->maps)
+            rowmap_free(b->maps[i]);
+    }
+    free(b->shapes);
+    free(b->maps);
+    free(b->poured);
+    for (size_t i = 0; i < b->traces_count; i++)
+        trace_free(b->traces[i]);
+    free(b->traces);
+    idmap_release(&b->by_id);
+    json_decref(b->labels);
+    layout_release(&b->from);
+    layout_release(&b->to);
+    free(b);
+}
+
+static void bridge_drop(struct bridge **b)
+{
+    bridge_free(*b);
+}
+
+const struct rowmap *bridge_rowmap(const struct bridge *b, uint32_t table) { return b->maps[table]; }
+bool bridge_pours(const struct bridge *b, uint32_t table) { return b->poured[table]; }
+uint32_t bridge_tables_gone(const struct bridge *b) { return b->gone; }
+
+/* --- is every table's way known? ---------------------------------------------------------------------------------------- */
+
+static int refuse(const struct layout_table *t, const char *why, struct error *err)
+{
+    return error_set(err, ERROR_REFUSED, "table %s.%s %s", t->schema, t->name, why);
+}
+
+/* As it is in the snapshot and as it is in the target. */
+static int check_table(const struct layout_table *from, const struct layout_table *to, uint64_t rows, struct error *err)
+{
+    if (rows == 0)
+        return 0;
+    for (uint32_t i = 0; i < to->columns_count; i++) {
+        const struct layout_column *c = &to->columns[i];
+        uint32_t k = layout_column(from, c->number);
+
+        if (k == UINT32_MAX && c->number <= from->columns_made)
+            return refuse(to, "has a column that was generated before", err);
+        if (k != UINT32_MAX && (from->columns[k].type_id != c->type_id || from->columns[k].type_modifier != c->type_modifier))
+            return refuse(to, "has a column of another type", err);
+    }
+    return 0;
+}
+
+static int check_named(const struct layout *l, struct error *err)
+{
+    for (size_t i = 0; i < l->count; i++)
+        if (l->tables[i].named)
+            return refuse(&l->tables[i], "has a column whose text depends on other objects (regclass, a composite type)", err);
+    return 0;
+}
+
+const char *bridge_label_changed(struct bridge *b, const json_t *enums)
+{
+    const char *id;
+    json_t *label;
+
+    json_object_foreach((json_t *)(uintptr_t)enums, id, label) {
+        const json_t *before = json_object_get(b->labels, id);
+
+        if (before && !json_equal(before, label))
+            return json_string_value(before);
+        if (!before)
+            json_object_set(b->labels, id, label);
+    }
+    return NULL;
+}
+
+/* --- traces -------------------------------------------------------------------------------------------------------------- */
+
+static uint32_t index_of(const struct bridge *b, uint32_t id)
+{
+    const struct layout_table *t = layout_find(&b->to, id);
+
+    return t ? (uint32_t)(t - b->to.tables) : BRIDGE_NONE;
+}
+
+struct trace *bridge_trace(struct bridge *b, uint32_t id)
+{
+    struct trace *t = idmap_get(&b->by_id, id);
+
+    if (t)
+        return t;
+    t = mem_zalloc(1, sizeof *t);
+    t->id = id;
+    t->to = index_of(b, id);
+    MEM_GROW(b->traces, b->traces_cap, b->traces_count);
+    b->traces[b->traces_count++] = t;
+    (void)idmap_put(&b->by_id, id, t);
+    return t;
+}
+
+static void copy_layout(const struct layout_table *from, struct layout_table *to)
+{
+    *to = *from;
+    to->schema = mem_strdup(from->schema);
+    to->name = mem_strdup(from->name);
+    to->keys = mem_zalloc((size_t)from->keys_count + 1, sizeof *to->keys);
+    memcpy(to->keys, from->keys, from->keys_count * sizeof *to->keys);
+    to->columns = mem_zalloc((size_t)from->columns_count + 1, sizeof *to->columns);
+    for (uint32_t i = 0; i < from->columns_count; i++) {
+        to->columns[i] = from->columns[i];
+        to->columns[i].name = mem_strdup(from->columns[i].name);
+        to->columns[i].missing = mem_strdup(from->columns[i].missing);
+    }
+}
+
+static const struct snapshot_table *table_of(const struct manifest *m, uint32_t id)
+{
+    for (uint32_t i = 0; i < m->tables_count; i++)
+        if (m->tables[i].relation.id == id)
+            return &m->tables[i];
+    return NULL;
+}
+
+/* Rows lie in the order of their key, or of their text where they have none. */
+static void take_rows(struct bridge *b, const struct layout_table *from, uint32_t i, uint64_t rows)
+{
+    const struct layout_table *to = &b->to.tables[i];
+    bool same_columns = layout_same_columns(from, to);
+
+    if (rows > 0 && !same_columns)
+        b->maps[i] = rowmap_new(from, to);
+    b->poured[i] = rows > 0 && (!layout_same_key(from, to) || (!same_columns && !layout_keyed(from)));
+}
+
+static int begin_traces(struct bridge *b, const struct manifest *from, struct error *err)
+{
+    for (size_t i = 0; i < b->from.count; i++) {
+        const struct layout_table *before = &b->from.tables[i];
+        const struct snapshot_table *s = table_of(from, before->id);
+        struct trace *t = bridge_trace(b, before->id);
+
+        if (!s || s->relation.columns_count != before->columns_count)
+            return refuse(before, "is not in the snapshot as its layout says", err);
+        t->known = t->in_snapshot = true;
+        t->rows = s->rows > 0;
+        copy_layout(before, &t->now);
+        if (t->to == BRIDGE_NONE) {
+            b->gone++;
+            continue;
+        }
+        TRY(check_table(before, &b->to.tables[t->to], s->rows, err));
+        take_rows(b, before, t->to, s->rows);
+    }
+    return 0;
+}
+
+/* --- the target's manifest ------------------------------------------------------------------------------------------------ */
+
+static int read_sequence(const json_t *j, struct snapshot_sequence *s, struct error *err)
+{
+    CLEANUP(buf_release) struct buf name = BUF_INIT(RELATION_NAME_BYTES_MAX);
+    uint64_t id;
+
+    TRY(json_get_u64(j, "id", "a sequence", &id, err));
+    s->id = (uint32_t)id;
+    TRY(json_get_bytes(j, "schema", "a sequence", &name, err));
+    s->schema = mem_strndup(buf_cstr(&name), name.n);
+    buf_clear(&name);
+    TRY(json_get_bytes(j, "name", "a sequence", &name, err));
+    s->name = mem_strndup(buf_cstr(&name), name.n);
+    TRY(json_get_i64(j, "last_value", "a sequence", &s->last_value, err));
+    TRY(json_get_bool(j, "is_called", "a sequence", &s->is_called, err));
+    return json_get_i64(j, "increment", "a sequence", &s->increment, err);
+}
+
+/* Those that the snapshot has go on from its values. */
+static void take_values(const struct manifest *from, struct snapshot_sequence *s)
+{
+    for (uint32_t i = 0; i < from->sequences_count; i++)
+        if (from->sequences[i].id == s->id) {
+            s->last_value = from->sequences[i].last_value;
+            s->is_called = from->sequences[i].is_called;
+        }
+}
+
+static int read_sequences(const json_t *state, const struct manifest *from, struct manifest *to, struct error *err)
+{
+    json_t *list;
+
+    TRY(json_get_array(state, "sequences", "the schema's state", &list, err));
+    to->sequences = mem_zalloc(json_array_size(list) + 1, sizeof *to->sequences);
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        struct snapshot_sequence *s = &to->sequences[to->sequences_count++];
+
+        TRY(read_sequence(json_array_get(list, i), s, err));
+        take_values(from, s);
+    }
+    return 0;
+}
+
+/* A later snapshot's manifest has them itself. */
+static void take_sequences(const struct manifest *capture, const struct manifest *from, struct manifest *to)
+{
+    to->sequences = mem_zalloc((size_t)capture->sequences_count + 1, sizeof *to->sequences);
+    for (uint32_t i = 0; i < capture->sequences_count; i++) {
+        struct snapshot_sequence *s = &to->sequences[to->sequences_count++];
+
+        *s = capture->sequences[i];
+        s->schema = mem_strdup(s->schema);
+        s->name = mem_strdup(s->name);
+        take_values(from, s);
+    }
+}
+
+/* What it has in the snapshot moves over. */
+static void fill_table(const struct bridge *b, uint32_t i, struct manifest *from, struct snapshot_table *to)
+{
+    const struct layout_table *l = &b->to.tables[i];
+    struct snapshot_table *s = (struct snapshot_table *)(uintptr_t)table_of(from, l->id);
+
+    if (s) {
+        *to = *s;
+        *s = (struct snapshot_table){0};
+        relation_release(&to->relation);
+    }
+    relation_copy(&to->relation, &b->shapes[i]);
+    to->extension_member = l->member;
+}
+
+static void replace(struct bridge *b, struct manifest *m, struct manifest *next)
+{
+    struct snapshot_table *tables = mem_zalloc(b->to.count + 1, sizeof *tables);
+
+    for (uint32_t i = 0; i < b->to.count; i++)
+        fill_table(b, i, m, &tables[i]);
+    for (uint32_t i = 0; i < m->tables_count; i++)
+        snapshot_table_release(&m->tables[i]);
+    free(m->tables);
+    m->tables = tables;
+    m->tables_count = (uint32_t)b->to.count;
+    struct snapshot_sequence *sequences = m->sequences;
+    uint32_t sequences_count = m->sequences_count;
+    m->sequences = next->sequences;
+    m->sequences_count = next->sequences_count;
+    next->sequences = sequences;
+    next->sequences_count = sequences_count;
+    json_t *database = m->database;
+    m->database = next->database;
+    next->database = database;
+    m->rows = m->plain_bytes = 0;
+    for (uint32_t i = 0; i < m->tables_count; i++) {
+        m->rows += m->tables[i].rows;
+        m->plain_bytes += m->tables[i].plain_bytes;
+    }
+}
+
+/* --- all of it ------------------------------------------------------------------------------------------------------------ */
+
+static int read_layout(struct vault *v, const struct manifest *m, const char *what, json_t **ret_state, struct layout *ret, struct error *err)
+{
+    int rc = schema_get_state(v, m, ret_state, err);
+
+    if (rc == -ERROR_NOT_FOUND || rc == -ERROR_CORRUPT)
+        return error_set(err, ERROR_REFUSED, "the layout of the tables in %s is not there, or cannot be read", what);
+    TRY(rc);
+    return layout_read(json_object_get(*ret_state, "layout"), false, ret, err);
+}
+
+static int check_record_table(const struct bridge *b, struct error *err)
+{
+    if (b->from.record && b->from.record == b->to.record)
+        return 0;
+    return error_set(err, ERROR_REFUSED, "the event triggers that tell of changes were not there, or not the same, all the way");
+}
+
+static void make_shapes(struct bridge *b)
+{
+    b->shapes = mem_zalloc(b->to.count + 1, sizeof *b->shapes);
+    b->maps = mem_zalloc(b->to.count + 1, sizeof *b->maps);
+    b->poured = mem_zalloc(b->to.count + 1, sizeof *b->poured);
+    for (size_t i = 0; i < b->to.count; i++)
+        layout_relation(&b->to.tables[i], b->to.tables[i].schema, b->to.tables[i].name, &b->shapes[i]);
+}
+
+static int check_labels(struct bridge *b, const struct layout *l, struct error *err)
+{
+    const char *label = bridge_label_changed(b, l->enums);
+
+    return label ? error_set(err, ERROR_REFUSED, "the enum value '%s' was renamed", label) : 0;
+}
+
+static int read_both(struct bridge *b, const struct bridge_config *c, const struct manifest *from, const struct capture_choice *choice,
+                     json_t **ret_state, struct error *err)
+{
+    JSON_AUTO state = NULL;
+
+    TRY(read_layout(c->vault, from, "the snapshot", &state, &b->from, err));
+    TRY(read_layout(c->vault, &choice->at, "the capture of the schema", ret_state, &b->to, err));
+    TRY(check_record_table(b, err));
+    TRY(check_named(&b->from, err));
+    TRY(check_named(&b->to, err));
+    TRY(check_labels(b, &b->from, err));
+    TRY(check_labels(b, &b->to, err));
+    make_shapes(b);
+    return begin_traces(b, from, err);
+}
+
+static int read_rest(const struct capture_choice *choice, const json_t *state, const struct manifest *from, struct manifest *next,
+                     struct error *err)
+{
+    const json_t *database = choice->is_snapshot ? choice->at.database : json_object_get(state, "database");
+
+    if (!json_is_object(database))
+        return error_set(err, ERROR_REFUSED, "the capture of the schema does not say what the database was");
+    json_decref(next->database);
+    next->database = json_deep_copy(database);
+    if (!choice->is_snapshot)
+        return read_sequences(state, from, next, err);
+    take_sequences(&choice->at, from, next);
+    return 0;
+}
+
+static int read_dump(struct vault *v, const struct manifest *at, struct buf *out, struct error *err)
+{
+    int rc = schema_get_dump(v, at, out, err);
+
+    return rc == -ERROR_NOT_FOUND || rc == -ERROR_CORRUPT
+               ? error_set(err, ERROR_REFUSED, "the capture of the schema cannot be read: %s", err->message)
+               : rc;
+}
+
+static void choice_release(struct capture_choice *c) { manifest_release(&c->at); }
+
+int bridge_make(const struct bridge_config *config, struct manifest *from, struct buf *dump, struct bridge **ret, struct error *err)
+{
+    CLEANUP(choice_release) struct capture_choice choice = {0};
+    CLEANUP(manifest_release) struct manifest next;
+    CLEANUP(buf_release) struct buf text = BUF_INIT(dump->max);
+    CLEANUP(bridge_drop) struct bridge *b = mem_zalloc(1, sizeof *b);
+    JSON_AUTO state = NULL;
+
+    manifest_init(&choice.at);
+    manifest_init(&next);
+    b->labels = json_object();
+    pg_names_of(config->source, &b->names);
+    TRY(bridge_choose(config, from, &choice, err));
+    b->records_expected = choice.changes;
+    TRY(read_both(b, config, from, &choice, &state, err));
+    TRY(read_rest(&choice, state, from, &next, err));
+    TRY(read_dump(config->vault, &choice.at, &text, err));
+    replace(b, from, &next);
+    struct buf before = *dump;
+    *dump = text;
+    text = before;
+    *ret = b;
+    b = NULL;
+    return 0;
+}

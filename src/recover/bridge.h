@@ -1,0 +1,52 @@
+/*
+ * recover/bridge.h - the way from a snapshot to a target across schema changes that leave rows as they are. For src/recover alone.
+ *
+ * What is needed: a capture of the schema that has exactly the changes up to the target; the layout of the tables in the snapshot and in the
+ * capture; and, in the stream, the record of each change at its place. Columns are followed by their numbers. What is not known to leave
+ * rows as they are is refused (docs/operations/recover.md has the list).
+ */
+#ifndef SALVOR_RECOVER_BRIDGE_H
+#define SALVOR_RECOVER_BRIDGE_H
+
+#include "capture/chain.h"
+#include "merge/changes.h"
+#include "recover/layout.h"
+#include "recover/rowmap.h"
+#include "vault/snapshot.h"
+
+struct bridge;
+struct bridge_config {
+    struct vault *vault;
+    const char *source, *incarnation;
+    struct position target;
+    const json_t *notes;        /* of the chain */
+    char *const *snapshot_ids;  /* of the history, in order: a later one is a capture as well */
+    size_t snapshots_count;
+};
+
+/*
+ * from  the snapshot's manifest. On success it is that of the target: its tables with the chunks that they have in the snapshot, its sequences
+ *       and properties; and `dump` is the target's.
+ * Errors: REFUSED with the reason, and nothing is changed.
+ */
+MUST_CHECK int bridge_make(const struct bridge_config *config, struct manifest *from, struct buf *dump, struct bridge **ret,
+                           struct error *err);
+void bridge_free(struct bridge *b);
+
+/* How the snapshot's rows of a table of the target become its own; NULL: they are. */
+const struct rowmap *bridge_rowmap(const struct bridge *b, uint32_t table);
+/* The order of its rows is not the snapshot's: they are to be poured into the changes before any event (pour.h). */
+bool bridge_pours(const struct bridge *b, uint32_t table);
+/* Tables of the snapshot that the target has no more: their chunks are not read. */
+uint32_t bridge_tables_gone(const struct bridge *b);
+
+/*
+ * An event of the stream past the snapshot, in the stream's order; records of changes too. What counts is added to changes (may be
+ * NULL). Errors: REFUSED; those of changes_add.
+ */
+MUST_CHECK int bridge_event(struct bridge *b, const struct chain_transaction *t, const struct relation *r, const struct event *e,
+                            struct changes *changes, struct error *err);
+/* All events were given: did they lead to the target's layout? REFUSED. */
+MUST_CHECK int bridge_finish(struct bridge *b, struct error *err);
+
+#endif

@@ -1,0 +1,187 @@
+/*
+ * recover/bridge_choose.c - the capture of the schema that stands for a target.
+ *
+ * A capture has the changes that its snapshot of the server saw, by their transactions' ids; a snapshot of the source those at or before its position.
+ * It stands for the target iff these are exactly the changes at or before the target. Changes that no event trigger has told of have no place in
+ * the commit order that is known well enough.
+ */
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "event/frame.h"
+#include "recover/bridge_internal.h"
+#include "recover/choose.h"
+
+struct schema_change {
+    struct position from, to;
+    uint32_t xid;
+    bool placed; /* by an event trigger's record */
+};
+
+struct changes_known {
+    struct schema_change *items;
+    size_t count, cap;
+};
+
+static void changes_known_release(struct changes_known *k)
+{
+    free(k->items);
+    *k = (struct changes_known){0};
+}
+
+static bool position_in(const json_t *note, const char *key, struct position *ret)
+{
+    const char *text = json_string_value(json_object_get(note, key));
+
+    return text && position_parse(slice_str(text), ret, NULL) >= 0;
+}
+
+static bool is_kind(const json_t *note, const char *kind)
+{
+    const char *text = json_string_value(json_object_get(note, "kind"));
+
+    return text && strcmp(text, kind) == 0;
+}
+
+/* What capture saw by a table's shape alone: here each event's shape is compared with what the records say it is. */
+static bool is_shape_alone(const json_t *note)
+{
+    const char *how = json_string_value(json_object_get(note, "how"));
+
+    return how && strcmp(how, "relation") == 0;
+}
+
+/* Those that are not in the snapshot. */
+static void read_changes(const json_t *notes, const struct manifest *from, struct changes_known *k)
+{
+    const json_t *note, *xid;
+    size_t i;
+
+    json_array_foreach(notes, i, note) {
+        struct schema_change c = {0};
+
+        if (!is_kind(note, NOTE_SCHEMA_CHANGED) || is_shape_alone(note) || !position_in(note, "from", &c.from) || !position_in(note, "to", &c.to) ||
+            position_compare(c.to, from->position) <= 0)
+            continue;
+        xid = json_object_get(note, "xid");
+        c.placed = json_is_integer(xid) && position_compare(c.from, c.to) == 0;
+        c.xid = (uint32_t)json_integer_value(xid);
+        MEM_GROW(k->items, k->cap, k->count);
+        k->items[k->count++] = c;
+    }
+}
+
+static int count_changes(const struct changes_known *k, struct position target, uint64_t *ret, struct error *err)
+{
+    char text[POSITION_TEXT_BYTES];
+
+    *ret = 0;
+    for (size_t i = 0; i < k->count; i++) {
+        if (position_compare(k->items[i].from, target) > 0)
+            continue;
+        if (!k->items[i].placed)
+            return error_set(err, ERROR_REFUSED, "no event trigger has told what changed at %s", position_format(k->items[i].from, text));
+        ++*ret;
+    }
+    return 0;
+}
+
+/* visibility NULL: everything up to `at`. */
+static bool stands_for(const struct changes_known *k, struct position target, const struct snapshot_visibility *v, struct position at)
+{
+    for (size_t i = 0; i < k->count; i++) {
+        const struct schema_change *c = &k->items[i];
+        bool wanted = position_compare(c->to, target) <= 0;
+        bool has = !c->placed ? position_compare(c->from, at) <= 0 : v ? choose_visible(v, c->xid) : position_compare(c->to, at) <= 0;
+
+        if (has != wanted && (c->placed || has))
+            return false;
+    }
+    return true;
+}
+
+static bool read_visibility(const json_t *note, struct snapshot_visibility *v)
+{
+    const json_t *xip = json_object_get(note, "xip"), *xid;
+    size_t i;
+
+    if (!json_is_array(xip) || json_get_u64(note, "xmin", "a note", &v->xmin, NULL) < 0 ||
+        json_get_u64(note, "xmax", "a note", &v->xmax, NULL) < 0)
+        return false;
+    v->present = true;
+    v->xip = mem_zalloc(json_array_size(xip) + 1, sizeof *v->xip);
+    json_array_foreach(xip, i, xid)
+        v->xip[v->xip_count++] = (uint64_t)json_integer_value(xid);
+    choose_sort_visibility(v);
+    return true;
+}
+
+static bool note_stands_for(const struct changes_known *k, struct position target, const json_t *note, struct manifest *at)
+{
+    const char *digest = json_string_value(json_object_get(note, "digest"));
+    struct snapshot_visibility v = {0};
+    struct position seen;
+    struct digest d;
+
+    if (!is_kind(note, NOTE_SCHEMA_CAPTURED) || !digest || digest_parse(slice_str(digest), &d, NULL) < 0 || !position_in(note, "at", &seen) ||
+        !position_in(note, "position", &at->position))
+        return false;
+    bool stands = read_visibility(note, &v) && stands_for(k, target, &v, seen);
+    free(v.xip);
+    (void)snprintf(at->schema_digest, sizeof at->schema_digest, "%s", digest);
+    return stands;
+}
+
+static bool find_note(const struct bridge_config *c, const struct changes_known *k, struct manifest *at)
+{
+    const json_t *note;
+    size_t i;
+
+    json_array_foreach(c->notes, i, note)
+        if (note_stands_for(k, c->target, note, at))
+            return true;
+    return false;
+}
+
+/* 1: found. */
+static int find_snapshot(const struct bridge_config *c, const struct changes_known *k, const struct manifest *from, struct manifest *at,
+                         struct error *err)
+{
+    for (size_t i = 0; i < c->snapshots_count; i++) {
+        struct error why = ERROR_INIT;
+        struct position p;
+
+        TRY(snapshot_position(c->snapshot_ids[i], &p, err));
+        if (position_compare(p, from->position) < 0 || !stands_for(k, c->target, NULL, p))
+            continue;
+        manifest_release(at);
+        manifest_init(at);
+        if (manifest_get(c->vault, c->source, c->incarnation, c->snapshot_ids[i], at, &why) >= 0 && !at->visibility.present)
+            return 1;
+    }
+    return 0;
+}
+
+int bridge_choose(const struct bridge_config *c, const struct manifest *from, struct capture_choice *ret, struct error *err)
+{
+    CLEANUP(changes_known_release) struct changes_known k = {0};
+    char text[POSITION_TEXT_BYTES];
+
+    if (from->visibility.present)
+        return error_set(err, ERROR_REFUSED, "the snapshot was taken among open transactions");
+    read_changes(c->notes, from, &k);
+    TRY(count_changes(&k, c->target, &ret->changes, err));
+    ret->is_snapshot = false;
+    if (find_note(c, &k, &ret->at)) {
+        (void)snprintf(ret->at.source, sizeof ret->at.source, "%s", c->source);
+        (void)snprintf(ret->at.incarnation, sizeof ret->at.incarnation, "%s", c->incarnation);
+        return 0;
+    }
+    int rc = find_snapshot(c, &k, from, &ret->at, err);
+    TRY(rc);
+    ret->is_snapshot = rc > 0;
+    if (rc > 0)
+        return 0;
+    return error_set(err, ERROR_REFUSED, "the schema as it was at %s has not been captured: changes followed too closely, or it was not read yet",
+                     position_format(c->target, text));
+}

@@ -1,0 +1,262 @@
+/*
+ * recover/bridge_event.c - the stream across schema changes: records move the tables on, rows are written in the target's columns.
+ *
+ * The record of a change stands in its transaction where the change was made, so that each event is read with the columns that its table had at that moment. A
+ * table that is made with its rows (CREATE TABLE AS) has them before its record: its columns are then as they come, and the record must agree.
+ */
+#include <stdlib.h>
+
+#include "base/mem.h"
+#include "recover/bridge_internal.h"
+#include "recover/read.h"
+
+/* Commands that leave rows as they are, or whose effect on them the layouts show. All others are refused. */
+static const char *const commands[] = {
+    "CREATE TABLE", "CREATE TABLE AS", "SELECT INTO", "ALTER TABLE", "DROP TABLE", "CREATE INDEX", "ALTER INDEX", "DROP INDEX", "REINDEX",
+    "CREATE VIEW", "ALTER VIEW", "DROP VIEW", "CREATE MATERIALIZED VIEW", "ALTER MATERIALIZED VIEW", "DROP MATERIALIZED VIEW",
+    "CREATE FUNCTION", "ALTER FUNCTION", "DROP FUNCTION", "CREATE PROCEDURE", "ALTER PROCEDURE", "DROP PROCEDURE", "DROP ROUTINE", "ALTER ROUTINE",
+    "CREATE AGGREGATE", "DROP AGGREGATE", "CREATE TRIGGER", "ALTER TRIGGER", "DROP TRIGGER", "CREATE SEQUENCE", "ALTER SEQUENCE", "DROP SEQUENCE",
+    "GRANT", "REVOKE", "COMMENT", "CREATE SCHEMA", "ALTER SCHEMA", "DROP SCHEMA", "CREATE TYPE", "ALTER TYPE", "DROP TYPE",
+    "CREATE DOMAIN", "ALTER DOMAIN", "DROP DOMAIN", "CREATE POLICY", "ALTER POLICY", "DROP POLICY", "CREATE RULE", "DROP RULE",
+    "CREATE STATISTICS", "ALTER STATISTICS", "DROP STATISTICS", "ALTER DEFAULT PRIVILEGES", "DROP OWNED", "REASSIGN OWNED", NULL,
+};
+/* A generated column is computed anew from what its functions are in the target. */
+static const char *const functions[] = {"CREATE FUNCTION", "ALTER FUNCTION", "ALTER ROUTINE", "DROP FUNCTION", "DROP ROUTINE", NULL};
+
+static bool is_among(struct slice tag, const char *const *list)
+{
+    for (size_t i = 0; list[i]; i++)
+        if (slice_equal(tag, slice_str(list[i])))
+            return true;
+    return false;
+}
+
+static int refuse(const struct chain_transaction *t, const struct layout_table *table, const char *name, const char *why, struct error *err)
+{
+    char at[POSITION_TEXT_BYTES];
+
+    return error_set(err, ERROR_REFUSED, "table %s%s%s at %s: %s", table && table->schema ? table->schema : "", table && table->schema ? "." : "",
+                     table && table->name ? table->name : name, position_format(t->position, at), why);
+}
+
+/* --- records -------------------------------------------------------------------------------------------------------------- */
+
+static int refuse_command(const struct chain_transaction *t, const struct pg_ddl_record *d, const char *why, struct error *err)
+{
+    char at[POSITION_TEXT_BYTES];
+
+    return error_set(err, ERROR_REFUSED, "%.*s at %s (%.*s): %s", (int)d->tag.n, (const char *)d->tag.p, position_format(t->position, at),
+                     (int)(d->object.n < 200 ? d->object.n : 200), (const char *)d->object.p, why);
+}
+
+static bool has_generated(const struct layout *l)
+{
+    for (size_t i = 0; i < l->count; i++)
+        if (l->tables[i].generated)
+            return true;
+    return false;
+}
+
+static int check_command(const struct bridge *b, const struct chain_transaction *t, const struct pg_ddl_record *d, const struct layout *l,
+                         struct error *err)
+{
+    if (!is_among(d->tag, commands))
+        return refuse_command(t, d, "it is not known to leave rows as they are", err);
+    if (d->detail.n > 0 && (memmem(d->detail.p, d->detail.n, "not listed yet: ", 16) || memmem(d->detail.p, d->detail.n, "failed", 6)))
+        return refuse_command(t, d, "changes of its rows may not have been captured from there on", err);
+    if (l->code)
+        return refuse_command(t, d, "a function in C may be part of a type", err);
+    if (is_among(d->tag, functions) && (has_generated(&b->from) || has_generated(&b->to)))
+        return refuse_command(t, d, "a generated column may be computed by it", err);
+    return 0;
+}
+
+/* Its rows came before its record: their columns were taken as they stood. */
+static bool agrees_with_rows(const struct trace *t, const struct layout_table *now)
+{
+    if (t->now.columns_count != now->columns_count)
+        return false;
+    for (uint32_t i = 0; i < now->columns_count; i++)
+        if (now->columns[i].number != i + 1 || now->columns[i].type_id != t->now.columns[i].type_id ||
+            now->columns[i].type_modifier != t->now.columns[i].type_modifier || strcmp(now->columns[i].name, t->now.columns[i].name) != 0)
+            return false;
+    return true;
+}
+
+/* A table that the snapshot has without identity is one that rows are only put into; the server's counts tell when they are changed after all. Of
+ * others nobody has promised that. */
+static void doubt(const struct bridge *b, struct trace *t)
+{
+    const struct layout_table *before = t->in_snapshot ? layout_find(&b->from, t->id) : NULL;
+
+    if (t->known && t->rows && !layout_identified(&t->now) && !(before && !layout_identified(before)))
+        t->doubtful = true;
+}
+
+static int move_on(struct bridge *b, const struct chain_transaction *at, struct layout_table *next, struct error *err)
+{
+    struct trace *t = bridge_trace(b, next->id);
+    bool first = !t->known;
+
+    if (first && !next->made && t->to != BRIDGE_NONE)
+        return refuse(at, &b->to.tables[t->to], "", "it was not there before, and was not made", err);
+    if (!next->permanent && t->to != BRIDGE_NONE)
+        return refuse(at, &b->to.tables[t->to], "", "it was unlogged", err);
+    if (first && t->rows && !agrees_with_rows(t, next))
+        return refuse(at, t->to != BRIDGE_NONE ? &b->to.tables[t->to] : NULL, "", "it was filled before its columns were known", err);
+    if (!first && t->rows && t->to != BRIDGE_NONE && t->now.file != next->file)
+        return refuse(at, &b->to.tables[t->to], "", "it was rewritten or emptied", err);
+    doubt(b, t);
+    t->known = t->touched = true;
+    t->made |= next->made;
+    t->shape = NULL;
+    layout_table_release(&t->now);
+    t->now = *next;
+    *next = (struct layout_table){0};
+    return 0;
+}
+
+static int apply_record(struct bridge *b, const struct chain_transaction *t, const struct pg_ddl_record *d, struct error *err)
+{
+    CLEANUP(layout_release) struct layout l = {0};
+    JSON_AUTO state = NULL;
+
+    b->records++;
+    if (d->state.n == 0 || json_parse(d->state, "a record", &state, NULL) < 0 || layout_read(state, true, &l, NULL) < 0)
+        return refuse_command(t, d, "what it left behind is not known", err);
+    TRY(check_command(b, t, d, &l, err));
+    const char *label = bridge_label_changed(b, l.enums);
+    if (label)
+        return refuse_command(t, d, "a value of an enum was renamed", err);
+    for (size_t i = 0; i < l.count; i++)
+        TRY(move_on(b, t, &l.tables[i], err));
+    return 0;
+}
+
+/* --- rows ------------------------------------------------------------------------------------------------------------------- */
+
+/* Made by a command that has not ended: the columns as they come. */
+static void assume(struct trace *t, const struct relation *r)
+{
+    t->now.columns = mem_zalloc((size_t)r->columns_count + 1, sizeof *t->now.columns);
+    t->now.columns_count = r->columns_count;
+    for (uint32_t i = 0; i < r->columns_count; i++)
+        t->now.columns[i] = (struct layout_column){.number = i + 1, .name = mem_strdup(r->columns[i].name), .type_id = r->columns[i].type_id,
+                                                   .type_modifier = r->columns[i].type_modifier};
+}
+
+/* Is the event's shape the one that the table has now? Then where its columns go. */
+static int compare_shape(struct bridge *b, struct trace *t, const struct chain_transaction *at, const struct relation *r, struct error *err)
+{
+    struct relation now;
+
+    if (t->known) {
+        layout_relation(&t->now, r->schema, r->name, &now);
+        bool same = read_same_shape(&now, r);
+        relation_release(&now);
+        if (!same)
+            return refuse(at, NULL, r->name, "it has another shape than its last change left", err);
+    } else {
+        layout_table_release(&t->now);
+        assume(t, r);
+    }
+    t->shape = r;
+    if (t->to == BRIDGE_NONE)
+        return 0;
+    const struct layout_table *to = &b->to.tables[t->to];
+    free(t->from);
+    t->from = mem_zalloc((size_t)to->columns_count + 1, sizeof *t->from);
+    for (uint32_t i = 0; i < to->columns_count; i++) {
+        uint32_t k = t->from[i] = layout_column(&t->now, to->columns[i].number);
+
+        if (k != BRIDGE_NONE && (t->now.columns[k].type_id != to->columns[i].type_id || t->now.columns[k].type_modifier != to->columns[i].type_modifier))
+            return refuse(at, to, "", "a column of it was of another type", err);
+        if (k == BRIDGE_NONE && t->known && to->columns[i].number <= t->now.columns_made)
+            return refuse(at, to, "", "a column of it was generated", err);
+    }
+    return 0;
+}
+
+/* A column that the table did not have yet: in the row that became the target's it has what older rows have. */
+static struct value value_of(const struct trace *t, const struct layout_column *c, uint32_t i, const struct value *values, bool key_only)
+{
+    if (t->from[i] != BRIDGE_NONE)
+        return values[t->from[i]];
+    if (key_only)
+        return (struct value){.state = VALUE_ABSENT};
+    return c->missing ? (struct value){.state = VALUE_TEXT, .text = slice_str(c->missing)} : (struct value){.state = VALUE_NULL};
+}
+
+static int add_event(struct bridge *b, struct trace *t, const struct chain_transaction *at, const struct event *e, struct changes *changes,
+                     struct error *err)
+{
+    const struct layout_table *to = &b->to.tables[t->to];
+    struct event out = *e;
+    bool identifies = e->op == EVENT_UPDATE || e->op == EVENT_DELETE;
+
+    if (identifies && (!layout_same_key(&t->now, to) || (t->now.identity == 'f') != (to->identity == 'f')))
+        return refuse(at, to, "", "its rows were identified otherwise", err);
+    out.row = b->room.row;
+    out.old = b->room.old;
+    out.row_count = e->row_count || e->op == EVENT_INSERT || e->op == EVENT_UPDATE ? to->columns_count : 0;
+    out.old_count = identifies && e->old_kind != EVENT_OLD_NONE ? to->columns_count : 0;
+    for (uint32_t i = 0; i < out.row_count; i++)
+        out.row[i] = value_of(t, &to->columns[i], i, e->row, false);
+    for (uint32_t i = 0; i < out.old_count; i++)
+        out.old[i] = value_of(t, &to->columns[i], i, e->old, e->old_kind == EVENT_OLD_KEY);
+    t->rows = true;
+    return changes ? changes_add(changes, t->to, &out, err) : 0;
+}
+
+static bool is_record(const struct bridge *b, const struct relation *r, const struct event *e, struct pg_ddl_record *ret)
+{
+    return r->id == b->from.record && pg_ddl_record(r, e, &b->names, ret);
+}
+
+int bridge_event(struct bridge *b, const struct chain_transaction *t, const struct relation *r, const struct event *e, struct changes *changes,
+                 struct error *err)
+{
+    struct pg_ddl_record d;
+
+    if (is_record(b, r, e, &d))
+        return apply_record(b, t, &d, err);
+    if (strcmp(r->schema, b->names.schema) == 0)
+        return 0;
+    struct trace *trace = bridge_trace(b, r->id);
+    if (trace->shape != r)
+        TRY(compare_shape(b, trace, t, r, err));
+    if (trace->to != BRIDGE_NONE)
+        return add_event(b, trace, t, e, changes, err);
+    trace->rows = true;
+    return 0;
+}
+
+/* --- the end ----------------------------------------------------------------------------------------------------------------- */
+
+static int check_end(struct bridge *b, uint32_t i, struct error *err)
+{
+    const struct layout_table *to = &b->to.tables[i];
+    struct trace *t = bridge_trace(b, to->id);
+    const char *why = NULL;
+
+    doubt(b, t);
+    if (!t->known || (!t->in_snapshot && !t->made))
+        why = "was made, and no record of it was found";
+    else if (t->touched && t->rows && t->now.file != to->file)
+        why = "was rewritten or emptied on the way";
+    else if (!layout_same_columns(&t->now, to) || t->now.columns_made != to->columns_made || !layout_same_key(&t->now, to))
+        why = "is not what the records of its changes made of it";
+    if (!why && t->doubtful)
+        why = "had nothing to identify its rows for a time: changes of them were not captured";
+    return why ? error_set(err, ERROR_REFUSED, "table %s.%s %s", to->schema, to->name, why) : 0;
+}
+
+int bridge_finish(struct bridge *b, struct error *err)
+{
+    if (b->records != b->records_expected)
+        return error_set(err, ERROR_REFUSED, "%llu schema changes were noted, and the records of %llu are there",
+                         (unsigned long long)b->records_expected, (unsigned long long)b->records);
+    for (uint32_t i = 0; i < b->to.count; i++)
+        TRY(check_end(b, i, err));
+    return 0;
+}

@@ -1,0 +1,18 @@
+/*
+ * recover/pour.h - a snapshot's rows of a table as if they had just been inserted. For src/recover alone.
+ */
+#ifndef SALVOR_RECOVER_POUR_H
+#define SALVOR_RECOVER_POUR_H
+
+#include "recover/units.h"
+
+/*
+ * Where the order of a table's rows is not what it was (another key, or none and other columns) its chunks cannot be merged: they are sorted
+ * anew, with the changes, as inserts before all of them. The table has no chunks then.
+ *   map  NULL: the rows are in the table's own columns
+ * Errors: CORRUPT, NOT_FOUND of a chunk; those of changes_add. Cost: one external sort of the table.
+ */
+MUST_CHECK int pour_table(struct vault *v, const char *source, struct snapshot_table *t, const struct rowmap *map, struct changes *changes,
+                          uint32_t table, struct error *err);
+
+#endif

@@ -1,0 +1,394 @@
+/* test/unit/recover/test_bridge.c - across schema changes: what is followed, what is refused, and what becomes of rows. */
+#include "unit.h"
+
+#include "recover/bridge.h"
+#include "recover/pour.h"
+#include "recover/past.h"
+
+#define DDL 99u
+#define NEW_ID 17000u
+
+/* One table's layout, of a state and of a record alike. flags: further members, with a comma behind each. */
+struct made_table {
+    uint32_t id;
+    const char *name;
+    int file, columns_made;
+    const char *keys, *identity, *flags, *columns;
+};
+#define ITEM_COLUMNS "[1,\"id\",23,-1],[2,\"name\",25,-1]"
+static const struct made_table item = {ITEM_ID, "item", 5, 2, "[1]", "d", "", ITEM_COLUMNS};
+static const struct made_table item_more = {ITEM_ID, "item", 5, 3, "[1]", "d", "", ITEM_COLUMNS ",[3,\"more\",25,-1,\"m\\tn\"]"};
+
+static void put_table(const struct made_table *t, struct buf *out)
+{
+    static const char *const plain[] = {"member", "named", "generated", "made"};
+
+    buf_printf(out, "{\"id\":%u,\"schema\":\"public\",\"name\":\"%s\",\"file\":%d,\"columns_made\":%d,\"keys\":%s,\"identity\":\"%s\",", t->id, t->name,
+               t->file, t->columns_made, t->keys, t->identity);
+    for (size_t i = 0; i < 4; i++)
+        if (!strstr(t->flags, plain[i]))
+            buf_printf(out, "\"%s\":false,", plain[i]);
+    if (!strstr(t->flags, "permanent"))
+        buf_printf(out, "\"permanent\":true,");
+    buf_printf(out, "%s\"columns\":[%s]}", t->flags, t->columns);
+}
+
+static void put_layout(const struct made_table *tables, size_t count, const char *enums, struct buf *out)
+{
+    buf_printf(out, "{\"version\":1,\"record\":%u,\"enums\":{%s},\"tables\":[", DDL, enums);
+    for (size_t i = 0; i < count; i++) {
+        buf_printf(out, "%s", i > 0 ? "," : "");
+        put_table(&tables[i], out);
+    }
+    buf_printf(out, "]}");
+}
+
+/* The snapshot at 1000, a capture past 2000 that sees the transactions 10 and 11, changes of these at 1500 and 2000, one of 12 at 3000. */
+struct scene {
+    struct fixture *x;
+    struct manifest m;
+    json_t *notes;
+    struct buf dump;
+    struct bridge *b;
+    struct changes *changes;
+    const char *enums_then, *enums_now;
+};
+
+static void put_state(struct scene *s, uint64_t position, const struct made_table *tables, size_t count, const char *enums)
+{
+    CLEANUP(buf_release) struct buf text = BUF_INIT(1 << 20);
+    CLEANUP(manifest_release) struct manifest at;
+    JSON_AUTO state = json_object();
+    json_t *layout;
+
+    snapshots_head(&at, position, 1);
+    put_layout(tables, count, enums, &text);
+    assert_ok(json_parse(buf_slice(&text), "a layout", &layout, &s->x->err), s->x->err);
+    json_object_set_new(state, "layout", layout);
+    json_object_set_new(state, "database", json_pack("{s:s}", "encoding", "LATIN1"));
+    json_object_set_new(state, "sequences", json_pack("[{s:i,s:s,s:s,s:i,s:b,s:i}]", "id", 4, "schema", "public", "name", "four", "last_value", 44, "is_called", 1, "increment", 1));
+    assert_ok(schema_put(s->x->v, &at, slice_str("PGDMP of then"), slice_str(SNAPSHOTS_SQL), &s->x->err), s->x->err);
+    assert_ok(schema_put_state(s->x->v, &at, state, &s->x->err), s->x->err);
+}
+
+static void change(struct scene *s, int xid, uint64_t lsn)
+{
+    char at[POSITION_TEXT_BYTES];
+
+    (void)position_format(position_of_lsn(lsn), at);
+    json_array_append_new(s->notes, json_pack("{s:s,s:s,s:s,s:s,s:s,s:i}", "kind", "schema_changed", "how", "trigger", "reason", "ALTER", "from", at, "to", at, "xid", xid));
+}
+
+static void open_scene(struct scene *s, void **state, const struct made_table *then, size_t then_count, const struct made_table *now, size_t now_count)
+{
+    static const char *const rows[] = {"1\tone\n2\ttwo\n", "3\t\\N\n", NULL};
+    static const char *const none[] = {NULL};
+    struct changes_config config = {.memory_bytes_max = 8 << 20, .cursor_bytes_max = 1 << 20};
+    char digest[DIGEST_TEXT_BYTES];
+
+    s->x = *state;
+    s->dump = BUF_INIT(1 << 20);
+    s->notes = json_array();
+    snapshots_head(&s->m, 1000, 1);
+    for (size_t i = 0; i < then_count; i++)
+        snapshots_table(s->x->v, &s->m, then[i].id, then[i].id == ITEM_ID ? rows : none);
+    put_state(s, 1000, then, then_count, s->enums_then ? s->enums_then : "");
+    put_state(s, 2001, now, now_count, s->enums_now ? s->enums_now : "");
+    change(s, 10, 1500);
+    change(s, 11, 2000);
+    change(s, 12, 3000);
+    struct digest d = digest_of(slice_str(SNAPSHOTS_SQL));
+    json_array_append_new(s->notes, json_pack("{s:s,s:s,s:s,s:s,s:i,s:i,s:[]}", "kind", "schema_captured", "at", "0/7D1", "position", "0/7D1", "digest",
+                                              digest_format(&d, digest), "xmin", 12, "xmax", 12, "xip"));
+    config.directory = s->x->folder;
+    assert_ok(changes_new(&config, &s->changes, &s->x->err), s->x->err);
+}
+
+static int make(struct scene *s, uint64_t target)
+{
+    struct bridge_config config = {.vault = s->x->v, .source = "shop", .incarnation = "0001", .target = position_of_lsn(target), .notes = s->notes};
+
+    s->x->err = ERROR_INIT;
+    int rc = bridge_make(&config, &s->m, &s->dump, &s->b, &s->x->err);
+    for (uint32_t i = 0; rc >= 0 && i < s->m.tables_count; i++)
+        (void)changes_add_table(s->changes, &s->m.tables[i].relation);
+    return rc;
+}
+
+static void close_scene(struct scene *s)
+{
+    bridge_free(s->b);
+    changes_free(s->changes);
+    manifest_release(&s->m);
+    buf_release(&s->dump);
+    json_decref(s->notes);
+    *s = (struct scene){0};
+}
+
+static void assert_refused(const struct scene *s, int rc, const char *says)
+{
+    assert_int_equal(rc, -ERROR_REFUSED);
+    if (!strstr(s->x->err.message, says))
+        fail_msg("\"%s\" does not say \"%s\"", s->x->err.message, says);
+}
+
+static const struct chain_transaction at = {.position = {.offset = 1500}, .xid = 10};
+
+static int record(struct scene *s, const char *tag, const char *detail, const struct made_table *tables, size_t count, const char *enums)
+{
+    static struct relation_column columns[6] = {{.name = (char *)(uintptr_t) "id"}, {.name = (char *)(uintptr_t) "at"}, {.name = (char *)(uintptr_t) "tag"}, {.name = (char *)(uintptr_t) "object"}, {.name = (char *)(uintptr_t) "detail"}, {.name = (char *)(uintptr_t) "state"}};
+    struct relation r = {.id = DDL, .schema = (char *)(uintptr_t) "salvor_shop", .name = (char *)(uintptr_t) "ddl", .columns_count = 6, .columns = columns};
+    CLEANUP(buf_release) struct buf text = BUF_INIT(1 << 20);
+    struct value row[6];
+
+    if (tables || enums)
+        put_layout(tables, count, enums ? enums : "", &text);
+    const char *const values[6] = {"1", "now", tag, "object", detail, text.n > 0 ? buf_cstr(&text) : ""};
+    for (int i = 0; i < 6; i++)
+        row[i] = (struct value){.state = VALUE_TEXT, .text = slice_str(values[i])};
+    struct event e = {.op = EVENT_INSERT, .relation_id = DDL, .row = row, .row_count = 6};
+    s->x->err = ERROR_INIT;
+    return bridge_event(s->b, &at, &r, &e, s->changes, &s->x->err);
+}
+
+static int put_row(struct scene *s, enum event_op op, const struct relation *r, const char *const *texts)
+{
+    struct value row[8], old[8];
+    struct event e = {.op = op, .relation_id = r->id, .row = row, .old = old};
+
+    for (uint32_t i = 0; i < r->columns_count; i++) {
+        row[i] = frames_value(texts[i]);
+        old[i] = i == 0 ? row[i] : (struct value){.state = VALUE_ABSENT};
+    }
+    e.row_count = op == EVENT_DELETE ? 0 : r->columns_count;
+    e.old_count = op == EVENT_DELETE ? r->columns_count : 0;
+    e.old_kind = op == EVENT_DELETE ? EVENT_OLD_KEY : EVENT_OLD_NONE;
+    s->x->err = ERROR_INIT;
+    return bridge_event(s->b, &at, r, &e, s->changes, &s->x->err);
+}
+
+static struct relation shape_of(const struct made_table *t)
+{
+    CLEANUP(buf_release) struct buf text = BUF_INIT(1 << 20);
+    struct error err = ERROR_INIT;
+    JSON_AUTO j = NULL;
+    struct layout l;
+    struct relation r;
+
+    put_layout(t, 1, "", &text);
+    assert_ok(json_parse(buf_slice(&text), "", &j, &err), err);
+    assert_ok(layout_read(j, true, &l, &err), err);
+    layout_relation(&l.tables[0], "public", t->name, &r);
+    layout_release(&l);
+    return r;
+}
+
+static void test_a_column_comes(void **state)
+{
+    struct scene s = {0};
+    struct relation before = shape_of(&item), after = shape_of(&item_more);
+    const char *const two[] = {"2", "before"}, *const three[] = {"3", "after", "own"}, *const gone[] = {"1", NULL, NULL};
+    struct hash128 hash;
+
+    open_scene(&s, state, &item, 1, &item_more, 1);
+    assert_ok(make(&s, 2500), s.x->err);
+    assert_int_equal(s.m.tables_count, 1);
+    assert_int_equal(s.m.tables[0].chunks_count, 2);
+    assert_int_equal(s.m.tables[0].relation.columns_count, 3);
+    assert_string_equal(json_string_value(json_object_get(s.m.database, "encoding")), "LATIN1");
+    assert_int_equal(s.m.sequences_count, 1);
+    assert_string_equal(s.m.sequences[0].name, "four");
+    assert_int_equal(bridge_tables_gone(s.b), 0);
+    assert_false(bridge_pours(s.b, 0));
+    struct buf out = BUF_INIT(1000);
+    assert_ok(rowmap_apply(bridge_rowmap(s.b, 0), slice_str("1\tone\n3\t\\N\n"), &out, &hash, &s.x->err), s.x->err);
+    assert_string_equal(buf_cstr(&out), "1\tone\tm\\tn\n3\t\\N\tm\\tn\n");
+    struct hash128 sum = row_hash(slice_str("1\tone\tm\\tn"));
+    hash128_add(&sum, row_hash(slice_str("3\t\\N\tm\\tn")));
+    assert_true(hash128_equal(hash, sum));
+    buf_release(&out);
+    assert_ok(put_row(&s, EVENT_UPDATE, &before, two), s.x->err);
+    assert_ok(record(&s, "ALTER TABLE", "", &item_more, 1, NULL), s.x->err);
+    /* The old shape is not believed any more. */
+    assert_refused(&s, put_row(&s, EVENT_UPDATE, &before, two), "another shape");
+    assert_ok(put_row(&s, EVENT_UPDATE, &after, three), s.x->err);
+    assert_ok(put_row(&s, EVENT_DELETE, &after, gone), s.x->err);
+    assert_refused(&s, bridge_finish(s.b, &s.x->err), "2 schema changes were noted, and the records of 1");
+    assert_ok(record(&s, "GRANT", "", NULL, 0, ""), s.x->err);
+    assert_ok(bridge_finish(s.b, &s.x->err), s.x->err);
+    assert_int_equal(changes_events_count(s.changes, 0), 3);
+    close_scene(&s);
+    relation_release(&before);
+    relation_release(&after);
+}
+
+static void test_a_table_filled_before_its_record(void **state)
+{
+    static const struct made_table made = {NEW_ID, "copied", 9, 2, "null", "f", "\"made\":true,", ITEM_COLUMNS};
+    static const struct made_table other = {NEW_ID, "copied", 9, 3, "null", "f", "\"made\":true,", "[1,\"id\",23,-1],[3,\"name\",25,-1]"};
+    const struct made_table now[] = {item, made};
+    const char *const row[] = {"7", "seven"};
+    struct relation r = shape_of(&made);
+    struct scene s = {0};
+
+    for (int agrees = 0; agrees < 2; agrees++) {
+        open_scene(&s, state, &item, 1, now, 2);
+        assert_ok(make(&s, 2500), s.x->err);
+        assert_int_equal(s.m.tables_count, 2);
+        assert_int_equal(s.m.tables[1].rows, 0);
+        assert_ok(put_row(&s, EVENT_INSERT, &r, row), s.x->err);
+        int rc = record(&s, "CREATE TABLE AS", "", agrees ? &made : &other, 1, NULL);
+        if (agrees) {
+            assert_ok(rc, s.x->err);
+            assert_ok(record(&s, "COMMENT", "", NULL, 0, ""), s.x->err);
+            assert_ok(bridge_finish(s.b, &s.x->err), s.x->err);
+            assert_int_equal(changes_events_count(s.changes, 1), 1);
+        } else {
+            assert_refused(&s, rc, "filled before its columns were known");
+        }
+        close_scene(&s);
+        assert_ok(dir_remove_all(fixture_path(*state, "sources/shop/0001/schemas"), &((struct fixture *)*state)->err), ((struct fixture *)*state)->err);
+    }
+    relation_release(&r);
+}
+
+/* What the two records left, and what the target is; where it is refused. */
+static void test_refused(void **state)
+{
+    static const struct made_table rewritten = {ITEM_ID, "item", 6, 2, "[1]", "d", "", ITEM_COLUMNS};
+    static const struct made_table typed = {ITEM_ID, "item", 5, 2, "[1]", "d", "", "[1,\"id\",23,-1],[2,\"name\",1043,14]"};
+    static const struct made_table named = {ITEM_ID, "item", 5, 2, "[1]", "d", "\"named\":true,", ITEM_COLUMNS};
+    static const struct made_table generated = {ITEM_ID, "item", 5, 2, "[1]", "d", "\"generated\":true,", ITEM_COLUMNS};
+    static const struct made_table ungenerated = {ITEM_ID, "item", 5, 2, "[1]", "d", "", "[1,\"id\",23,-1]"};
+    static const struct made_table keyless = {ITEM_ID, "item", 5, 2, "null", "d", "", ITEM_COLUMNS};
+    static const struct made_table unlogged = {ITEM_ID, "item", 5, 2, "[1]", "d", "\"permanent\":false,", ITEM_COLUMNS};
+    static const struct {
+        const char *says; /* NULL: it goes through */
+        const struct made_table *then, *now, *record, *record_2;
+        const char *tag, *detail, *enums_now, *enums_record;
+        bool early; /* before any event is read */
+    } cases[] = {
+        {NULL, &item, &item, &item, &item, "ALTER TABLE", "", "", "", false},
+        {"another type", &item, &typed, &typed, &typed, "ALTER TABLE", "", "", "", true},
+        {"generated before", &ungenerated, &item, &item, &item, "ALTER TABLE", "", "", "", true},
+        {"depends on other objects", &named, &item, &item, &item, "ALTER TABLE", "", "", "", true},
+        {"depends on other objects", &item, &named, &item, &item, "ALTER TABLE", "", "", "", true},
+        {"'low' was renamed", &item, &item, &item, &item, "ALTER TYPE", "", "\"7\":\"base\"", "", true},
+        {"rewritten or emptied", &item, &rewritten, &rewritten, &rewritten, "ALTER TABLE", "", "", "", false},
+        {"rewritten or emptied", &item, &rewritten, &item, &item, "ALTER TABLE", "", "", "", false},
+        {"rewritten or emptied", &item, &item, &rewritten, &item, "ALTER TABLE", "", "", "", false},
+        {"identify its rows for a time", &item, &item, &keyless, &item, "ALTER TABLE", "", "", "", false},
+        {"identify its rows for a time", &item, &keyless, &keyless, &keyless, "ALTER TABLE", "", "", "", false},
+        {"it was unlogged", &item, &item, &unlogged, &item, "ALTER TABLE", "", "", "", false},
+        {"not known to leave rows", &item, &item, &item, &item, "CREATE EXTENSION", "", "", "", false},
+        {"may not have been captured", &item, &item, &item, &item, "ALTER TABLE", "not listed yet: item; ", "", "", false},
+        {"may not have been captured", &item, &item, &item, &item, "ALTER TABLE", "failed: out of luck", "", "", false},
+        {"may be computed by it", &generated, &generated, &generated, &generated, "CREATE FUNCTION", "", "", "", false},
+        {"an enum was renamed", &item, &item, &item, &item, "ALTER TYPE", "", "", "\"7\":\"base\"", false},
+        {"records of its changes made", &item, &item_more, &item, &item, "ALTER TABLE", "", "", "", false},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct fixture *x = *state;
+        struct scene s = {.enums_then = "\"7\":\"low\"", .enums_now = cases[i].enums_now};
+
+        open_scene(&s, state, cases[i].then, 1, cases[i].now, 1);
+        if (cases[i].then == &ungenerated)
+            s.m.tables[0].relation.columns_count = 1;
+        int rc = make(&s, 2500);
+        if (cases[i].early) {
+            assert_refused(&s, rc, cases[i].says);
+        } else {
+            assert_ok(rc, x->err);
+            rc = record(&s, cases[i].tag, cases[i].detail, cases[i].record, 1, cases[i].enums_record);
+            if (rc >= 0)
+                rc = record(&s, cases[i].tag, cases[i].detail, cases[i].record_2, 1, NULL);
+            if (rc >= 0)
+                rc = bridge_finish(s.b, &x->err);
+            if (cases[i].says)
+                assert_refused(&s, rc, cases[i].says);
+            else
+                assert_ok(rc, x->err);
+        }
+        s.m.tables[0].relation.columns_count = cases[i].then == &ungenerated ? 2 : s.m.tables[0].relation.columns_count;
+        close_scene(&s);
+        assert_ok(dir_remove_all(fixture_path(x, "sources/shop/0001/schemas"), &x->err), x->err);
+    }
+}
+
+/* A capture stands for a target iff it sees exactly the changes up to there. */
+static void test_which_capture(void **state)
+{
+    static const struct {
+        uint64_t target;
+        const char *says;
+    } cases[] = {{2000, NULL}, {2999, NULL}, {1999, "has not been captured"}, {3000, "has not been captured"}, {1500, "has not been captured"}};
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct fixture *x = *state;
+        struct scene s = {0};
+
+        open_scene(&s, state, &item, 1, &item, 1);
+        int rc = make(&s, cases[i].target);
+        if (cases[i].says)
+            assert_refused(&s, rc, cases[i].says);
+        else
+            assert_ok(rc, x->err);
+        close_scene(&s);
+        assert_ok(dir_remove_all(fixture_path(x, "sources/shop/0001/schemas"), &x->err), x->err);
+    }
+}
+
+/* What nobody could place is refused from where it may have been on; a record's emptiness, and rows in a record's place, too. */
+static void test_unknown(void **state)
+{
+    struct scene s = {0};
+
+    open_scene(&s, state, &item, 1, &item, 1);
+    json_array_append_new(s.notes, json_pack("{s:s,s:s,s:s,s:s,s:s}", "kind", "schema_changed", "how", "poll", "reason", "x", "from", "0/9C5", "to", "0/A00"));
+    assert_refused(&s, make(&s, 2510), "no event trigger has told");
+    assert_ok(make(&s, 2400), s.x->err);
+    assert_refused(&s, record(&s, "ALTER TABLE", "", NULL, 0, NULL), "what it left behind is not known");
+    close_scene(&s);
+}
+
+/* Rows in another order than the target's key are poured into the changes. */
+static void test_pour(void **state)
+{
+    static const struct made_table keyed_anew = {ITEM_ID, "item", 5, 2, "[2]", "d", "", ITEM_COLUMNS};
+    struct scene s = {0};
+    struct changes_cursor *cursor;
+    struct change c;
+
+    open_scene(&s, state, &item, 1, &keyed_anew, 1);
+    s.m.tables[0].rows = 2; /* without the chunk that has a NULL */
+    chunk_ref_release(&s.m.tables[0].chunks[1]);
+    s.m.tables[0].chunks_count = 1;
+    assert_ok(make(&s, 2500), s.x->err);
+    assert_true(bridge_pours(s.b, 0));
+    assert_ok(pour_table(s.x->v, "shop", &s.m.tables[0], bridge_rowmap(s.b, 0), s.changes, 0, &s.x->err), s.x->err);
+    assert_int_equal(s.m.tables[0].chunks_count, 0);
+    assert_ok(changes_finish(s.changes, &s.x->err), s.x->err);
+    assert_ok(changes_open(s.changes, 0, slice_str(""), slice_of(NULL, 0), &cursor, &s.x->err), s.x->err);
+    assert_int_equal(changes_next(cursor, &c, &s.x->err), 1);
+    assert_false(c.expects_present);
+    assert_true(slice_equal(c.values[1].text, slice_str("one")));
+    assert_int_equal(changes_next(cursor, &c, &s.x->err), 1);
+    assert_true(slice_equal(c.values[1].text, slice_str("two")));
+    assert_int_equal(changes_next(cursor, &c, &s.x->err), 0);
+    changes_cursor_free(cursor);
+    close_scene(&s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(test_a_column_comes, fixture_new, fixture_free),
+        cmocka_unit_test_setup_teardown(test_a_table_filled_before_its_record, fixture_new, fixture_free),
+        cmocka_unit_test_setup_teardown(test_refused, fixture_new, fixture_free),
+        cmocka_unit_test_setup_teardown(test_which_capture, fixture_new, fixture_free),
+        cmocka_unit_test_setup_teardown(test_unknown, fixture_new, fixture_free),
+        cmocka_unit_test_setup_teardown(test_pour, fixture_new, fixture_free),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
