@@ -1,13 +1,15 @@
 /*
- * Random histories of a vault: segments with transactions that span them, snapshots that take their time, share chunks,
- * are given up or differ, proofs, holds, new incarnations, recoveries that take hours, and purges that die at any write and
- * have all of that (and another purge) happen between any two of their writes. After each purge every promise that the
+ * Random histories of a vault, of three weeks or of three months: segments with transactions that span them, gaps, snapshots that take their time,
+ * share chunks, are given up or differ, proofs, holds of each kind, new incarnations, recoveries that take hours, and purges that die at any write and
+ * have all of that (and another purge, and verify) happen between any two of their writes. After each purge every promise that the
  * test's own books have is kept: the real plan finds its way and every object that it needs can be read; and verify
- * finds nothing amiss. The object protocol, the retention and the readers are the real ones; the store is in memory.
+ * finds nothing amiss, also between two writes. The object protocol, the retention and the readers are the real ones; the store is in memory.
  *
  * SALVOR_SOAK=1: more of them. SALVOR_SEED=n: that one alone.
  */
 #include "keep/memory_vault.h"
+
+#include <time.h>
 
 #include "base/clock.h"
 #include "capture/spool.h"
@@ -19,7 +21,7 @@
 #include "vault/object.h"
 #include "vault/verify.h"
 
-#define HISTORIES      25
+#define HISTORIES      12
 #define HISTORIES_SOAK 1000
 #define STEPS          70
 #define DAY            INT64_C(86400000000)
@@ -27,6 +29,9 @@
 #define KEEP           (2 * DAY)
 #define GRACE          (12 * HOUR)
 #define DAILY          4u
+#define WEEKLY         3u
+#define MONTHLY        3u
+#define LONG           4u /* one history in so many lasts longer, by so many times */
 #define CHUNKS         4u
 #define VARIANTS       3u
 #define MANY           512u
@@ -48,13 +53,20 @@ struct shot {
 
 struct hold_kept {
     struct hold hold;
-    bool removed;
+    bool removed, promised; /* promised: no gap lies before it */
 };
 
-/* A recovery that was promised and takes its time: chunk by chunk. */
+/* Positions that are known to be missing. */
+struct lost {
+    unsigned incarnation;
+    uint64_t from, to;
+};
+
+/* A recovery that was promised and takes its time: chunk by chunk, and its events at every step. */
 struct restore {
     bool running;
     size_t shot;
+    struct position to;
     unsigned next;
     int64_t until_us;
 };
@@ -74,13 +86,15 @@ struct world {
     } open[4]; /* 0: none */
     struct segment_open_transaction carried[8];
     uint32_t carried_count;
-    size_t commits_count, shots_count, holds_count;
+    size_t commits_count, shots_count, holds_count, gaps_count;
     struct commit commits[MANY];
     struct shot shots[MANY];
     struct hold_kept holds[MANY];
+    struct lost gaps[MANY];
+    bool held_by_all[MANY]; /* shots that stood while the whole source was held */
     struct restore restore;
     bool nested;
-    unsigned purges, deaths, removed, refused;
+    unsigned purges, deaths, removed, refused, checked[6];
     char path[64];
 };
 
@@ -186,6 +200,22 @@ static void segment_step(struct world *w)
     assert_ok(file_remove(w->path, &err), err);
     w->after = w->position;
     buf_release(&frames);
+}
+
+/* What came between two segments was lost, and everybody is told so. */
+static void gap_step(struct world *w)
+{
+    char id[VAULT_INCARNATION_BYTES], from[POSITION_TEXT_BYTES], to[POSITION_TEXT_BYTES];
+    struct lost *g = &w->gaps[w->gaps_count++];
+    struct error err;
+
+    assert_true(w->gaps_count < MANY);
+    id_of(w->incarnation, id);
+    *g = (struct lost){.incarnation = w->incarnation, .from = w->position + 1, .to = w->position + 50};
+    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:I}", "incarnation", id, "from", position_format(position_of_lsn(g->from), from), "to",
+                          position_format(position_of_lsn(g->to), to), "reason", "a test", "wall_us", (json_int_t)w->now_us);
+    assert_ok(gap_store(w->v, "shop", o, &err), err);
+    json_decref(o);
 }
 
 /* --- snapshots ------------------------------------------------------------------------------------------------------ */
@@ -326,9 +356,32 @@ static void proof_step(struct world *w)
 
 /* --- holds ----------------------------------------------------------------------------------------------------------- */
 
+static bool is_barred(const struct world *w, unsigned incarnation, struct position from, struct position to)
+{
+    for (size_t i = 0; i < w->gaps_count; i++)
+        if (w->gaps[i].incarnation == incarnation && from.offset < w->gaps[i].to && to.offset >= w->gaps[i].from)
+            return true;
+    return false;
+}
+
+/* No gap lies between a held position and the newest snapshot before it. */
+static bool is_reached(const struct world *w, const struct hold *h)
+{
+    const struct shot *from = NULL;
+
+    for (size_t i = 0; i < w->shots_count; i++) {
+        const struct shot *s = &w->shots[i];
+        bool serves = still_there(w, s) && strcmp(s->m.incarnation, h->incarnation) == 0 && position_compare(s->m.position, h->position) <= 0;
+
+        if (serves && (!from || position_compare(s->m.position, from->m.position) >= 0))
+            from = s;
+    }
+    return h->kind == HOLD_POSITION && from && !is_barred(w, from->incarnation, from->m.position, h->position);
+}
+
 static void hold_step(struct world *w)
 {
-    struct hold h = {.kind = draw(w, 2) ? HOLD_SNAPSHOT : HOLD_POSITION, .reason = "a test"};
+    struct hold h = {.kind = draw(w, 16) == 0 ? HOLD_ALL : draw(w, 2) ? HOLD_SNAPSHOT : HOLD_POSITION, .reason = "a test"};
     struct error err;
 
     if (w->holds_count > 0 && draw(w, 3)) {
@@ -341,15 +394,16 @@ static void hold_step(struct world *w)
         return;
     const struct shot *s = &w->shots[draw(w, w->shots_count)];
     const struct commit *c = &w->commits[draw(w, w->commits_count)];
-    id_of(h.kind == HOLD_SNAPSHOT ? s->incarnation : c->incarnation, h.incarnation);
+    if (h.kind != HOLD_ALL)
+        id_of(h.kind == HOLD_SNAPSHOT ? s->incarnation : c->incarnation, h.incarnation);
     if (h.kind == HOLD_SNAPSHOT)
         memcpy(h.snapshot, s->m.id, sizeof h.snapshot);
-    else
+    else if (h.kind == HOLD_POSITION)
         h.position = position_of_lsn(c->position);
     int rc = hold_add(w->v, "shop", &h, &err);
     w->refused += rc < 0;
     if (rc >= 0)
-        w->holds[w->holds_count++] = (struct hold_kept){.hold = h};
+        w->holds[w->holds_count++] = (struct hold_kept){.hold = h, .promised = h.kind == HOLD_SNAPSHOT || is_reached(w, &h)};
     else
         assert_true(rc == -ERROR_NOT_FOUND || rc == -ERROR_GAP || rc == -ERROR_BUSY);
 }
@@ -393,23 +447,33 @@ static void must_recover(struct world *w, unsigned incarnation, struct position 
         fail_msg("incarnation %u, %s, %s: %s", incarnation, position_format(to, text), why, err.message);
 }
 
-/* The oldest snapshot from which a history could ever be recovered. */
-static const struct shot *oldest_of(const struct world *w, unsigned incarnation)
-{
-    const struct shot *oldest = NULL;
-
-    for (size_t i = 0; i < w->shots_count; i++)
-        if (w->shots[i].committed && w->shots[i].incarnation == incarnation &&
-            (!oldest || position_compare(w->shots[i].m.position, oldest->m.position) < 0))
-            oldest = &w->shots[i];
-    return oldest;
-}
-
+/* There was a snapshot from which it could be recovered. */
 static bool was_recoverable(const struct world *w, unsigned incarnation, struct position p)
 {
-    const struct shot *oldest = oldest_of(w, incarnation);
+    for (size_t i = 0; i < w->shots_count; i++) {
+        const struct shot *s = &w->shots[i];
 
-    return oldest && position_compare(oldest->m.position, p) <= 0;
+        if (s->committed && s->incarnation == incarnation && position_compare(s->m.position, p) <= 0 &&
+            !is_barred(w, incarnation, s->m.position, p))
+            return true;
+    }
+    return false;
+}
+
+/* Some commit past a snapshot that can be recovered now; else its own position. */
+static struct position target_of(struct world *w, const struct shot *s)
+{
+    char snapshot[SNAPSHOT_ID_BYTES];
+    struct error ignored = ERROR_INIT;
+
+    if (w->commits_count > 0) {
+        const struct commit *c = &w->commits[draw(w, w->commits_count)];
+        struct position p = position_of_lsn(c->position);
+
+        if (c->incarnation == s->incarnation && c->position > s->m.position.offset && recover(w, c->incarnation, p, snapshot, &ignored) >= 0)
+            return p;
+    }
+    return s->m.position;
 }
 
 static void restore_step(struct world *w)
@@ -421,6 +485,10 @@ static void restore_step(struct world *w)
 
     if (r->running && w->now_us > r->until_us)
         r->running = false; /* it took longer than the grace: nothing is promised */
+    if (r->running && !w->nested) {
+        must_recover(w, w->shots[r->shot].incarnation, r->to, "a recovery that runs");
+        w->checked[5]++;
+    }
     if (r->running && r->next < w->shots[r->shot].m.tables[0].chunks_count) {
         assert_ok(chunk_get(w->v, "shop", &w->shots[r->shot].m.tables[0].chunks[r->next++], z, &plain, &err), err);
     } else if (r->running) {
@@ -436,7 +504,7 @@ static void restore_step(struct world *w)
             named |= l.states[k].announced && !l.states[k].purged;
         tombstone_list_release(&l);
         if (!named && still_there(w, &w->shots[i]))
-            *r = (struct restore){.running = true, .shot = i, .until_us = w->now_us + GRACE - HOUR};
+            *r = (struct restore){.running = true, .shot = i, .to = target_of(w, &w->shots[i]), .until_us = w->now_us + GRACE - HOUR};
     }
     zst_free(z);
     buf_release(&plain);
@@ -454,25 +522,47 @@ static void check_window(struct world *w)
     }
 }
 
-static void check_snapshots(struct world *w)
-{
-    const struct shot *proved = NULL;
-    int64_t last_day = INT64_MAX;
-    unsigned days = 0;
+/* Periods by the C library's calendar, counted on. */
+static int64_t day_of(int64_t wall_us) { return wall_us / DAY; }
 
-    for (size_t i = w->shots_count; i-- > 0;) {
+static int64_t week_of(int64_t wall_us)
+{
+    time_t t = (time_t)(wall_us / 1000000);
+    struct tm tm;
+
+    assert_non_null(gmtime_r(&t, &tm));
+    return day_of(wall_us) - (tm.tm_wday + 6) % 7; /* its Monday */
+}
+
+static int64_t month_of(int64_t wall_us)
+{
+    time_t t = (time_t)(wall_us / 1000000);
+    struct tm tm;
+
+    assert_non_null(gmtime_r(&t, &tm));
+    return (int64_t)tm.tm_year * 12 + tm.tm_mon;
+}
+
+static void check_calendar(struct world *w, unsigned count, int64_t (*period_of)(int64_t wall_us), unsigned *checked, const char *why)
+{
+    int64_t last = INT64_MAX;
+
+    for (size_t i = w->shots_count; i-- > 0 && count > 0;) {
         const struct shot *s = &w->shots[i];
 
-        if (!s->committed)
+        if (!s->committed || period_of(s->wall_us) >= last)
             continue;
-        int64_t day = s->wall_us / DAY;
-        if (day < last_day && days < DAILY) {
-            must_recover(w, s->incarnation, s->m.position, "the newest snapshot of its day");
-            days++;
-            last_day = day;
-        } else if (s->wall_us >= w->now_us - KEEP && draw(w, 3) == 0)
-            must_recover(w, s->incarnation, s->m.position, "a snapshot within the window");
+        last = period_of(s->wall_us);
+        count--;
+        must_recover(w, s->incarnation, s->m.position, why);
+        ++*checked;
     }
+}
+
+static const struct shot *last_proved(const struct world *w)
+{
+    const struct shot *proved = NULL;
+
     for (size_t i = 0; i < w->shots_count; i++) {
         const struct shot *s = &w->shots[i];
         bool later = !proved || s->incarnation > proved->incarnation ||
@@ -481,8 +571,40 @@ static void check_snapshots(struct world *w)
         if (s->committed && s->proved && later)
             proved = s;
     }
+    return proved;
+}
+
+static void check_snapshots(struct world *w)
+{
+    const struct shot *proved = last_proved(w);
+
+    check_calendar(w, DAILY, day_of, &w->checked[0], "the newest snapshot of its day");
+    check_calendar(w, WEEKLY, week_of, &w->checked[1], "the newest snapshot of its week");
+    check_calendar(w, MONTHLY, month_of, &w->checked[2], "the newest snapshot of its month");
+    for (size_t i = 0; i < w->shots_count; i++)
+        if (w->shots[i].committed && w->shots[i].wall_us >= w->now_us - KEEP && draw(w, 3) == 0)
+            must_recover(w, w->shots[i].incarnation, w->shots[i].m.position, "a snapshot within the window");
     if (proved)
         must_recover(w, proved->incarnation, proved->m.position, "the last proved snapshot");
+}
+
+/* While the whole source is held, no snapshot goes. */
+static void check_held_by_all(struct world *w, bool stands)
+{
+    for (size_t i = 0; i < w->shots_count; i++) {
+        if (stands && w->held_by_all[i] && !still_there(w, &w->shots[i]))
+            fail_msg("snapshot %s went while the whole source was held", w->shots[i].m.id);
+        w->held_by_all[i] = stands && still_there(w, &w->shots[i]);
+        w->checked[3] += w->held_by_all[i];
+    }
+}
+
+static bool all_is_held(const struct world *w)
+{
+    for (size_t i = 0; i < w->holds_count; i++)
+        if (w->holds[i].hold.kind == HOLD_ALL && !w->holds[i].removed)
+            return true;
+    return false;
 }
 
 static void check_holds(struct world *w)
@@ -491,23 +613,31 @@ static void check_holds(struct world *w)
         const struct hold *h = &w->holds[i].hold;
         struct position p = h->position;
 
-        if (w->holds[i].removed)
+        if (w->holds[i].removed || !w->holds[i].promised)
             continue;
         if (h->kind == HOLD_SNAPSHOT)
             assert_int_equal(snapshot_position(h->snapshot, &p, NULL), 0);
         must_recover(w, (unsigned)strtoul(h->incarnation, NULL, 10), p, "held");
+        w->checked[4]++;
     }
+    check_held_by_all(w, all_is_held(w));
 }
 
+/* Gaps are told of, as they should be. */
 static void check_nothing_amiss(struct world *w)
 {
     struct verify_result r;
     struct error err;
+    size_t amiss = 0;
 
     assert_ok(vault_verify(w->v, "shop", 0, NULL, NULL, &r, &err), err);
-    for (size_t i = 0; i < r.findings_count; i++)
+    for (size_t i = 0; i < r.findings_count; i++) {
+        if (strstr(r.findings[i].key, "/gaps/") && strcmp(r.findings[i].kind, "gap") == 0)
+            continue;
         print_message("%s %s: %s\n", r.findings[i].kind, r.findings[i].key, r.findings[i].text);
-    assert_int_equal(r.findings_count, 0);
+        amiss++;
+    }
+    assert_int_equal(amiss, 0);
     verify_result_release(&r);
 }
 
@@ -520,7 +650,7 @@ static int purge(struct world *w, struct error *err)
     struct trust clocks = {.wall_us = w->now_us, .boot = "one", .boot_us = w->boot_us};
     const struct purge_config c = {.vault = w->v,
                                    .source = "shop",
-                                   .policy = {.keep_us = KEEP, .daily = DAILY, .weekly = 2},
+                                   .policy = {.keep_us = KEEP, .daily = DAILY, .weekly = WEEKLY, .monthly = MONTHLY},
                                    .grace_us = GRACE,
                                    .clocks = &clocks};
     json_t *report = NULL;
@@ -536,7 +666,7 @@ static int purge(struct world *w, struct error *err)
     return rc;
 }
 
-/* Between any two writes of a purge others go on; so may a second purge. Time stands still. */
+/* Between any two writes of a purge others go on; so may a second purge, or somebody verifies. Time stands still. */
 static void meanwhile(void *user)
 {
     struct world *w = user;
@@ -547,8 +677,11 @@ static void meanwhile(void *user)
     long left = w->store->writes_left;
     w->nested = true;
     w->store->writes_left = -1;
-    if (draw(w, 5) == 0)
+    uint64_t what = draw(w, 6);
+    if (what == 0)
         assert_ok(purge(w, &err), err);
+    else if (what == 1)
+        check_nothing_amiss(w);
     else
         step(w);
     w->store->writes_left = left;
@@ -601,9 +734,15 @@ static void step(struct world *w)
 
 /* --- histories ------------------------------------------------------------------------------------------------------------ */
 
-static void run_history(uint64_t seed, unsigned *removed, unsigned *deaths, unsigned *shots)
+/* What all histories came to: a test in which nothing happens shows nothing. */
+struct sums {
+    unsigned removed, deaths, shots, gaps, checked[6];
+};
+
+static void run_history(uint64_t seed, struct sums *sums)
 {
     struct world *w = mem_zalloc(1, sizeof *w);
+    const int64_t pace = seed % LONG == 0 ? LONG : 1;
 
     w->store = memory_vault_new();
     w->v = &w->store->vault;
@@ -613,11 +752,13 @@ static void run_history(uint64_t seed, unsigned *removed, unsigned *deaths, unsi
     (void)snprintf(w->path, sizeof w->path, "/dev/shm/salvor-purge-%d", (int)getpid());
     new_incarnation(w);
     for (int i = 0; i < STEPS; i++) {
-        int64_t passed = (int64_t)draw(w, 16) * HOUR;
+        int64_t passed = (int64_t)draw(w, 16) * HOUR * pace;
 
         w->now_us += passed;
         w->boot_us += passed;
         segment_step(w);
+        if (draw(w, 30) == 0)
+            gap_step(w);
         if (draw(w, 40) == 0)
             new_incarnation(w);
         step(w);
@@ -626,10 +767,13 @@ static void run_history(uint64_t seed, unsigned *removed, unsigned *deaths, unsi
             purge_step(w);
     }
     check_nothing_amiss(w);
-    *removed += w->removed;
-    *deaths += w->deaths;
+    sums->removed += w->removed;
+    sums->deaths += w->deaths;
+    sums->gaps += (unsigned)w->gaps_count;
+    for (size_t i = 0; i < 6; i++)
+        sums->checked[i] += w->checked[i];
     for (size_t i = 0; i < w->shots_count; i++) {
-        *shots += w->shots[i].committed && !still_there(w, &w->shots[i]);
+        sums->shots += w->shots[i].committed && !still_there(w, &w->shots[i]);
         tombstones_free(w->shots[i].tombstones);
         manifest_release(&w->shots[i].m);
     }
@@ -641,16 +785,18 @@ static void test_histories(void **state)
 {
     const char *seed = getenv("SALVOR_SEED");
     uint64_t first = seed ? strtoull(seed, NULL, 10) : 0, count = seed ? 1 : getenv("SALVOR_SOAK") ? HISTORIES_SOAK : HISTORIES;
-    unsigned removed = 0, deaths = 0, shots = 0;
+    struct sums x = {0};
 
     (void)state;
-    for (uint64_t i = first; i < first + count; i++) {
-        run_history(i, &removed, &deaths, &shots);
-    }
-    print_message("%llu histories: %u objects removed, %u snapshots purged, %u purges died\n", (unsigned long long)count, removed, shots,
-                  deaths);
-    /* A test in which nothing is ever purged shows nothing. */
-    assert_true(seed || (2 * shots > count && 2 * deaths > count && removed > 10 * count));
+    for (uint64_t i = first; i < first + count; i++)
+        run_history(i, &x);
+    print_message("%llu histories: %u objects removed, %u snapshots purged, %u purges died, %u gaps; looked at: %u daily, %u weekly, %u monthly, "
+                  "%u under a hold of all, %u held, %u recoveries under way\n",
+                  (unsigned long long)count, x.removed, x.shots, x.deaths, x.gaps, x.checked[0], x.checked[1], x.checked[2], x.checked[3],
+                  x.checked[4], x.checked[5]);
+    assert_true(seed || (4 * x.shots > count && 4 * x.deaths > count && x.removed > 10 * count && x.gaps > count));
+    for (size_t i = 0; i < 6; i++)
+        assert_true(seed || x.checked[i] > 0);
 }
 
 int main(void)
