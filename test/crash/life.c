@@ -19,6 +19,7 @@
 #include "capture/spool_seal.h"
 #include "os/file.h"
 #include "os/queue.h"
+#include "recover/recover.h"
 #include "snapshot/rowsort.h"
 #include "vault/verify.h"
 
@@ -634,6 +635,43 @@ static const char *check_chain(struct vault *v, const char *incarnation, const c
         return complain("the chain cannot be read: %s", err.message);
     *ret_transactions = p.transactions;
     return p.bad ? p.bad : compare_rows(&p);
+}
+
+/* What a recovery by this plan reads. A failure to read is a refusal. */
+static const char *follow(struct vault *v, const struct recover_plan *plan, uint64_t *ret_transactions)
+{
+    const struct chain_config config = {.vault = v, .source = STREAM_SOURCE, .incarnation = plan->incarnation};
+    CLEANUP(replay_release) struct replay p = {0};
+    const struct chain_visitor visitor = {.event = replay_event, .commit = replay_commit, .user = &p};
+    CLEANUP(chain_free_ptr) struct chain *c = NULL;
+    struct error err = ERROR_INIT;
+
+    if (begin_replay(v, plan->incarnation, stream_number(plan->snapshot_position.offset), &p) || chain_open(&config, &c, &err) < 0 ||
+        chain_seek(c, plan->snapshot_position, &err) < 0 ||
+        chain_visit(c, plan->snapshot_position, plan->target, &visitor, &err) < 0)
+        return NULL;
+    *ret_transactions = p.transactions;
+    if (!p.bad && p.transactions != stream_number(plan->reached.offset))
+        p.bad = complain("%llu transactions, and the plan ends at %llu", (unsigned long long)p.transactions, (unsigned long long)plan->reached.offset);
+    return p.bad ? p.bad : compare_rows(&p);
+}
+
+const char *life_recover(const char *folder, uint64_t *ret_transactions)
+{
+    CLEANUP(mem_free_ptr) char *work = mem_printf("%s/recover", folder);
+    CLEANUP(life_close_ptr) struct vault *v = NULL;
+    struct error refusal = ERROR_INIT;
+    struct recover_plan plan;
+
+    *ret_transactions = 0;
+    if (life_open(folder, &v, &refusal) < 0)
+        return NULL;
+    const struct recover_config c = {.source = STREAM_SOURCE, .vault = v, .work_directory = work, .kind = RECOVER_LATEST};
+    if (recover_plan(&c, &plan, &refusal) < 0)
+        return NULL;
+    const char *bad = follow(v, &plan, ret_transactions);
+    recover_plan_release(&plan);
+    return bad;
 }
 
 /* What is asked of a folder. */

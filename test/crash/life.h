@@ -40,6 +40,12 @@ void life_close(struct vault *v); /* NULL-safe */
 const char *life_check(const char *folder, uint64_t written, uint64_t flushed);
 /* ... and after life_go came back: everything, once, in the vault alone. */
 const char *life_check_complete(const char *folder);
+/*
+ * The newest state as a recovery would have it, from the vault alone: the real plan, then the rows of its snapshot and the events after it.
+ *   ret_transactions  0: the recovery is refused
+ * Returns NULL, or how the rows differ from what the source had after so many transactions.
+ */
+const char *life_recover(const char *folder, uint64_t *ret_transactions);
 /* As life_check, where what lies below a snapshot of the life may have been purged: from that one on everything is there. */
 const char *life_check_kept(const char *folder, unsigned snapshot, uint64_t written, uint64_t flushed);
 

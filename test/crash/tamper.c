@@ -1,12 +1,14 @@
 /*
- * test/crash/tamper.c - somebody has been at the vault: any object with any bit changed, cut, deleted, put under another's name or replaced by
- * another of its kind is found by verify, which names it.
+ * test/crash/tamper.c - somebody has been at the vault: any object with any bit changed, cut, deleted, put under another's name, replaced by
+ * another of its kind, by an older one of its kind, or by the one of the same name of another vault: verify finds it and names it, and a recovery is
+ * refused or gives exactly what the source had.
  *
- * The vault is that of a whole life (life.h): segments, snapshots, chunks, schemas, claims of epochs and the rest. Exhaustive flips of every bit are
- * in the unit tests of the vault; here every object of every kind meets each kind of tampering. What no reader misses is said in is_dispensable(),
- * and that the newest segment is gone only the host that stored it can know (src/cmd/shipped.c).
+ * The vault is that of a whole life and its upkeep (life.h, upkeep.h): segments, snapshots, chunks, schemas, claims of epochs, proofs, what purging leaves,
+ * and keys; all of it once plain and once encrypted. Exhaustive flips of every bit are in the unit tests of the vault; here every object of every
+ * kind meets each kind of tampering. What no reader misses is said in is_dispensable(), and that the newest segment is gone only the
+ * host that stored it can know (src/cmd/shipped.c).
  */
-#include "life.h"
+#include "upkeep.h"
 
 #include "unit.h"
 
@@ -18,7 +20,7 @@
 #include "os/file.h"
 #include "vault/verify.h"
 
-#define FLIPS 12
+#define FLIPS 8 /* of each object; in a soak 25 times as many */
 #define OBJECT_BYTES_MAX ((size_t)64 << 20)
 
 struct objects {
@@ -30,6 +32,8 @@ static struct {
     char *folder, *path;
     struct vault *vault;
     struct objects objects;
+    bool encrypted;
+    unsigned refused, exact;
 } it;
 
 static int note_key(void *user, const char *key, uint64_t bytes, struct error *err)
@@ -42,20 +46,31 @@ static int note_key(void *user, const char *key, uint64_t bytes, struct error *e
     return 0;
 }
 
-static int set_up(void **state)
+static int set_up(bool encrypted)
 {
     struct error err = ERROR_INIT;
 
-    (void)state;
-    log_init(LOG_ERROR, "tamper");
+    it.encrypted = encrypted;
+    life_encrypted(encrypted);
     it.folder = unit_folder();
     it.path = mem_printf("%s/vault", it.folder);
-    assert_ok(life_go(it.folder, 0, 0, &err), err);
-    const struct vault_config config = {.name = "main", .driver = "posix", .path = it.path};
-    assert_ok(vault_open(&config, &it.vault, &err), err);
+    assert_ok(upkeep_go(it.folder, UPKEEP_LIFE, false, 0, &err), err);
+    assert_ok(life_open(it.folder, &it.vault, &err), err);
     assert_ok(it.vault->driver->ops->list(it.vault->driver, "", note_key, &it.objects, &err), err);
-    assert_true(it.objects.count > 15);
+    assert_true(it.objects.count > 25);
     return 0;
+}
+
+static int set_up_plain(void **state)
+{
+    (void)state;
+    return set_up(false);
+}
+
+static int set_up_encrypted(void **state)
+{
+    (void)state;
+    return set_up(true);
 }
 
 static int tear_down(void **state)
@@ -63,34 +78,56 @@ static int tear_down(void **state)
     struct error err = ERROR_INIT;
 
     (void)state;
-    vault_free(it.vault);
+    print_message("%s: %zu objects; %u recoveries refused, %u exact\n", it.encrypted ? "encrypted" : "plain", it.objects.count, it.refused, it.exact);
+    life_close(it.vault);
     for (size_t i = 0; i < it.objects.count; i++)
         free(it.objects.keys[i]);
     free(it.objects.keys);
     assert_ok(dir_remove_all(it.folder, &err), err);
     free(it.folder);
     free(it.path);
+    memset(&it, 0, sizeof it);
     return 0;
+}
+
+/* What says why something is gone: where that is missing, what it spoke of is found to be. */
+static bool is_spoken_of(const char *key, const char *found)
+{
+    return (strstr(key, "/floors/") && strstr(found, "/rows/")) || (strstr(key, "/purged/") && strstr(found, "/manifest.json.zst"));
 }
 
 /* Does a finding name the object, or the place where it stood? "": is there any at all? */
 static bool is_found(const char *key)
 {
-    const struct vault_config config = {.name = "main", .driver = "posix", .path = it.path};
     struct verify_result r = {0};
     struct error err = ERROR_INIT;
     struct vault *v = NULL;
     const char *base = strrchr(key, '/') ? strrchr(key, '/') + 1 : key;
     bool found = false;
 
-    if (vault_open(&config, &v, &err) < 0)
+    if (life_open(it.folder, &v, &err) < 0)
         return true; /* nobody works with such a vault */
     assert_ok(vault_verify(v, NULL, 0, NULL, NULL, &r, &err), err);
     for (size_t i = 0; i < r.findings_count; i++)
-        found |= !key[0] || strstr(r.findings[i].key, key) || strstr(key, r.findings[i].key) || strstr(r.findings[i].text, base);
+        found |= !key[0] || strstr(r.findings[i].key, key) || strstr(key, r.findings[i].key) || strstr(r.findings[i].text, base) ||
+                 is_spoken_of(key, r.findings[i].key);
     verify_result_release(&r);
-    vault_free(v);
+    life_close(v);
     return found;
+}
+
+/* No recovery gives what never was. */
+static void check_recovery(const char *key, const char *what)
+{
+    uint64_t transactions;
+    const char *bad = life_recover(it.folder, &transactions);
+
+    if (bad)
+        fail_msg("%s was %s, and a recovery to transaction %llu differs: %s", key, what, (unsigned long long)transactions, bad);
+    if (transactions > 0 && transactions < STREAM_TRANSACTIONS + 2)
+        fail_msg("%s was %s, and a recovery of the newest state ends at transaction %llu", key, what, (unsigned long long)transactions);
+    it.refused += transactions == 0;
+    it.exact += transactions > 0;
 }
 
 static char *path_of(const char *key) { return mem_printf("%s/%s", it.path, key); }
@@ -119,10 +156,11 @@ static void remove_object(const char *key)
     assert_int_equal(unlink(path), 0);
 }
 
-/* Evidence and announcements, of no use to any reader once what they announced is there. */
+/* Evidence and announcements, of no use to any reader once what they announced is there; a hold that was let go; without a proof or a witness purging does less. */
 static bool is_dispensable(const char *key)
 {
-    return strstr(key, "/intent") || strstr(key, "/committed") || strstr(key, "capabilities/") || strstr(key, "/comparison.json");
+    return strstr(key, "/intent") || strstr(key, "/committed") || strstr(key, "capabilities/") || strstr(key, "/comparison.json") ||
+           strstr(key, "/holds/") || strstr(key, "/witness/") || strncmp(key, "proofs/", 7) == 0;
 }
 
 static void test_changed_bits(void **state)
@@ -133,13 +171,14 @@ static void test_changed_bits(void **state)
     (void)state;
     for (size_t i = 0; i < it.objects.count; i++) {
         read_object(it.objects.keys[i], &content);
-        for (unsigned k = 0; k < FLIPS && content.n > 0; k++) {
+        for (unsigned k = 0; k < crash_rounds(FLIPS) && content.n > 0; k++) {
             size_t bit = (size_t)(crash_random(&random) % (content.n * 8));
 
             content.p[bit / 8] ^= (uint8_t)(1u << bit % 8);
             write_object(it.objects.keys[i], buf_slice(&content));
             if (!is_found(it.objects.keys[i]))
                 fail_msg("bit %zu of %s was changed and nobody found it", bit, it.objects.keys[i]);
+            check_recovery(it.objects.keys[i], "changed");
             content.p[bit / 8] ^= (uint8_t)(1u << bit % 8);
         }
         write_object(it.objects.keys[i], buf_slice(&content));
@@ -158,6 +197,7 @@ static void test_cut(void **state)
             write_object(it.objects.keys[i], slice_of(content.p, part == 2 ? content.n - 1 : content.n * part / 2));
             if (!is_found(it.objects.keys[i]))
                 fail_msg("%s was cut and nobody found it", it.objects.keys[i]);
+            check_recovery(it.objects.keys[i], "cut");
         }
         write_object(it.objects.keys[i], buf_slice(&content));
     }
@@ -181,6 +221,7 @@ static void test_deleted(void **state)
         remove_object(it.objects.keys[i]);
         if (!is_found(it.objects.keys[i]))
             fail_msg("%s was deleted and nobody found it", it.objects.keys[i]);
+        check_recovery(it.objects.keys[i], "deleted");
         write_object(it.objects.keys[i], buf_slice(&content));
     }
     assert_false(is_found(""));
@@ -201,6 +242,7 @@ static void test_swapped(void **state)
             write_object(it.objects.keys[i], buf_slice(&other));
             if (!is_found(it.objects.keys[i]))
                 fail_msg("%s was replaced by %s and nobody found it", it.objects.keys[i], it.objects.keys[from]);
+            check_recovery(it.objects.keys[i], "replaced by another");
         }
         write_object(it.objects.keys[i], buf_slice(&content));
     }
@@ -230,16 +272,87 @@ static void test_moved_to_another_source(void **state)
         write_object(moved, buf_slice(&content));
         if (!is_found(moved))
             fail_msg("%s stands under another source and nobody found it", key);
+        check_recovery(key, "put under another source too");
         remove_object(moved);
     }
+}
+
+/* Up to its last number or digest: objects of one kind in one place. */
+static size_t kind_bytes(const char *key)
+{
+    const char *slash = strrchr(key, '/');
+
+    return slash ? (size_t)(slash - key) : 0;
+}
+
+/* Yesterday's: each object gets the content of an older one of its kind. */
+static void test_replayed(void **state)
+{
+    CLEANUP(buf_release) struct buf content = BUF_INIT(OBJECT_BYTES_MAX), older = BUF_INIT(OBJECT_BYTES_MAX);
+    unsigned replayed = 0;
+
+    (void)state;
+    for (size_t i = 0; i < it.objects.count; i++)
+        for (size_t k = 0; k < i; k++) {
+            const char *key = it.objects.keys[i], *from = it.objects.keys[k];
+
+            if (kind_bytes(key) != kind_bytes(from) || strncmp(key, from, kind_bytes(key)) != 0)
+                continue;
+            read_object(key, &content);
+            read_object(from, &older);
+            write_object(key, buf_slice(&older));
+            if (!is_found(key))
+                fail_msg("the older %s was put in the place of %s and nobody found it", from, key);
+            check_recovery(key, "replaced by an older one");
+            write_object(key, buf_slice(&content));
+            replayed++;
+        }
+    assert_true(replayed > 10);
+    assert_false(is_found(""));
+}
+
+/* Of another vault under the same key, where a name is the same: sealed objects open in their own vault alone. */
+static void test_taken_from_another_vault(void **state)
+{
+    CLEANUP(buf_release) struct buf content = BUF_INIT(OBJECT_BYTES_MAX), theirs = BUF_INIT(OBJECT_BYTES_MAX);
+    char *other = unit_folder();
+    struct error err = ERROR_INIT;
+    unsigned taken = 0;
+
+    (void)state;
+    assert_ok(upkeep_go(other, UPKEEP_LIFE, false, 0, &err), err);
+    for (size_t i = 0; i < it.objects.count; i++) {
+        const char *key = it.objects.keys[i];
+        CLEANUP(mem_free_ptr) char *path = mem_printf("%s/vault/%s", other, key);
+
+        buf_clear(&theirs);
+        if (strstr(key, "capabilities/") || file_read_all(path, OBJECT_BYTES_MAX, &theirs, &err) < 0)
+            continue;
+        read_object(key, &content);
+        write_object(key, buf_slice(&theirs));
+        if (!is_found(key))
+            fail_msg("%s was taken from another vault and nobody found it", key);
+        check_recovery(key, "taken from another vault");
+        write_object(key, buf_slice(&content));
+        taken++;
+    }
+    assert_true(taken > 5);
+    assert_false(is_found(""));
+    assert_ok(dir_remove_all(other, &err), err);
+    free(other);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_changed_bits), cmocka_unit_test(test_cut), cmocka_unit_test(test_deleted),
-        cmocka_unit_test(test_swapped),      cmocka_unit_test(test_moved_to_another_source),
+        cmocka_unit_test(test_changed_bits), cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_deleted),      cmocka_unit_test(test_swapped),
+        cmocka_unit_test(test_replayed),     cmocka_unit_test(test_moved_to_another_source),
+        cmocka_unit_test(test_taken_from_another_vault), /* encrypted vaults alone */
     };
+    const size_t count = sizeof tests / sizeof *tests;
 
-    return cmocka_run_group_tests(tests, set_up, tear_down);
+    log_init(LOG_ERROR, "tamper");
+    return _cmocka_run_group_tests("plain", tests, count - 1, set_up_plain, tear_down) +
+           _cmocka_run_group_tests("encrypted", tests, count, set_up_encrypted, tear_down);
 }
