@@ -177,6 +177,8 @@ static void print_source(const json_t *o)
         printf("  %-22s %s to %s\n", "recoverable", text_of(range, "from"), text_of(range, "to"));
     print_list(o, "gaps", "GAP");
     print_list(o, "schema_changed", "schema changed");
+    if (text_of(o, "schema_captured")[0])
+        printf("  %-22s up to %s\n", "schema captured", text_of(o, "schema_captured"));
     print_list(o, "inexact", "INEXACT");
     print_findings(o);
     print_limits(o);

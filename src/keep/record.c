@@ -63,13 +63,13 @@ static const char *text_of(const json_t *o, const char *key)
 /* What makes two tellings the same one; a range that grows stays what it was. */
 static char *identity_of(const char *kind, const json_t *members)
 {
-    return mem_printf("%s %s %s %s %s", kind, text_of(members, "incarnation"), text_of(members, "from"), text_of(members, "table"),
-                      text_of(members, "reason"));
+    return mem_printf("%s %s %s %s %s %s", kind, text_of(members, "incarnation"), text_of(members, "from"), text_of(members, "table"),
+                      text_of(members, "reason"), text_of(members, "at"));
 }
 
 static bool is_of_status(const char *kind)
 {
-    static const char *const kinds[] = {"incarnation", "gap", "inexact", "schema_change"};
+    static const char *const kinds[] = {"incarnation", "gap", "inexact", "schema_change", "schema_capture"};
 
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (strcmp(kinds[i], kind) == 0)
@@ -145,6 +145,18 @@ static int tell_incarnation(struct recorder *r, const struct keeper_source *s, c
     json_set_str(members, "start", text_of(known, "start"));
     json_set_str(members, "reason", text_of(known, "reason"));
     return tell(r, s, "incarnation", members, err);
+}
+
+/* Captures that followed each other faster than this looks are told as the last of them. */
+static int tell_capture(struct recorder *r, const struct keeper_source *s, const json_t *status, struct error *err)
+{
+    JSON_AUTO members = json_object();
+
+    if (!text_of(status, "schema_captured")[0])
+        return 0;
+    json_set_str(members, "incarnation", text_of(status, "incarnation"));
+    json_set_str(members, "at", text_of(status, "schema_captured"));
+    return tell(r, s, "schema_capture", members, err);
 }
 
 /* --- objectives ------------------------------------------------------------------------------------------------------- */
@@ -227,6 +239,7 @@ static int turn(struct recorder *r, const struct keeper_source *s, struct error 
     TRY(tell_list(r, s, status, "gaps", "gap", err));
     TRY(tell_list(r, s, status, "inexact", "inexact", err));
     TRY(tell_list(r, s, status, "schema_changed", "schema_change", err));
+    TRY(tell_capture(r, s, status, err));
     return measure_exposure(r, s, status, err);
 }
 

@@ -152,6 +152,9 @@ static int cross(struct attempt *a, const struct choose_note *n, struct error *e
     struct error why = ERROR_INIT;
     int rc = bridge_make(&config, &p->manifest, &p->dump, &p->bridge, &why);
 
+    /* A proof is one of the snapshot, all of it; from its own position it can be had (keep/prove.c). */
+    if (rc >= 0 && c->scratch && bridge_tables_gone(p->bridge) > 0)
+        rc = error_set(&why, ERROR_REFUSED, "%u tables of the snapshot are gone at the target, and would not be read", bridge_tables_gone(p->bridge));
     if (rc == -ERROR_REFUSED)
         return refuse_note(a, n, why.message, err);
     if (rc < 0)

@@ -156,6 +156,13 @@ def test_rows_that_stay(servers, protected):
     results = [recovered_at(server, box, m, i) for i, m in enumerate(h.moments)]
     assert len({r["snapshot"] for r in results}) == 1 and len(box.status("shop")["snapshots"]) == 1
     assert all(r["verified"] for r in results)
+    assert "schema captured" in box.ok("status", "shop").out
+    entries = box.ok("journal", "shop", "--json").json["entries"]
+    assert sum(e["kind"] == "schema_capture" for e in entries) >= 3, entries
+    # A table of the snapshot is gone by now: rolled forward it would be proved in part, so it is proved as it stands.
+    box.wait_vault("shop", h.moments[-1][1])
+    proof = box.ok("prove", "shop", "--json").json
+    assert proof["verified"] and not proof["rolled_forward"] and "gone at the target" in proof["not_rolled_forward_because"], proof
     verify = box.ok("verify", "--json").json["vaults"][0]
     assert verify["findings"] == [], verify
 
