@@ -1,7 +1,7 @@
 /*
  * recover/run.c - plan, and carry it out, phase by phase.
  *
- *   plan -> provision -> schema (before data) -> load -> indexes (schema after data, materialized views) -> sequences -> analyze
+ *   plan -> provision -> schema (before data) -> load -> indexes (schema after data, materialized views, event triggers) -> sequences -> analyze
  *   -> verify -> ready
  *
  * Sequences come after the indexes, which tell the greatest value of a column at once. A chunk that turns out to be damaged while
@@ -162,7 +162,9 @@ static int do_indexes(struct run *r, struct error *err)
     const json_t *views = json_object_get(r->planned.manifest.database, "materialized_views");
 
     TRY(pg_restore_section(r->target.bin, r->target.conninfo, r->dump_path, PG_SECTION_POST_DATA, r->connections, !r->target.owners, err));
-    return finish_views(&r->target.control, views, r->planned.plan.warnings, &r->result->views, err);
+    TRY(finish_views(&r->target.control, views, r->planned.plan.warnings, &r->result->views, err));
+    /* They would fire for the refreshes; nothing that comes from here on is DDL that fires one. */
+    return pg_restore_section(r->target.bin, r->target.conninfo, r->dump_path, PG_SECTION_EVENT_TRIGGERS, 1, !r->target.owners, err);
 }
 
 static int do_sequences(struct run *r, struct error *err)

@@ -56,10 +56,21 @@ static int set_mark(struct pg_conn *c, const struct recover_config *config, stru
     return pg_exec(c, buf_cstr(&sql), PG_QUERY_TIMEOUT_MS, err);
 }
 
+/* Event triggers of the user's must not see the mark go: they would write rows that the source never had, or forbid it. */
+static const char unmark_sql[] =
+    "DO $$ DECLARE names name[]; states text[]; BEGIN"
+    " SELECT array_agg(evtname), array_agg(CASE evtenabled WHEN 'A' THEN 'ENABLE ALWAYS' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'ENABLE' END)"
+    " INTO names, states FROM pg_event_trigger WHERE evtenabled <> 'D';"
+    " FOR i IN 1 .. coalesce(cardinality(names), 0) LOOP EXECUTE format('ALTER EVENT TRIGGER %I DISABLE', names[i]); END LOOP;"
+    " DROP SCHEMA " MARK_SCHEMA ";"
+    " FOR i IN 1 .. coalesce(cardinality(names), 0) LOOP EXECUTE format('ALTER EVENT TRIGGER %I %s', names[i], states[i]); END LOOP;"
+    " END $$";
+
 int into_unmark(struct pg_conn *c, struct error *err)
 {
     /* With what this commit makes durable, all that was committed before it without waiting is durable too. */
-    return pg_exec(c, "SET synchronous_commit = on; DROP SCHEMA " MARK_SCHEMA, PG_QUERY_TIMEOUT_MS, err);
+    TRY(pg_exec(c, "SET synchronous_commit = on", PG_QUERY_TIMEOUT_MS, err));
+    return pg_exec(c, unmark_sql, PG_QUERY_TIMEOUT_MS, err);
 }
 
 /* --- empty? ---------------------------------------------------------------------------------------------------------- */

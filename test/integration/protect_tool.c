@@ -220,9 +220,12 @@ static int run_restore(const struct arguments *a, struct error *err)
     bool post = strcmp(get(a, "section", "pre"), "post") == 0;
 
     TRY(find(a, &bin, err));
-    return pg_restore_section(bin, get(a, "conninfo", ""), get(a, "dump", ""),
-                              post ? PG_SECTION_POST_DATA : PG_SECTION_PRE_DATA, get_int(a, "jobs", 1),
-                              get_int(a, "no_owner", 0) != 0, err);
+    TRY(pg_restore_section(bin, get(a, "conninfo", ""), get(a, "dump", ""),
+                           post ? PG_SECTION_POST_DATA : PG_SECTION_PRE_DATA, get_int(a, "jobs", 1),
+                           get_int(a, "no_owner", 0) != 0, err));
+    return post ? pg_restore_section(bin, get(a, "conninfo", ""), get(a, "dump", ""), PG_SECTION_EVENT_TRIGGERS, 1,
+                                     get_int(a, "no_owner", 0) != 0, err)
+                : 0;
 }
 
 /* --- local servers ----------------------------------------------------------------------------------------------- */

@@ -3,7 +3,7 @@
  *
  * A custom-format dump cannot be rewritten, so what is Salvor's own (publications, event triggers; the helpers' schema
  * is left out by pg_dump) is taken out of the table of contents each time the dump is used: pg_restore -l, filter,
- * pg_restore -L. The plain text is made from the same dump, with a fixed restrict key where pg_restore knows one, and
+ * pg_restore -L. In the same way event triggers of the user's come last: they would fire for what a recovery still does. The plain text is made from the same dump, with a fixed restrict key where pg_restore knows one, and
  * without the lines that tell versions: equal schemas give equal bytes.
  *
  * Passwords never stand in a conninfo of ours; the programs find them where libpq does. A crash leaves at most a list
@@ -134,14 +134,33 @@ bool tools_entry_is_own(struct slice line)
     return false;
 }
 
-static void filter_list(struct slice list, struct buf *out)
+bool tools_entry_is_event_trigger(struct slice line)
+{
+    struct slice rest = line;
+
+    if (!skip_numbers(&rest))
+        return false;
+    (void)(skip_prefix(&rest, "COMMENT - ") || skip_prefix(&rest, "SECURITY LABEL - "));
+    return skip_prefix(&rest, "EVENT TRIGGER ");
+}
+
+enum entries { ENTRIES_ALL, ENTRIES_NO_EVENT_TRIGGER, ENTRIES_EVENT_TRIGGER };
+
+static bool entry_is_wanted(struct slice line, enum entries wanted)
+{
+    if (tools_entry_is_own(line))
+        return false;
+    return wanted == ENTRIES_ALL || tools_entry_is_event_trigger(line) == (wanted == ENTRIES_EVENT_TRIGGER);
+}
+
+static void filter_list(struct slice list, enum entries wanted, struct buf *out)
 {
     for (size_t at = 0; at < list.n;) {
         const uint8_t *end = memchr(list.p + at, '\n', list.n - at);
         size_t n = end ? (size_t)(end - (list.p + at)) : list.n - at;
         struct slice line = slice_of(list.p + at, n);
 
-        if (!tools_entry_is_own(line)) {
+        if (entry_is_wanted(line, wanted)) {
             buf_put_slice(out, line);
             buf_put_u8(out, '\n');
         }
@@ -150,14 +169,15 @@ static void filter_list(struct slice list, struct buf *out)
 }
 
 /* The contents of a dump without Salvor's own, as a file; path: of the file, which the caller removes. */
-static int write_list(const char *bin, const char *dump_path, struct slice dump, const char *path, struct error *err)
+static int write_list(const char *bin, const char *dump_path, struct slice dump, enum entries wanted, const char *path,
+                      struct error *err)
 {
     CLEANUP(buf_release) struct buf list = BUF_INIT(LIST_BYTES_MAX);
     CLEANUP(buf_release) struct buf filtered = BUF_INIT(LIST_BYTES_MAX);
     const char *args[] = {"-l", dump_path, NULL};
 
     TRY(tools_run(bin, "pg_restore", args, dump, LIST_TIMEOUT_US, &list, err));
-    filter_list(buf_slice(&list), &filtered);
+    filter_list(buf_slice(&list), wanted, &filtered);
     if (filtered.overflow)
         return error_set(err, ERROR_LIMIT, "the dump's table of contents has more than %zu bytes", LIST_BYTES_MAX);
     return file_replace_volatile(path, buf_slice(&filtered), 0600, err);
@@ -254,7 +274,7 @@ static int make_plain(const char *bin, struct slice dump, struct buf *sql, struc
     CLEANUP(buf_release) struct buf text = BUF_INIT(sql->max);
 
     TRY(temporary_path(&list_path, err));
-    TRY(write_list(bin, NULL, dump, list_path, err));
+    TRY(write_list(bin, NULL, dump, ENTRIES_ALL, list_path, err));
     TRY(run_plain(bin, list_path, dump, &text, err));
     put_stable(buf_slice(&text), sql);
     return sql->overflow ? error_set(err, ERROR_LIMIT, "the schema's text has more than %zu bytes", sql->max) : 0;
@@ -275,6 +295,15 @@ int pg_dump_schema(const char *bin, const char *conninfo, const char *snapshot, 
 
 /* --- back -------------------------------------------------------------------------------------------------------- */
 
+static const struct {
+    const char *option, *what;
+    enum entries entries;
+} sections[] = {
+    [PG_SECTION_PRE_DATA] = {"--section=pre-data", "before data", ENTRIES_ALL},
+    [PG_SECTION_POST_DATA] = {"--section=post-data", "after data: indexes, constraints, triggers", ENTRIES_NO_EVENT_TRIGGER},
+    [PG_SECTION_EVENT_TRIGGERS] = {"--section=post-data", "event triggers", ENTRIES_EVENT_TRIGGER},
+};
+
 int pg_restore_section(const char *bin, const char *conninfo, const char *dump_path, enum pg_section section, int jobs,
                        bool no_owner, struct error *err)
 {
@@ -282,7 +311,7 @@ int pg_restore_section(const char *bin, const char *conninfo, const char *dump_p
     CLEANUP(mem_free_ptr) char *parallel = mem_printf("--jobs=%d", jobs > 1 ? jobs : 1);
     const char *args[] = {"--no-password",
                           "--exit-on-error",
-                          section == PG_SECTION_PRE_DATA ? "--section=pre-data" : "--section=post-data",
+                          sections[section].option,
                           parallel,
                           "-L",
                           list_path,
@@ -295,10 +324,8 @@ int pg_restore_section(const char *bin, const char *conninfo, const char *dump_p
     struct error own = ERROR_INIT;
 
     err = err ? err : &own;
-    TRY(write_list(bin, dump_path, slice_of(NULL, 0), list_path, err));
+    TRY(write_list(bin, dump_path, slice_of(NULL, 0), sections[section].entries, list_path, err));
     if (tools_run(bin, "pg_restore", args, slice_of(NULL, 0), RESTORE_TIMEOUT_US, NULL, err) < 0)
-        return error_prefix(err, "restoring the schema (%s)",
-                            section == PG_SECTION_PRE_DATA ? "before data"
-                                                           : "after data: indexes, constraints, triggers");
+        return error_prefix(err, "restoring the schema (%s)", sections[section].what);
     return 0;
 }

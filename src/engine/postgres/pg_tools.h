@@ -23,10 +23,10 @@ MUST_CHECK int pg_dump_schema(const char *bin, const char *conninfo, const char 
 /* Roles with attributes, memberships and settings, tablespaces left out; passwords only where our rights allow. */
 MUST_CHECK int pg_dump_globals(const char *bin, const char *conninfo, json_t **ret_statements, struct error *err);
 
-enum pg_section { PG_SECTION_PRE_DATA, PG_SECTION_POST_DATA };
+/* Post-data has everything behind the rows but event triggers: what comes after these must run no DDL. */
+enum pg_section { PG_SECTION_PRE_DATA, PG_SECTION_POST_DATA, PG_SECTION_EVENT_TRIGGERS };
 /*
- * pg_restore of one section of a custom-format dump; Salvor's own objects and event triggers of the user's are handled as
- * docs/operations/recover.md says. jobs > 1: in parallel (post-data).
+ * pg_restore of one section of a custom-format dump, Salvor's own objects left out. jobs > 1: in parallel (post-data).
  *   no_owner  without owners and without grants
  */
 MUST_CHECK int pg_restore_section(const char *bin, const char *conninfo, const char *dump_path, enum pg_section section,

@@ -16,6 +16,8 @@ MUST_CHECK int tools_run(const char *bin, const char *program, const char *const
 
 /* True for a line of pg_restore -l that is a publication, one of its tables, or an event trigger that setup makes. */
 bool tools_entry_is_own(struct slice line);
+/* ... an event trigger, or what is said about one. */
+bool tools_entry_is_event_trigger(struct slice line);
 
 /*
  * The statements of an SQL script, each without its semicolon: quoted texts and identifiers, dollar quotes and comments

@@ -45,6 +45,27 @@ static void test_own_entries(void **state)
         assert_false(tools_entry_is_own(slice_str(others[i])));
 }
 
+static void test_event_triggers_are_told_apart(void **state)
+{
+    static const char *const triggers[] = {
+        "3224; 3466 82582 EVENT TRIGGER - users_own postgres",
+        "3405; 0 0 COMMENT - EVENT TRIGGER users_own postgres",
+        "3405; 0 0 SECURITY LABEL - EVENT TRIGGER users_own postgres",
+    };
+    static const char *const others[] = {
+        "3224; 2620 82582 TRIGGER public t EVENT TRIGGER postgres",
+        "3405; 0 0 COMMENT public TABLE EVENT TRIGGER postgres",
+        "; Archive created at",
+        "",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof triggers / sizeof *triggers; i++)
+        assert_true(tools_entry_is_event_trigger(slice_str(triggers[i])));
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        assert_false(tools_entry_is_event_trigger(slice_str(others[i])));
+}
+
 static void collect(void *user, struct slice statement)
 {
     struct buf *out = user;
@@ -142,6 +163,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_own_entries),
+        cmocka_unit_test(test_event_triggers_are_told_apart),
         cmocka_unit_test(test_splitting),
         cmocka_unit_test(test_settings),
         cmocka_unit_test(test_names_of_a_server),
