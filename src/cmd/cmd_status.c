@@ -154,6 +154,18 @@ static void print_limits(const json_t *o)
         printf("  %-22s vault %s: %s\n", "NOT PROMISED", vault, json_string_value(text));
 }
 
+/* Of the newest snapshot. */
+static void print_not_captured(const json_t *o)
+{
+    const json_t *list = json_object_get(o, "snapshots");
+    const json_t *newest = json_array_size(list) > 0 ? json_array_get(list, json_array_size(list) - 1) : NULL;
+    size_t i;
+    json_t *text;
+
+    json_array_foreach(json_object_get(newest, "unprotected"), i, text)
+        printf("  %-22s %s\n", "NOT CAPTURED", json_string_value(text));
+}
+
 static void print_source(const json_t *o)
 {
     const json_t *range = json_object_get(o, "recoverable");
@@ -181,6 +193,7 @@ static void print_source(const json_t *o)
         printf("  %-22s up to %s\n", "schema captured", text_of(o, "schema_captured"));
     print_list(o, "inexact", "INEXACT");
     print_findings(o);
+    print_not_captured(o);
     print_limits(o);
     print_retained(o);
     const json_t *guard = json_object_get(o, "guard");

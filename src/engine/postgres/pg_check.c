@@ -358,6 +358,32 @@ static int check_unprotected(struct check *c, struct error *err)
     return 0;
 }
 
+/*
+ * Partitions by the hash of an enum: the hash is of the value's OID, which is another one in every database, so a row would not be
+ * let into the partition that it was in. An enum may be inside of an array, a range, a domain or a row type.
+ */
+static const char hash_enum_query[] =
+    "WITH RECURSIVE inside (id, type) AS (SELECT p.partrelid, a.atttypid FROM pg_partitioned_table p JOIN pg_attribute a"
+    " ON a.attrelid = p.partrelid AND a.attnum = ANY (p.partattrs) WHERE p.partstrat = 'h'"
+    " UNION SELECT i.id, x.oid FROM inside i JOIN pg_type t ON t.oid = i.type, LATERAL (SELECT t.typelem AS oid"
+    " UNION ALL SELECT t.typbasetype UNION ALL SELECT rngsubtype FROM pg_range WHERE t.oid IN (rngtypid, rngmultitypid)"
+    " UNION ALL SELECT atttypid FROM pg_attribute WHERE attrelid = t.typrelid AND attnum > 0 AND NOT attisdropped) x"
+    " WHERE x.oid <> 0)"
+    " SELECT DISTINCT format('%I.%I', n.nspname, c.relname) FROM inside i JOIN pg_type t ON t.oid = i.type"
+    " JOIN pg_class c ON c.oid = i.id JOIN pg_namespace n ON n.oid = c.relnamespace WHERE t.typtype = 'e' ORDER BY 1";
+
+static int check_hash_partitions(struct check *c, struct error *err)
+{
+    CLEANUP(pg_result_free) PGresult *r = NULL;
+
+    TRY(pg_query(&c->sql, hash_enum_query, NULL, 0, PG_QUERY_TIMEOUT_MS, &r, err));
+    for (int i = 0; i < PQntuples(r); i++)
+        ADD(c, REFUSE, "hash_partitions", PQgetvalue(r, i, 0), "partition by list, or by the hash of another column",
+            "its partitions are chosen by the hash of an enum, which differs from database to database: no recovery could put "
+            "its rows where they were");
+    return 0;
+}
+
 static int check_large_objects(struct check *c, struct error *err)
 {
     CLEANUP(mem_free_ptr) char *some = NULL;
@@ -449,6 +475,7 @@ static int check_all(struct check *c, struct error *err)
     TRY(check_rights(c, err));
     check_identities(c, &tables);
     TRY(check_unprotected(c, err));
+    TRY(check_hash_partitions(c, err));
     TRY(check_large_objects(c, err));
     TRY(check_others(c, err));
     check_mode(c, &tables);

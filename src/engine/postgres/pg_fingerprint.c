@@ -72,7 +72,7 @@ static const struct part parts[] = {
     {"relation", ALWAYS,
      "ROW(c.oid, c.relname, c.relnamespace, c.reloftype, c.relowner, c.relam, c.reltablespace, c.relpersistence, c.relkind,"
      " c.relchecks, c.relrowsecurity, c.relforcerowsecurity, c.relreplident, c.relispartition, c.reloptions, c.relacl,"
-     " c.relpartbound, toast.reloptions)",
+     " c.relpartbound, toast.reloptions, c.relispopulated)",
      "rel c LEFT JOIN pg_class toast ON toast.oid = c.reltoastrelid", "c.oid"},
     {"grant on system relation", ALWAYS, "ROW(c.oid, c.relacl)", "pg_class c WHERE c.oid < 16384 AND c.relacl IS NOT NULL",
      "c.oid"},

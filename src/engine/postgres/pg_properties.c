@@ -84,6 +84,9 @@ static const struct exclusion exclusions[] = {
      "a recovered database puts everything into its default tablespace",
      "SELECT DISTINCT s.spcname::text AS name FROM pg_class c JOIN pg_tablespace s ON s.oid = c.reltablespace"
      " WHERE s.spcname <> 'pg_global'"},
+    {"user mapping", "user mappings",
+     "their options are kept only where the role may read them",
+     "SELECT format('%s on %s', usename, srvname) AS name FROM pg_user_mappings WHERE umoptions IS NULL"},
     {"subscription", "subscriptions",
      "a recovered database does not go on with them",
      "SELECT subname::text AS name FROM pg_subscription WHERE subdbid ="
