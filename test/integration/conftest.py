@@ -10,6 +10,14 @@ from pgserver import PgServer  # noqa: E402
 from salvorbox import Salvor  # noqa: E402
 
 
+def pytest_terminal_summary(terminalreporter):
+    """What a test has to tell even when it passes: record_property("tells", ...)."""
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, value in report.user_properties if report.when == "call" else ():
+            if name == "tells":
+                terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {value}")
+
+
 @pytest.fixture
 def servers():
     """servers(conf=..., **PgServer options) starts one more server."""

@@ -65,7 +65,7 @@ def sequences(connection):
 def schema(server_or_bin, conninfo):
     """pg_dump --schema-only without Salvor's own objects and without what differs from run to run."""
     bin_directory = server_or_bin if isinstance(server_or_bin, str) else server_or_bin.bin
-    done = subprocess.run([os.path.join(bin_directory, "pg_dump"), "--schema-only", f"--restrict-key={RESTRICT}", "-d", conninfo], capture_output=True, text=True,
+    done = subprocess.run([os.path.join(bin_directory, "pg_dump"), "--schema-only", f"--restrict-key={RESTRICT}", "-d", conninfo], capture_output=True, encoding="utf-8", errors="backslashreplace",
                           timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     blocks = re.split(r"(?m)^(?=--\n-- Name: )", done.stdout)

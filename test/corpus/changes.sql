@@ -1,0 +1,405 @@
+--@ group: Schema changes of tables
+--@ database: schema
+--@ refused
+--@ case: new table
+--@ after
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (1, 'first row');
+UPDATE t SET v = 'second';
+--@ case: new table in the transaction of its rows
+--@ after
+BEGIN;
+CREATE TABLE t (id serial PRIMARY KEY, v text);
+INSERT INTO t (v) SELECT 'v' || i FROM generate_series(1, 5) i;
+DELETE FROM t WHERE id = 2;
+COMMIT;
+--@ case: new table from a query
+CREATE TABLE s (id int PRIMARY KEY, v text);
+INSERT INTO s VALUES (1, 'a'), (2, 'b');
+--@ after
+CREATE TABLE t AS SELECT * FROM s;
+SELECT * INTO u FROM s WHERE id = 1;
+--@ case: new table like another
+CREATE TABLE s (id int PRIMARY KEY, v text DEFAULT 'd' CHECK (v <> ''));
+--@ after
+CREATE TABLE t (LIKE s INCLUDING ALL);
+INSERT INTO t VALUES (1, 'a');
+--@ case: dropped table
+CREATE TABLE t (id int PRIMARY KEY);
+INSERT INTO t VALUES (1);
+--@ after
+DELETE FROM t;
+DROP TABLE t;
+--@ case: dropped and made again
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (1, 'old');
+--@ after
+DROP TABLE t;
+CREATE TABLE t (v text, id int PRIMARY KEY);
+INSERT INTO t VALUES ('new', 1);
+--@ case: renamed table
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (1, 'a');
+--@ after
+ALTER TABLE t RENAME TO u;
+INSERT INTO u VALUES (2, 'b');
+--@ case: names of two tables exchanged
+CREATE TABLE a (id int PRIMARY KEY, v text);
+CREATE TABLE b (id int PRIMARY KEY, v text);
+INSERT INTO a VALUES (1, 'a');
+INSERT INTO b VALUES (1, 'b');
+--@ after
+BEGIN;
+ALTER TABLE a RENAME TO c;
+ALTER TABLE b RENAME TO a;
+ALTER TABLE c RENAME TO b;
+INSERT INTO a VALUES (2, 'into what was b');
+COMMIT;
+UPDATE b SET v = 'in what was a';
+--@ case: table moved to another schema
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (1, 'a');
+--@ after
+CREATE SCHEMA changes_moved;
+ALTER TABLE t SET SCHEMA changes_moved;
+INSERT INTO changes_moved.t VALUES (2, 'b');
+--@ case: column without default
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (1, 'a'), (2, 'b');
+--@ after
+INSERT INTO t VALUES (3, 'before');
+ALTER TABLE t ADD w int;
+INSERT INTO t VALUES (4, 'after', 4);
+UPDATE t SET w = 1 WHERE id = 1;
+UPDATE t SET id = 20 WHERE id = 2;
+--@ case: column with a constant default
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (1, 'a'), (2, 'b');
+--@ after
+ALTER TABLE t ADD w int DEFAULT 42 NOT NULL;
+INSERT INTO t VALUES (3, 'c'), (4, 'd');
+INSERT INTO t VALUES (5, 'e', 7);
+UPDATE t SET v = 'e' WHERE id = 1;
+--@ case: column with a stable default
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (1, 'a');
+--@ after
+ALTER TABLE t ADD w timestamptz DEFAULT now();
+INSERT INTO t VALUES (2, 'b');
+--@ case: column with a volatile default
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (1, 'a'), (2, 'b');
+--@ after
+ALTER TABLE t ADD w uuid DEFAULT gen_random_uuid();
+UPDATE t SET v = 'c' WHERE id = 1;
+--@ case: column that is serial
+CREATE TABLE t (v text);
+ALTER TABLE t REPLICA IDENTITY FULL;
+INSERT INTO t VALUES ('a'), ('b');
+--@ after
+ALTER TABLE t ADD id serial;
+INSERT INTO t VALUES ('c');
+--@ case: column that is an identity
+CREATE TABLE t (k int PRIMARY KEY);
+INSERT INTO t VALUES (1), (2);
+--@ after
+ALTER TABLE t ADD id int GENERATED ALWAYS AS IDENTITY;
+INSERT INTO t VALUES (3);
+--@ case: column that is generated
+CREATE TABLE t (id int PRIMARY KEY, a int);
+INSERT INTO t VALUES (1, 2);
+--@ after
+ALTER TABLE t ADD g int GENERATED ALWAYS AS (a * 2) STORED;
+UPDATE t SET a = 3;
+--@ case: generation dropped
+CREATE TABLE t (id int PRIMARY KEY, a int, g int GENERATED ALWAYS AS (a * 2) STORED);
+INSERT INTO t VALUES (1, 2);
+--@ after
+ALTER TABLE t ALTER g DROP EXPRESSION;
+UPDATE t SET a = 3;
+--@ case: column dropped
+CREATE TABLE t (id int PRIMARY KEY, v text, w int);
+INSERT INTO t VALUES (1, 'a', 1), (2, 'b', 2);
+--@ after
+UPDATE t SET v = 'before' WHERE id = 1;
+ALTER TABLE t DROP v;
+INSERT INTO t VALUES (3, 3);
+UPDATE t SET w = 9 WHERE id = 2;
+--@ case: column dropped and added again
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (1, 'a'), (2, 'b');
+--@ after
+ALTER TABLE t DROP v;
+ALTER TABLE t ADD v text;
+UPDATE t SET v = 'new' WHERE id = 1;
+--@ case: column renamed
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (1, 'a');
+--@ after
+UPDATE t SET v = 'b';
+ALTER TABLE t RENAME v TO w;
+UPDATE t SET w = 'c';
+--@ case: key column renamed
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (1, 'a');
+--@ after
+ALTER TABLE t RENAME id TO key;
+UPDATE t SET key = 2;
+INSERT INTO t VALUES (1, 'again');
+--@ case: names of two columns exchanged
+CREATE TABLE t (id int PRIMARY KEY, a text, b text);
+INSERT INTO t VALUES (1, 'a', 'b');
+--@ after
+BEGIN;
+ALTER TABLE t RENAME a TO c;
+ALTER TABLE t RENAME b TO a;
+ALTER TABLE t RENAME c TO b;
+COMMIT;
+UPDATE t SET a = 'new a';
+--@ case: type widened
+CREATE TABLE t (id int PRIMARY KEY, v varchar(5));
+INSERT INTO t VALUES (1, 'a');
+--@ after
+ALTER TABLE t ALTER v TYPE varchar(10);
+UPDATE t SET v = 'longer one';
+--@ case: type to text
+CREATE TABLE t (id int PRIMARY KEY, v varchar(5));
+INSERT INTO t VALUES (1, 'a');
+--@ after
+ALTER TABLE t ALTER v TYPE text;
+INSERT INTO t VALUES (2, 'longer');
+--@ case: type changed with a rewrite
+CREATE TABLE t (id int PRIMARY KEY, v int);
+INSERT INTO t VALUES (1, 1), (2, 2);
+--@ after
+UPDATE t SET v = 3 WHERE id = 2;
+ALTER TABLE t ALTER v TYPE bigint;
+UPDATE t SET v = 5000000000 WHERE id = 1;
+--@ case: type changed by an expression
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (1, '1'), (2, '2');
+--@ after
+ALTER TABLE t ALTER v TYPE int USING v::int * 100;
+UPDATE t SET v = 7 WHERE id = 1;
+--@ case: type of the key changed
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (1, 'a'), (2, 'b');
+--@ after
+ALTER TABLE t ALTER id TYPE text;
+UPDATE t SET id = 'x' || id;
+--@ case: numeric scale changed
+CREATE TABLE t (id int PRIMARY KEY, v numeric(10,1));
+INSERT INTO t VALUES (1, 1.5);
+--@ after
+ALTER TABLE t ALTER v TYPE numeric(12,3);
+INSERT INTO t VALUES (2, 2.125);
+--@ case: collation changed
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (1, 'a');
+--@ after
+ALTER TABLE t ALTER v TYPE text COLLATE "C";
+UPDATE t SET v = 'b';
+--@ case: default set and dropped
+CREATE TABLE t (id int PRIMARY KEY, a int DEFAULT 1, b int);
+--@ after
+ALTER TABLE t ALTER a DROP DEFAULT, ALTER b SET DEFAULT 7;
+INSERT INTO t (id) VALUES (1);
+--@ case: not null set and dropped
+CREATE TABLE t (id int PRIMARY KEY, a int, b int NOT NULL);
+INSERT INTO t VALUES (1, 1, 1);
+--@ after
+ALTER TABLE t ALTER a SET NOT NULL, ALTER b DROP NOT NULL;
+INSERT INTO t VALUES (2, 2, NULL);
+--@ case: check added, validated, dropped
+CREATE TABLE t (id int PRIMARY KEY, a int CHECK (a < 100));
+INSERT INTO t VALUES (1, 1);
+--@ after
+ALTER TABLE t ADD CONSTRAINT pos CHECK (a > 0) NOT VALID;
+ALTER TABLE t VALIDATE CONSTRAINT pos;
+ALTER TABLE t DROP CONSTRAINT t_a_check;
+INSERT INTO t VALUES (2, 1000);
+--@ case: foreign key added and dropped
+CREATE TABLE p (id int PRIMARY KEY);
+CREATE TABLE c (id int PRIMARY KEY, p int, q int REFERENCES p);
+INSERT INTO p VALUES (1);
+INSERT INTO c VALUES (1, 1, 1);
+--@ after
+ALTER TABLE c ADD CONSTRAINT fk FOREIGN KEY (p) REFERENCES p ON DELETE CASCADE;
+ALTER TABLE c DROP CONSTRAINT c_q_fkey;
+DELETE FROM p;
+--@ case: primary key added
+CREATE TABLE t (id int, v text);
+INSERT INTO t VALUES (1, 'a');
+--@ after
+ALTER TABLE t ADD PRIMARY KEY (id);
+UPDATE t SET v = 'b';
+DELETE FROM t;
+INSERT INTO t VALUES (2, 'c');
+--@ case: primary key dropped
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (1, 'a');
+--@ after
+ALTER TABLE t DROP CONSTRAINT t_pkey;
+INSERT INTO t VALUES (1, 'b');
+--@ case: primary key exchanged
+CREATE TABLE t (id int PRIMARY KEY, k int NOT NULL, v text);
+INSERT INTO t VALUES (1, 10, 'a'), (2, 20, 'b');
+--@ after
+UPDATE t SET v = 'before' WHERE id = 1;
+BEGIN;
+ALTER TABLE t DROP CONSTRAINT t_pkey;
+ALTER TABLE t ADD PRIMARY KEY (k);
+COMMIT;
+UPDATE t SET id = 1 WHERE k = 20;
+DELETE FROM t WHERE k = 10;
+--@ case: replica identity full and back
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (1, 'a'), (2, 'b');
+--@ after
+ALTER TABLE t REPLICA IDENTITY FULL;
+UPDATE t SET v = 'x' WHERE id = 1;
+ALTER TABLE t REPLICA IDENTITY DEFAULT;
+DELETE FROM t WHERE id = 2;
+--@ case: replica identity by index
+CREATE TABLE t (id int PRIMARY KEY, b int NOT NULL, v text);
+CREATE UNIQUE INDEX by_b ON t (b);
+INSERT INTO t VALUES (1, 10, 'a'), (2, 20, 'b');
+--@ after
+ALTER TABLE t REPLICA IDENTITY USING INDEX by_b;
+UPDATE t SET b = 30 WHERE id = 1;
+UPDATE t SET id = 5 WHERE b = 20;
+--@ case: replica identity nothing
+CREATE TABLE t (id int PRIMARY KEY, v text);
+--@ after
+ALTER TABLE t REPLICA IDENTITY NOTHING;
+INSERT INTO t VALUES (1, 'a');
+--@ case: unlogged becomes logged
+CREATE UNLOGGED TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (1, 'a');
+--@ after
+ALTER TABLE t SET LOGGED;
+INSERT INTO t VALUES (2, 'b');
+--@ case: logged becomes unlogged
+--@ not kept: t: the server does not log it
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (1, 'a');
+--@ after
+ALTER TABLE t SET UNLOGGED;
+INSERT INTO t VALUES (2, 'b');
+--@ case: index made and dropped
+CREATE TABLE t (id int PRIMARY KEY, v text);
+CREATE INDEX old ON t (v);
+INSERT INTO t VALUES (1, 'a');
+--@ after
+CREATE INDEX new ON t (lower(v)) WHERE id > 0;
+DROP INDEX old;
+INSERT INTO t VALUES (2, 'b');
+--@ case: index made concurrently
+CREATE TABLE t (id int PRIMARY KEY, v text);
+--@ after
+CREATE INDEX CONCURRENTLY new ON t (v);
+INSERT INTO t VALUES (2, 'b');
+DROP INDEX CONCURRENTLY new;
+CREATE UNIQUE INDEX CONCURRENTLY newer ON t (v);
+--@ case: unique constraint from an index
+CREATE TABLE t (id int PRIMARY KEY, v text);
+CREATE UNIQUE INDEX u ON t (v);
+--@ after
+ALTER TABLE t ADD CONSTRAINT uc UNIQUE USING INDEX u;
+INSERT INTO t VALUES (1, 'a');
+--@ case: index renamed
+CREATE TABLE t (id int PRIMARY KEY, v text);
+CREATE INDEX old ON t (v);
+--@ after
+ALTER INDEX old RENAME TO new;
+ALTER TABLE t RENAME CONSTRAINT t_pkey TO pk;
+INSERT INTO t VALUES (1, 'a');
+--@ case: options and storage
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (1, repeat('x', 5000));
+--@ after
+ALTER TABLE t SET (fillfactor = 50);
+ALTER TABLE t ALTER v SET STORAGE EXTERNAL, ALTER v SET STATISTICS 7, ALTER v SET COMPRESSION pglz;
+INSERT INTO t VALUES (2, repeat('y', 5000));
+--@ case: clustered
+--@ polled: CLUSTER fires no event trigger
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (2, 'a'), (1, 'b');
+--@ after
+CLUSTER t USING t_pkey;
+INSERT INTO t VALUES (3, 'c');
+--@ case: vacuum full is no change
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (2, 'a'), (1, 'b');
+--@ unseen: nothing of the schema changes
+--@ after
+VACUUM FULL t;
+INSERT INTO t VALUES (3, 'c');
+--@ case: reindex is no change
+CREATE TABLE t (id int PRIMARY KEY, v text);
+--@ unseen: nothing of the schema changes
+--@ after
+REINDEX TABLE t;
+INSERT INTO t VALUES (3, 'c');
+--@ case: temporary table is no change
+CREATE TABLE t (id int PRIMARY KEY, v text);
+--@ unseen: nothing of the schema changes
+--@ after
+CREATE TEMP TABLE changes_x (id int PRIMARY KEY, v text);
+INSERT INTO changes_x VALUES (1, 'a');
+ALTER TABLE changes_x ADD w int;
+INSERT INTO t SELECT id, v FROM changes_x;
+DROP TABLE changes_x;
+--@ case: schema change undone
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (1, 'a');
+--@ unseen: it is rolled back
+--@ after
+BEGIN;
+ALTER TABLE t ADD w int;
+INSERT INTO t VALUES (2, 'b', 3);
+ROLLBACK;
+BEGIN;
+SAVEPOINT a;
+ALTER TABLE t DROP v;
+INSERT INTO t VALUES (9);
+ROLLBACK TO a;
+INSERT INTO t VALUES (3, 'c');
+COMMIT;
+--@ case: schema change in a transaction with rows
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (1, 'a'), (2, 'b');
+--@ after
+BEGIN;
+UPDATE t SET v = 'x' WHERE id = 1;
+ALTER TABLE t ADD w int DEFAULT 5;
+UPDATE t SET w = 6 WHERE id = 1;
+SAVEPOINT a;
+ALTER TABLE t DROP v;
+DELETE FROM t WHERE id = 2;
+RELEASE a;
+INSERT INTO t VALUES (3, 9);
+COMMIT;
+--@ case: schema change in a prepared transaction
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (1, 'a');
+--@ after
+BEGIN;
+ALTER TABLE t ADD w int;
+UPDATE t SET w = 1;
+PREPARE TRANSACTION 'corpus schema';
+COMMIT PREPARED 'corpus schema';
+INSERT INTO t VALUES (2, 'b', 2);
+--@ case: schema change by a function
+CREATE TABLE t (id int PRIMARY KEY, v text);
+CREATE FUNCTION migrate() RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'ALTER TABLE changes_schema_change_by_a_function.t ADD w int DEFAULT 3'; END $$;
+INSERT INTO t VALUES (1, 'a');
+--@ after
+SELECT migrate();
+INSERT INTO t VALUES (2, 'b');
+--@ case: many columns at once
+CREATE TABLE t (id int PRIMARY KEY, a int, b int, c int);
+INSERT INTO t VALUES (1, 1, 2, 3);
+--@ after
+ALTER TABLE t DROP b, ADD d text DEFAULT 'd', ALTER c SET DEFAULT 9, ADD e int, ADD CHECK (a > 0);
+INSERT INTO t (id, a) VALUES (2, 2);
