@@ -1,0 +1,288 @@
+"""Random histories: what several clients do to the tables of one schema, made from a seed, as plain data.
+
+A history is a list of operations (client, statement, rows of a COPY). Clients never wait for each other: each has rows of its own (their number modulo the
+number of clients), and what needs a table for itself (TRUNCATE, a schema change) is only done while nobody else's open transaction has touched it. So one driver can
+run them one after the other, and the same seed gives the same history.
+"""
+import dataclasses
+import random
+
+CLIENTS = 3
+SETUP = """
+CREATE TABLE k (id int PRIMARY KEY, n int, v text, big text);
+ALTER TABLE k ALTER big SET STORAGE EXTERNAL;
+CREATE TABLE tk (k text PRIMARY KEY, c int, n numeric, big text);
+ALTER TABLE tk ALTER big SET STORAGE EXTERNAL;
+CREATE TABLE nk (k numeric PRIMARY KEY, c int, v text);
+CREATE TABLE f (c int, a int, b text);
+ALTER TABLE f REPLICA IDENTITY FULL;
+CREATE TABLE u (a int PRIMARY KEY, b int NOT NULL, c int, v text);
+CREATE UNIQUE INDEX u_b ON u (b);
+ALTER TABLE u REPLICA IDENTITY USING INDEX u_b;
+CREATE TABLE p (id int PRIMARY KEY, v text, g int GENERATED ALWAYS AS (id * 2) STORED) PARTITION BY RANGE (id);
+CREATE TABLE p_1 PARTITION OF p FOR VALUES FROM (0) TO (30);
+CREATE TABLE p_2 PARTITION OF p FOR VALUES FROM (30) TO (60);
+CREATE TABLE p_d PARTITION OF p DEFAULT;
+CREATE TABLE l (c int, what text) WITH (autovacuum_enabled = off);
+INSERT INTO k SELECT i, i, 'v' || i, CASE WHEN i % 4 < 2 THEN repeat(md5(i::text), 90) END FROM generate_series(0, 29) i;
+INSERT INTO tk SELECT 'k' || i, i % 3, i / 2.0, repeat('t' || i, 900) FROM generate_series(0, 14) i;
+INSERT INTO nk SELECT i + 0.5, i % 3, 'n' FROM generate_series(0, 14) i;
+INSERT INTO f SELECT i % 3, i % 5, CASE i % 4 WHEN 0 THEN NULL WHEN 1 THEN repeat('f', 2500) ELSE 'dup' END FROM generate_series(0, 29) i;
+INSERT INTO u SELECT i, -i, i % 3, 'u' FROM generate_series(0, 14) i;
+INSERT INTO p SELECT i * 4, 'p' FROM generate_series(0, 14) i;
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Op:
+    client: int
+    transaction: int  # number within the history; what shrinking takes away together
+    sql: str
+    rows: str = None  # of a COPY
+
+    def __str__(self):
+        return f"{self.client}: {self.sql}" + (f" <<< {self.rows!r}" if self.rows else "")
+
+
+@dataclasses.dataclass
+class History:
+    seed: int
+    changes: bool
+    ops: list
+
+
+# -- statements that change rows: each takes the random source and the client, and gives (table, statement) or (table, statement, rows)
+
+def number(r, c, top=60):
+    return r.randrange(0, top) * CLIENTS + c
+
+
+BIGS = ["NULL", "repeat(md5('b'), 100)", "repeat('z', 3000)"]
+NUMBERS = ["1.0", "'NaN'", "-0.00", "1e20"]
+
+
+def text(r):
+    return r.choice(["''", "NULL", "'x'", "E'a\\tb\\n\\\\N'", "'ä☃'", "repeat('y', %d)" % r.choice([10, 2500]), "md5('%d')" % r.randrange(99)])
+
+
+def k_insert(r, c):
+    return "k", f"INSERT INTO k VALUES ({number(r, c)}, {r.randrange(9)}, {text(r)}, {r.choice(BIGS)}) ON CONFLICT (id) DO UPDATE SET n = k.n + 1"
+
+
+def k_update(r, c):
+    return "k", f"UPDATE k SET n = n + 1, v = {text(r)} WHERE id % 3 = {c} AND n % 4 = {r.randrange(4)}"
+
+
+def k_big(r, c):
+    return "k", f"UPDATE k SET big = {r.choice([*BIGS, 'big', 'big || NULL'])} WHERE id = {number(r, c)}"
+
+
+def k_delete(r, c):
+    return "k", f"DELETE FROM k WHERE id IN ({number(r, c)}, {number(r, c)})"
+
+
+def k_key(r, c):
+    a, b = number(r, c), number(r, c)
+    return "k", f"UPDATE k SET id = {b} WHERE id = {a} AND NOT EXISTS (SELECT FROM k WHERE id = {b})"
+
+
+def k_swap(r, c):
+    a, b, aside = number(r, c, 10), number(r, c, 10), 900000000 + c
+    return "k", f"UPDATE k SET id = {aside} WHERE id = {a}; UPDATE k SET id = {a} WHERE id = {b}; UPDATE k SET id = {b} WHERE id = {aside}"
+
+
+def k_shift(r, c):
+    return "k", f"UPDATE k SET id = id {r.choice(['+ 3000', '- 3000', '+ 300', '- 300'])} WHERE id % 3 = {c} AND id {r.choice(['<', '>='])} 300"
+
+
+def k_bulk(r, c):
+    base = (r.randrange(1000, 9000) // CLIENTS * CLIENTS + c) * 1000 // CLIENTS * CLIENTS + c
+    return "k", f"INSERT INTO k SELECT {base} + i * 3, i, repeat(md5(i::text), {r.randrange(2, 9)}) FROM generate_series(1, {r.choice([20, 400])}) i ON CONFLICT DO NOTHING"
+
+
+def k_unbulk(r, c):
+    return "k", r.choice([f"DELETE FROM k WHERE id % 3 = {c} AND id > 10000 AND n % {r.randrange(2, 5)} = 0", f"UPDATE k SET v = left(v, 40), n = n + 1 WHERE id % 3 = {c} AND id > 10000"])
+
+
+def k_copy(r, c):
+    ids = r.sample(range(200, 400), r.randrange(1, 6))
+    return "k", "COPY k (id, n, v) FROM STDIN", "".join(f"{i * CLIENTS + c}\t{i % 7}\t{r.choice(['', 'plain', chr(92) + 'N', 'tab' + chr(92) + 't'])}\n" for i in ids)
+
+
+def tk_any(r, c):
+    i = r.randrange(15) // CLIENTS * CLIENTS + c
+    return "tk", r.choice([
+        f"UPDATE tk SET k = k || '{r.choice('ab')}' WHERE c = {c} AND k LIKE 'k{i}%'",
+        f"UPDATE tk SET k = left(k, 3), n = n + 1 WHERE c = {c} AND length(k) > 3 AND NOT EXISTS (SELECT FROM tk o WHERE o.k = left(tk.k, 3)) AND k LIKE 'k{i}%'",
+        f"UPDATE tk SET big = {r.choice([*BIGS, 'big'])}, n = n * 1.0 WHERE k = 'k{i}'",
+        f"INSERT INTO tk VALUES ('k{i}', {c}, {r.choice(NUMBERS)}, {text(r)}) ON CONFLICT DO NOTHING",
+        f"DELETE FROM tk WHERE c = {c} AND k LIKE 'k{i}_'"])
+
+
+def nk_any(r, c):
+    i = number(r, c, 8)
+    return "nk", r.choice([
+        f"UPDATE nk SET k = (k::text || '0')::numeric WHERE c = {c} AND scale(k) < 9",
+        f"UPDATE nk SET k = trim_scale(k), v = {text(r)} WHERE c = {c}",
+        f"DELETE FROM nk WHERE k = {i}.5",
+        f"INSERT INTO nk VALUES ({i}.50, {c}, 'new') ON CONFLICT (k) DO UPDATE SET k = EXCLUDED.k",
+        f"UPDATE nk SET v = 'u' WHERE k = {i}.5000"])
+
+
+def f_any(r, c):
+    return "f", r.choice([
+        f"INSERT INTO f VALUES ({c}, {r.randrange(5)}, 'dup'), ({c}, {r.randrange(5)}, {text(r)})",
+        f"UPDATE f SET a = {r.randrange(5)} WHERE c = {c} AND a = {r.randrange(5)}",
+        f"UPDATE f SET b = {text(r)} WHERE c = {c} AND a = {r.randrange(5)} AND b IS NOT NULL",
+        f"DELETE FROM f WHERE c = {c} AND a = {r.randrange(5)} AND b = 'dup'"])
+
+
+def u_any(r, c):
+    a, b = number(r, c, 7), number(r, c, 7)
+    return "u", r.choice([
+        f"INSERT INTO u VALUES ({a}, {-a}, {c}, {text(r)}) ON CONFLICT DO NOTHING",
+        f"UPDATE u SET a = a + 300 WHERE c = {c} AND a < 300 AND b % 2 = 0",
+        f"UPDATE u SET a = a - 300 WHERE c = {c} AND a >= 300",
+        f"UPDATE u SET b = {90000 + b} WHERE a = {a} AND NOT EXISTS (SELECT FROM u o WHERE o.b = {90000 + b})",
+        f"DELETE FROM u WHERE c = {c} AND b = {-b}",
+        f"UPDATE u SET v = {text(r)} WHERE c = {c}"])
+
+
+def p_any(r, c):
+    a, b = number(r, c, 30), number(r, c, 30)
+    return "p", r.choice([
+        f"INSERT INTO p VALUES ({a}, {text(r)}) ON CONFLICT DO NOTHING",
+        f"UPDATE p SET id = {b} WHERE id = {a} AND NOT EXISTS (SELECT FROM p WHERE id = {b})",
+        f"UPDATE p SET id = id + 30 WHERE id = {a} AND NOT EXISTS (SELECT FROM p WHERE id = {a + 30})",
+        f"UPDATE p SET v = {text(r)} WHERE id % 3 = {c} AND id < {r.choice([30, 60, 90])}",
+        f"DELETE FROM p WHERE id IN ({a}, {b})"])
+
+
+def l_any(r, c):
+    return "l", f"INSERT INTO l SELECT {c}, 'line' || i % 2 FROM generate_series(1, {r.randrange(1, 5)}) i"
+
+
+ROWS = [k_insert, k_insert, k_update, k_update, k_big, k_delete, k_key, k_key, k_swap, k_shift, k_bulk, k_unbulk, k_copy, tk_any, tk_any, nk_any, nk_any, f_any, f_any, u_any, u_any,
+        p_any, p_any, l_any]
+TRUNCATES = [("l", "TRUNCATE l"), ("k", "TRUNCATE k"), ("p", "TRUNCATE p_1"), ("p", "TRUNCATE p"), ("f", "TRUNCATE f"), ("tk", "TRUNCATE tk RESTART IDENTITY CASCADE")]
+
+# Schema changes. The first member says whether positions behind such a change are recovered: today none of them are.
+CHANGES = [
+    (False, "k", "ALTER TABLE k ADD COLUMN IF NOT EXISTS x{n} int"),
+    (False, "k", "ALTER TABLE k ADD COLUMN IF NOT EXISTS d{n} int DEFAULT {n}"),
+    (False, "f", "ALTER TABLE f ADD COLUMN IF NOT EXISTS x{n} text"),
+    (False, "nk", "ALTER TABLE nk DROP COLUMN IF EXISTS v"),
+    (False, "l", "CREATE TABLE IF NOT EXISTS new_{n} (id int PRIMARY KEY, v text); INSERT INTO new_{n} VALUES ({n}, 'first') ON CONFLICT DO NOTHING"),
+    (False, "l", "DROP TABLE IF EXISTS new_{n}"),
+    (False, "tk", "CREATE INDEX IF NOT EXISTS i{n} ON tk (n, c)"),
+    (False, "k", "COMMENT ON TABLE k IS 'comment {n}'"),
+    (False, "l", "CREATE OR REPLACE VIEW vw AS SELECT {n} AS n FROM l"),
+    (False, "p", "CREATE TABLE IF NOT EXISTS p_{n} PARTITION OF p FOR VALUES FROM ({n}000) TO ({n}999)"),
+    (False, "u", "ALTER TABLE u REPLICA IDENTITY FULL"),
+    (False, "u", "ALTER TABLE u REPLICA IDENTITY USING INDEX u_b"),
+    (False, "nk", "ALTER TABLE nk ALTER k TYPE numeric(30,10)"),
+    (False, "f", "GRANT SELECT ON f TO PUBLIC"),
+]
+
+
+class Client:
+    def __init__(self):
+        self.open, self.prepared, self.savepoints, self.touched, self.transaction = False, None, 0, set(), None
+
+
+class Generator:
+    """Makes the operations; knows which tables each open transaction holds, and nothing of the rows."""
+
+    def __init__(self, seed, changes):
+        self.r, self.changes, self.ops, self.seed = random.Random(f"{seed} {changes}"), changes, [], seed
+        self.clients, self.transactions = [Client() for _ in range(CLIENTS)], 0
+        self.alone = {}  # table: the client that has it for itself
+
+    def emit(self, c, sql, rows=None):
+        self.ops.append(Op(c, self.clients[c].transaction, sql, rows))
+
+    def free(self, c, table):
+        return self.alone.get(table, c) == c
+
+    def free_for_itself(self, c, table):
+        return self.free(c, table) and not any(table in o.touched for i, o in enumerate(self.clients) if i != c)
+
+    def begin(self, c):
+        client = self.clients[c]
+        client.open, client.savepoints, client.transaction = True, 0, self.transactions
+        self.transactions += 1
+        self.emit(c, self.r.choice(["BEGIN", "BEGIN", "BEGIN ISOLATION LEVEL REPEATABLE READ"]))
+
+    def end(self, c):
+        client, roll = self.clients[c], self.r.random()
+        if roll < 0.12:
+            client.prepared = f"{self.seed}.{client.transaction}"
+            self.emit(c, f"PREPARE TRANSACTION '{client.prepared}'")
+            return
+        self.emit(c, "ROLLBACK" if roll < 0.22 else "COMMIT")
+        self.over(c)
+
+    def end_prepared(self, c):
+        self.emit(c, f"{'COMMIT' if self.r.random() < 0.75 else 'ROLLBACK'} PREPARED '{self.clients[c].prepared}'")
+        self.over(c)
+
+    def over(self, c):
+        self.clients[c] = Client()
+        self.alone = {t: o for t, o in self.alone.items() if o != c}
+
+    def change_rows(self, c):
+        table, sql, *rows = self.r.choice(ROWS)(self.r, c)
+        if self.free(c, table):
+            self.clients[c].touched.add(table)
+            self.emit(c, sql, *rows)
+
+    def take_alone(self, c, table, sql):
+        if self.free_for_itself(c, table):
+            self.clients[c].touched.add(table)
+            self.alone[table] = c
+            self.emit(c, sql)
+
+    def savepoint(self, c):
+        client = self.clients[c]
+        if client.savepoints and self.r.random() < 0.6:
+            at = self.r.randrange(client.savepoints)
+            undo = self.r.random() < 0.5
+            self.emit(c, f"{'ROLLBACK TO' if undo else 'RELEASE'} s{at}")
+            client.savepoints = at + undo
+            return
+        self.emit(c, f"SAVEPOINT s{client.savepoints}")
+        client.savepoints += 1
+
+    def step(self):
+        c = self.r.randrange(CLIENTS)
+        client, roll = self.clients[c], self.r.random()
+        if client.prepared:
+            if roll < 0.3:
+                self.end_prepared(c)
+        elif not client.open:
+            self.begin(c)
+        elif roll < 0.22:
+            self.end(c)
+        elif roll < 0.36:
+            self.savepoint(c)
+        elif roll < 0.40:
+            self.take_alone(c, *self.r.choice(TRUNCATES))
+        elif roll < 0.44 and self.changes:
+            _, table, sql = self.r.choice(CHANGES)
+            self.take_alone(c, table, sql.format(n=self.r.randrange(1, 4)))
+        else:
+            self.change_rows(c)
+
+    def make(self, length):
+        while len(self.ops) < length:
+            self.step()
+        for c, client in enumerate(self.clients):
+            if client.prepared:
+                self.end_prepared(c)
+            elif client.open:
+                self.emit(c, "COMMIT")
+        return History(self.seed, self.changes, self.ops)
+
+
+def make(seed, changes=False, length=80):
+    return Generator(seed, changes).make(length)
