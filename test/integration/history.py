@@ -23,8 +23,10 @@ CREATE TABLE p (id int PRIMARY KEY, v text, g int GENERATED ALWAYS AS (id * 2) S
 CREATE TABLE p_1 PARTITION OF p FOR VALUES FROM (0) TO (30);
 CREATE TABLE p_2 PARTITION OF p FOR VALUES FROM (30) TO (60);
 CREATE TABLE p_d PARTITION OF p DEFAULT;
+CREATE TABLE o (id int PRIMARY KEY, k int REFERENCES k ON UPDATE CASCADE ON DELETE CASCADE, w int DEFAULT 0);
 CREATE TABLE l (c int, what text) WITH (autovacuum_enabled = off);
 INSERT INTO k SELECT i, i, 'v' || i, CASE WHEN i % 4 < 2 THEN repeat(md5(i::text), 90) END FROM generate_series(0, 29) i;
+INSERT INTO o SELECT i, i FROM generate_series(0, 20) i;
 INSERT INTO tk SELECT 'k' || i, i % 3, i / 2.0, repeat('t' || i, 900) FROM generate_series(0, 14) i;
 INSERT INTO nk SELECT i + 0.5, i % 3, 'n' FROM generate_series(0, 14) i;
 INSERT INTO f SELECT i % 3, i % 5, CASE i % 4 WHEN 0 THEN NULL WHEN 1 THEN repeat('f', 2500) ELSE 'dup' END FROM generate_series(0, 29) i;
@@ -39,6 +41,7 @@ class Op:
     transaction: int  # number within the history; what shrinking takes away together
     sql: str
     rows: str = None  # of a COPY
+    refusable: bool = False  # positions behind its commit may be refused
 
     def __str__(self):
         return f"{self.client}: {self.sql}" + (f" <<< {self.rows!r}" if self.rows else "")
@@ -158,15 +161,24 @@ def p_any(r, c):
         f"DELETE FROM p WHERE id IN ({a}, {b})"])
 
 
+def o_any(r, c):
+    """Rows that belong to rows of k, and go along with them; both tables are one where it comes to locks."""
+    return "k", r.choice([
+        f"INSERT INTO o SELECT {number(r, c, 200)} + i * 600, id FROM (SELECT id, row_number() OVER (ORDER BY id) AS i FROM k WHERE id % 3 = {c} AND id < 60) x WHERE i < 4 ON CONFLICT DO NOTHING",
+        f"UPDATE o SET w = w + 1 WHERE k % 3 = {c}",
+        f"UPDATE o SET id = id + 120000 WHERE k % 3 = {c} AND id < 120000",
+        f"DELETE FROM o WHERE k % 3 = {c} AND w % 3 = 1"])
+
+
 def l_any(r, c):
     return "l", f"INSERT INTO l SELECT {c}, 'line' || i % 2 FROM generate_series(1, {r.randrange(1, 5)}) i"
 
 
 ROWS = [k_insert, k_insert, k_update, k_update, k_big, k_delete, k_key, k_key, k_swap, k_shift, k_bulk, k_unbulk, k_copy, tk_any, tk_any, nk_any, nk_any, f_any, f_any, u_any, u_any,
-        p_any, p_any, l_any]
-TRUNCATES = [("l", "TRUNCATE l"), ("k", "TRUNCATE k"), ("p", "TRUNCATE p_1"), ("p", "TRUNCATE p"), ("f", "TRUNCATE f"), ("tk", "TRUNCATE tk RESTART IDENTITY CASCADE")]
+        p_any, p_any, o_any, o_any, l_any]
+TRUNCATES = [("l", "TRUNCATE l"), ("k", "TRUNCATE k CASCADE"), ("p", "TRUNCATE p_1"), ("p", "TRUNCATE p"), ("f", "TRUNCATE f"), ("tk", "TRUNCATE tk RESTART IDENTITY CASCADE")]
 
-# Schema changes. The first member says whether positions behind such a change are recovered: today none of them are.
+# Schema changes. The first member says whether positions behind such a change are recovered; else they may be refused. Today none of them are.
 CHANGES = [
     (False, "k", "ALTER TABLE k ADD COLUMN IF NOT EXISTS x{n} int"),
     (False, "k", "ALTER TABLE k ADD COLUMN IF NOT EXISTS d{n} int DEFAULT {n}"),
@@ -198,8 +210,8 @@ class Generator:
         self.clients, self.transactions = [Client() for _ in range(CLIENTS)], 0
         self.alone = {}  # table: the client that has it for itself
 
-    def emit(self, c, sql, rows=None):
-        self.ops.append(Op(c, self.clients[c].transaction, sql, rows))
+    def emit(self, c, sql, rows=None, refusable=False):
+        self.ops.append(Op(c, self.clients[c].transaction, sql, rows, refusable))
 
     def free(self, c, table):
         return self.alone.get(table, c) == c
@@ -236,11 +248,11 @@ class Generator:
             self.clients[c].touched.add(table)
             self.emit(c, sql, *rows)
 
-    def take_alone(self, c, table, sql):
+    def take_alone(self, c, table, sql, refusable=False):
         if self.free_for_itself(c, table):
             self.clients[c].touched.add(table)
             self.alone[table] = c
-            self.emit(c, sql)
+            self.emit(c, sql, refusable=refusable)
 
     def savepoint(self, c):
         client = self.clients[c]
@@ -268,8 +280,8 @@ class Generator:
         elif roll < 0.40:
             self.take_alone(c, *self.r.choice(TRUNCATES))
         elif roll < 0.44 and self.changes:
-            _, table, sql = self.r.choice(CHANGES)
-            self.take_alone(c, table, sql.format(n=self.r.randrange(1, 4)))
+            recovered, table, sql = self.r.choice(CHANGES)
+            self.take_alone(c, table, sql.format(n=self.r.randrange(1, 4)), not recovered)
         else:
             self.change_rows(c)
 

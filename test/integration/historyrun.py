@@ -47,6 +47,7 @@ class Player:
         self.reader = server.connect(dbname)
         self.next, self.skipping, self.prepared, self.errors = 0, {}, set(), []
         self.locked = {}  # client: tables that its open transaction has for itself
+        self.refusable, self.refusable_from = set(), None  # transactions with a change that may be refused; the position of the first one's commit
         self.points = []  # (position, truth, number of the operation)
         with self.reader.cursor() as cursor:
             cursor.execute(f"DROP SCHEMA IF EXISTS {self.name} CASCADE; CREATE SCHEMA {self.name}; SET search_path = {self.name}; {history.SETUP} {PINNED}")
@@ -102,6 +103,8 @@ class Player:
         self.follow(op, ends)
 
     def follow(self, op, ends):
+        if op.refusable:
+            self.refusable.add(op.transaction)
         if op.sql.startswith("PREPARE "):
             self.prepared.add(op.transaction)
         words = op.sql.split()
@@ -111,6 +114,8 @@ class Player:
             self.locked.pop(op.client, None)
             if words[0] == "COMMIT":
                 self.truth()
+                if op.transaction in self.refusable and not self.refusable_from:
+                    self.refusable_from = parse_lsn(self.points[-1][0])
 
     def alone(self, client):
         """Tables that this client's session holds so that others cannot read them."""
