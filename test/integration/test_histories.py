@@ -83,7 +83,7 @@ def test_random_histories(ground, record_property):
         rnd = random.Random(f"{seed} {number}")
         for dbname, count in BATCHES.items():
             one_round(ground, dbname, count, rnd, tally)
-    told = (f"{tally.histories} histories, {tally.operations} operations ({tally.errors} refused by the server): recovered to commits {tally.checks['exact']} times exact, "
+    told = (f"{tally.histories} histories, {tally.operations} operations ({tally.errors} of them errors): recovered to commits {tally.checks['exact']} times exact, "
             f"{tally.checks['refused']} times refused because of a schema change, never wrong; SALVOR_SEED={seed}")
     record_property("tells", told)
     print(told)

@@ -168,7 +168,10 @@ static void filter_list(struct slice list, enum entries wanted, struct buf *out)
     }
 }
 
-/* The contents of a dump without Salvor's own, as a file; path: of the file, which the caller removes. */
+/*
+ * The contents of a dump without Salvor's own, as a file; path: of the file, which the caller removes. Returns 0 where no entry and no
+ * comment is wanted: there is nothing to restore.
+ */
 static int write_list(const char *bin, const char *dump_path, struct slice dump, enum entries wanted, const char *path,
                       struct error *err)
 {
@@ -180,7 +183,8 @@ static int write_list(const char *bin, const char *dump_path, struct slice dump,
     filter_list(buf_slice(&list), wanted, &filtered);
     if (filtered.overflow)
         return error_set(err, ERROR_LIMIT, "the dump's table of contents has more than %zu bytes", LIST_BYTES_MAX);
-    return file_replace_volatile(path, buf_slice(&filtered), 0600, err);
+    TRY(file_replace_volatile(path, buf_slice(&filtered), 0600, err));
+    return filtered.n > 0;
 }
 
 static void remove_file(char **path)
@@ -324,7 +328,9 @@ int pg_restore_section(const char *bin, const char *conninfo, const char *dump_p
     struct error own = ERROR_INIT;
 
     err = err ? err : &own;
-    TRY(write_list(bin, dump_path, slice_of(NULL, 0), sections[section].entries, list_path, err));
+    int rc = write_list(bin, dump_path, slice_of(NULL, 0), sections[section].entries, list_path, err);
+    if (rc <= 0)
+        return rc;
     if (tools_run(bin, "pg_restore", args, slice_of(NULL, 0), RESTORE_TIMEOUT_US, NULL, err) < 0)
         return error_prefix(err, "restoring the schema (%s)", sections[section].what);
     return 0;
