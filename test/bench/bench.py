@@ -4,6 +4,9 @@
 bench.py SALVOR-PROGRAM [NAME...]: all measurements, or those named (drain latency snapshot recovery verify updates tables huge s3). A slow figure is
 printed as it is and fails nothing; the exit status is 0 when everything was measured.
 
+One by itself: tools/install-packages build bench && make && /usr/bin/python3 test/bench/bench.py build/release/src/cmd/salvor s3
+That one starts a Ceph cluster of its own and builds the driver's tool in build/bench; BENCH_S3_MIB (1024) is what goes up and down.
+
 How it is kept fair: Salvor and its peer take turns (peer, Salvor, peer, ...), through the same kind of connection (TCP), against the same
 server, over the same rows, and the ratio is that of the medians. Salvor's times begin with the start of its process, and its CPU is
 that of every process it starts. What one of the two does and the other does not is said beside the figure.

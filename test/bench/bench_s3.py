@@ -1,7 +1,9 @@
 """Upload and download of 1 GiB against a Ceph gateway on this machine, as a ratio to 8 parallel curl processes with the same total.
 
 One OSD with a memstore: a disk would be what is measured. curl sends UNSIGNED-PAYLOAD, so it hashes nothing; Salvor sends, and Ceph checks, the SHA-256
-of every byte. Salvor puts and gets one object (in parts and ranges, 8 at a time), curl 8 objects of an eighth each, into /dev/null.
+of every byte. Salvor puts and gets one object (in parts and ranges, 8 at a time), curl 8 objects of an eighth each, into /dev/null; Salvor reads windows
+of 128 MiB into memory that it uses again. On a machine with other work on it 8 processes get more of the processors than one with a few threads: the ratio then
+says little, unless all of it runs with a priority of its own (nice -n -20).
 """
 import os
 import pathlib

@@ -17,6 +17,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/sha.h"
+#include "vault/s3/ahead.h"
 #include "vault/s3/s3.h"
 #include "vault/s3/sigv4.h"
 #include "vault/s3/xml.h"
@@ -29,7 +30,6 @@
 #define SLOWEST_BYTES_PER_MS  64
 #define TEXT_BYTES_MAX        ((size_t)64 << 10)
 #define ERROR_ANSWER_BYTES    ((size_t)16 << 10)
-#define HASH_BYTES            ((size_t)1 << 20)
 
 void s3_call_release(struct s3_call *c)
 {
@@ -54,22 +54,6 @@ void s3_call_body(struct s3_call *c, const struct slice *parts, size_t parts_cou
 
 /* --- signing -------------------------------------------------------------------------------------------------------- */
 
-static int hash_file(const struct http_body *b, struct sha256_stream *s, struct error *err)
-{
-    CLEANUP(mem_free_ptr) uint8_t *room = mem_alloc(HASH_BYTES);
-
-    for (uint64_t done = 0; done < b->bytes;) {
-        size_t want = b->bytes - done < HASH_BYTES ? (size_t)(b->bytes - done) : HASH_BYTES;
-        ssize_t n = pread(b->fd, room, want, (off_t)(b->offset + done));
-
-        if (n <= 0)
-            return error_set(err, ERROR_IO, "a file that is to be stored cannot be read, or became shorter");
-        sha256_stream_add(s, slice_of(room, (size_t)n));
-        done += (uint64_t)n;
-    }
-    return 0;
-}
-
 static void sha_done(struct sha256_stream **s)
 {
     sha256_stream_free(*s);
@@ -82,10 +66,13 @@ static int hash_body(struct s3_call *c, struct error *err)
 
     if (c->body_hash)
         return 0;
-    for (size_t i = 0; c->has_body && c->body.fd < 0 && i < c->body.parts_count; i++)
+    if (c->has_body && c->body.fd >= 0) {
+        TRY(ahead_hash_bytes(c->body.fd, c->body.offset, c->body.bytes, c->hash, err));
+        c->body_hash = c->hash;
+        return 0;
+    }
+    for (size_t i = 0; c->has_body && i < c->body.parts_count; i++)
         sha256_stream_add(s, c->body.parts[i]);
-    if (c->has_body && c->body.fd >= 0)
-        TRY(hash_file(&c->body, s, err));
     struct sha256 h = sha256_stream_end(s);
     c->body_hash = sha256_format(&h, c->hash);
     return 0;
@@ -379,8 +366,12 @@ static int start_new(struct running *r, struct error *err)
         struct s3_call *c = r->b->next(r->b->user);
 
         r->ended = !c;
-        if (c)
-            TRY(start(r, c, err));
+        if (!c)
+            break;
+        TRY(start(r, c, err));
+        /* The next one's body is hashed first, which takes a while: the connections are not to stand idle meanwhile. */
+        if (parallel > 1)
+            http_push(r->h);
     }
     return 0;
 }

@@ -378,6 +378,13 @@ static struct http_request *done_now(struct http *h)
     return NULL;
 }
 
+void http_push(struct http *h)
+{
+    int running;
+
+    ASSERT(curl_multi_perform(h->multi, &running) == CURLM_OK);
+}
+
 struct http_request *http_wait(struct http *h, int64_t until_mono_us)
 {
     while (h->in_flight > 0) {

@@ -67,6 +67,8 @@ struct http *http_new(const char *ca_file); /* NULL: the system's certificates *
 void http_free(struct http *h);             /* NULL-safe; nothing may be in flight */
 
 void http_start(struct http *h, struct http_request *r);
+/* Lets those that were started go on, without waiting: for who has other work to do before http_wait. */
+void http_push(struct http *h);
 /* One that is done, or NULL when until_mono_us has come or nothing is in flight. */
 struct http_request *http_wait(struct http *h, int64_t until_mono_us);
 size_t http_in_flight(const struct http *h);

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "vault/s3/ahead.h"
 #include "vault/s3/s3.h"
 #include "vault/s3/sigv4.h"
 #include "vault/s3/xml.h"
@@ -44,7 +45,8 @@ struct upload {
     uint64_t done_bytes;
     char (*etags)[ETAG_BYTES];
     struct part *parts; /* HTTP_PARALLEL_MAX */
-    struct error read_error; /* of the source */
+    struct ahead *ahead; /* hashes of a file's parts; NULL: it is none */
+    struct error read_error; /* of the source, or the file */
 };
 
 static void upload_release(struct upload *u)
@@ -53,6 +55,7 @@ static void upload_release(struct upload *u)
         s3_call_release(&u->parts[i].call);
         buf_release(&u->parts[i].room);
     }
+    ahead_end(u->ahead);
     free(u->parts);
     free(u->etags);
 }
@@ -93,6 +96,14 @@ static int load_part(const struct upload *u, struct part *p, uint64_t at, uint64
     return 0;
 }
 
+/* The bytes and, where that was done meanwhile, their hash. */
+static int prepare_part(struct upload *u, struct part *p, uint64_t at, struct error *err)
+{
+    if (u->ahead)
+        return ahead_hash(u->ahead, p->number - 1, &p->call.body_hash, err);
+    return load_part(u, p, at, p->call.body.bytes, err);
+}
+
 static struct s3_call *next_part(void *user)
 {
     struct upload *u = user;
@@ -113,7 +124,7 @@ static struct s3_call *next_part(void *user)
     p->call.body = *u->body;
     p->call.body.offset += at;
     p->call.body.bytes = u->body->bytes - at < u->part_bytes ? u->body->bytes - at : u->part_bytes;
-    if (u->body->fd < 0 && load_part(u, p, at, p->call.body.bytes, &u->read_error) < 0)
+    if (prepare_part(u, p, at, &u->read_error) < 0)
         return NULL;
     return &p->call;
 }
@@ -259,6 +270,7 @@ int s3_put_parts(struct s3_driver *d, const char *key, const struct http_body *b
     u.etags = mem_zalloc(u.parts_count, sizeof *u.etags);
     u.parts = mem_zalloc(HTTP_PARALLEL_MAX, sizeof *u.parts);
     TRY(begin(&u, err));
+    u.ahead = body->fd >= 0 ? ahead_start(body, u.part_bytes) : NULL;
     int rc = send_parts(&u, err);
     if (rc >= 0)
         rc = complete(&u, err);
