@@ -125,13 +125,18 @@ static void write_state(const struct watch *w)
         log_debug("%s: %s", w->s->protect.source, ignored.message);
 }
 
+static void forget_failures(struct watch *w)
+{
+    w->failed_probes = 0;
+    w->first_failed_mono_us = 0;
+}
+
 static void clear(struct watch *w)
 {
     if (w->failed_probes > 0)
         log_info("%s: the source answers again after %llu failed probes; nothing was done", w->s->protect.source,
                  (unsigned long long)w->failed_probes);
-    w->failed_probes = 0;
-    w->first_failed_mono_us = 0;
+    forget_failures(w);
 }
 
 static void record_loss(struct watch *w)
@@ -342,12 +347,12 @@ static void execute(struct watch *w, enum guard_action action)
         do_cut_over(w);
         return;
     case GUARD_DO_FINISH:
-        clear(w);
+        forget_failures(w);
         outcome(w, "cut over");
         follow(w);
         return;
     case GUARD_DO_ABANDON:
-        clear(w);
+        forget_failures(w);
         outcome(w, "abandoned: the source came back; the recovered database was left as it is");
         return;
     }

@@ -89,6 +89,7 @@ class Scene:
         """The new database is protected as a new incarnation, and a recovery of it gives what it holds."""
         self.box.wait("protection of the new database",
                       lambda: (lambda s: s["state"] == "streaming" and s.get("incarnation") == "0002" and len(s["snapshots"]) >= 1)(self.box.status("shop")), 40)
+        self.box.wait("status to complain of nothing", lambda: not self.box.status("shop")["warning"])
         load.wait_acknowledged(10)
         load.stop()
         port = free_port()

@@ -23,6 +23,7 @@ from pgserver import PgServer, bin_directory, free_port  # noqa: E402
 RATE = 150
 RPO_S = 60
 COMMITS_LEAST = 100  # of an act: else nothing was shown
+KEEP = os.environ.get("KEEP") == "1"
 BEGAN = time.monotonic()
 failures = []
 
@@ -78,8 +79,8 @@ class Demo:
     def start_ceph(self):
         """A vault in a bucket: mon, mgr, one OSD and an S3 gateway of Debian's."""
         from cephserver import ACCESS, SECRET, CephServer
-        say("a Ceph cluster with an S3 gateway is started for the vault")
-        self.ceph = CephServer()
+        say("a Ceph cluster (mon, mgr, OSD) with an S3 gateway is started for the vault; that takes about 20 s")
+        self.ceph = CephServer(outlives=KEEP)
         self.ceph.start()
         bucket = self.ceph.bucket("salvor-demo")
         keys = self.folder / "s3-keys"
@@ -135,8 +136,20 @@ local_auth = trust        # a throw-away server on loopback
             self.run_process.wait(30)
             self.run_process = None
 
-    def wait_for(self, what, test, timeout=60):
-        """Polls; a line a second tells what is waited for."""
+    def tell_keeper(self):
+        """What the keeper wrote into the log since the last time. True: it was something."""
+        with open(self.folder / "salvor.log", "rb") as log:
+            log.seek(self.log_told)
+            whole = log.read().rpartition(b"\n")[0]
+        self.log_told += len(whole) + 1 if whole else 0
+        lines = whole.decode(errors="replace").split("\n")
+        lines = [line.split(" keeper: shop: ", 1)[1] for line in lines if " keeper: shop: " in line]
+        for line in lines:
+            say(f"    keeper: {line}")
+        return bool(lines)
+
+    def wait_for(self, what, test, timeout=60, keeper=False):
+        """Polls; a line a second tells what is waited for, or what the keeper says."""
         deadline, told = time.monotonic() + timeout, time.monotonic()
         while True:
             found = test()
@@ -146,6 +159,8 @@ local_auth = trust        # a throw-away server on loopback
                 raise SystemExit(f"demo: waited {timeout} s for {what}; see {self.folder}/salvor.log")
             if self.run_process and self.run_process.poll() is not None:
                 raise SystemExit(f"demo: salvor run ended with status {self.run_process.returncode}; see {self.folder}/salvor.log")
+            if keeper and self.tell_keeper():
+                told = time.monotonic() + 4
             if time.monotonic() - told > 1:
                 told = time.monotonic()
                 say(f"... {what}")
@@ -210,6 +225,9 @@ local_auth = trust        # a throw-away server on loopback
         status = self.status()
         asked = time.time()
         print(self.command("status", "shop"), end="")
+        complaint = status["error"] or status["warning"]
+        check(not complaint, f"status complains of nothing{': ' + complaint if complaint else ''}")
+        self.log_told = (self.folder / "salvor.log").stat().st_size
         say("SIGKILL to the server, and its data directory is deleted; the load is not paused")
         killed = time.time()
         for pid in pids:
@@ -254,6 +272,7 @@ local_auth = trust        # a throw-away server on loopback
         self.kept = set(found)
 
     earlier_lost, kept = set(), set()
+    log_told = 0  # how far into Salvor's log it was told what the keeper says
 
     def act_one(self):
         say("ACT ONE: recovery by hand")
@@ -291,7 +310,7 @@ local_auth = trust        # a throw-away server on loopback
         ups = len(Ledger(self.ledger_path).ups)
         say("nobody does anything now: Salvor notices, confirms, recovers, runs the cut-over command")
         self.recovered.append(str(target))
-        self.wait_for("the client to write again", lambda: len(Ledger(self.ledger_path).ups) > ups, 90)
+        self.wait_for("the client to write again", lambda: len(Ledger(self.ledger_path).ups) > ups, 90, keeper=True)
         act_path = self.folder / "state" / "shop" / "act.json"
         act = self.wait_for("the end of the action", lambda: finished(act_path), 30)
         time.sleep(1)
@@ -312,8 +331,10 @@ local_auth = trust        # a throw-away server on loopback
             self.client.terminate()
             self.client.wait(10)
         self.stop_run()
-        if os.environ.get("KEEP") == "1":
-            print(f"\n  kept: {self.folder} (vault, state, log; recovered servers still run)")
+        if KEEP:
+            print(f"\n  kept: {self.folder} (state, log{'' if self.ceph else ', vault'}; recovered servers still run)")
+            if self.ceph:
+                print(f"  kept: the vault's Ceph cluster in {self.ceph.folder}; end it with: kill {' '.join(str(p.pid) for p in self.ceph.processes.values())}")
             return
         self.stop_recovered()
         if self.server:
