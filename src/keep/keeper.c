@@ -111,14 +111,14 @@ static void write_state(const struct watch *w)
     json_set_bool(j, "armed", is_armed(w));
     json_set_str(j, "alert", w->alert.text);
     json_set_str(j, "outcome", w->act.record ? json_string_value(json_object_get(w->act.record, "outcome")) : "");
-    json_set_bool(j, "snapshot_running", w->snapshots.child != 0);
-    json_set_str(j, "snapshot_reason", w->snapshots.child ? w->snapshots.reason : "");
-    json_set_str(j, "snapshot_error", w->snapshots.last_error);
-    json_set_bool(j, "purge_running", w->purges.child != 0);
-    json_set_str(j, "purge_error", w->purges.last_error);
+    json_set_bool(j, "snapshot_running", w->snapshots.job.child != 0);
+    json_set_str(j, "snapshot_reason", w->snapshots.job.child ? w->snapshots.reason : "");
+    json_set_str(j, "snapshot_error", w->snapshots.job.last_error);
+    json_set_bool(j, "purge_running", w->purges.job.child != 0);
+    json_set_str(j, "purge_error", w->purges.job.last_error);
     json_set_i64(j, "snapshot_due_wall_us", w->snapshots.next_due_wall_us);
-    json_set_bool(j, "proof_running", w->proofs.child != 0);
-    json_set_str(j, "proof_error", w->proofs.last_error);
+    json_set_bool(j, "proof_running", w->proofs.job.child != 0);
+    json_set_str(j, "proof_error", w->proofs.job.last_error);
     json_dump(j, &text);
     /* Worth nothing after a crash; a full disk must not stop the watch. */
     if (file_replace_volatile(path, buf_slice(&text), 0600, &ignored) < 0)
@@ -421,6 +421,9 @@ void keeper_watch(struct keeper_source *s, const volatile bool *stop)
         log_error("%s: %s: automation is off until a person has looked at it", s->protect.source, err.message);
         s->act = false;
     }
+    snapshot_keeper_init(&w.snapshots, &w.recorder);
+    proof_keeper_init(&w.proofs, &w.recorder);
+    purge_keeper_init(&w.purges, &w.recorder);
     answered_load(&w);
     resume(&w);
     if (act_unprotected(&w.act))
@@ -434,7 +437,7 @@ void keeper_watch(struct keeper_source *s, const volatile bool *stop)
         if (w.state == GUARD_WATCHING) {
             snapshot_keeper_turn(&w.snapshots, s);
             proof_keeper_turn(&w.proofs, s);
-            purge_keeper_turn(&w.purges, s, w.snapshots.child != 0);
+            purge_keeper_turn(&w.purges, s, w.snapshots.job.child != 0);
         }
         write_state(&w);
         int64_t rest_us = s->probe_us - (clock_mono_us() - turn_us);

@@ -5,13 +5,12 @@
 #include "keep/proofs.h"
 
 #include <stdlib.h>
-#include <sys/wait.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "capture/capture.h"
 #include "keep/prove.h"
-#include "os/spawn.h"
 
 #define LOOK_EVERY_US  (10 * CLOCK_US_PER_S)
 #define RETRY_FIRST_US (60 * CLOCK_US_PER_S)
@@ -19,47 +18,11 @@
 
 static int start_child(struct proof_keeper *k, const struct keeper_source *s, struct error *err)
 {
-    const char *argv[] = {"/proc/self/exe", "--config", s->config_path, "prove", s->protect.source, "--snapshot", k->snapshot,
-                          "--background", NULL};
-    struct spawn spawn = SPAWN_INIT;
+    const char *arguments[] = {"prove", s->protect.source, "--snapshot", k->snapshot, "--background", NULL};
 
-    spawn.argv = argv;
-    spawn.die_with_parent = true;
-    TRY(spawn_start(&spawn, &k->child, err));
+    TRY(job_start(&k->job, s, arguments, err));
     log_info("%s: proving snapshot %s", s->protect.source, k->snapshot);
     return 0;
-}
-
-static void child_failed(struct proof_keeper *k, const struct keeper_source *s, int status)
-{
-    int64_t pause_us = RETRY_FIRST_US << (k->failures < 9 ? k->failures : 9);
-    char pause[CLOCK_TEXT_BYTES];
-
-    k->failures++;
-    if (pause_us > RETRY_MOST_US)
-        pause_us = RETRY_MOST_US;
-    k->retry_wall_us = clock_wall_us() + pause_us;
-    snprintf(k->last_error, sizeof k->last_error, "the proof of snapshot %s ended with status %d (see log and journal); tried again in %s",
-             k->snapshot, status, clock_format_duration(pause_us, pause));
-    log_error("ALERT: %s: %s", s->protect.source, k->last_error);
-}
-
-static void reap(struct proof_keeper *k, const struct keeper_source *s)
-{
-    int status;
-    pid_t pid = waitpid(k->child, &status, WNOHANG);
-
-    if (pid == 0)
-        return;
-    k->child = 0;
-    k->looked_mono_us = 0;
-    if (pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-        k->failures = 0;
-        k->retry_wall_us = 0;
-        k->last_error[0] = '\0';
-        return;
-    }
-    child_failed(k, s, pid > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : pid > 0 ? 128 + WTERMSIG(status) : 128);
 }
 
 /* The newest snapshot of what is captured now; false: there is none yet. */
@@ -97,38 +60,47 @@ static int is_due(struct proof_keeper *k, const struct keeper_source *s, struct 
         return 0;
     }
     /* Pauses are for one that failed; a new snapshot is tried at once. */
-    if (strcmp(id, k->snapshot) == 0 && clock_wall_us() < k->retry_wall_us)
+    if (strcmp(id, k->snapshot) == 0 && clock_wall_us() < k->job.retry_wall_us)
         return 0;
     snprintf(k->snapshot, sizeof k->snapshot, "%s", id);
     return 1;
 }
 
+void proof_keeper_init(struct proof_keeper *k, struct recorder *recorder)
+{
+    static const struct job_kind kind = {.noun = "proofs",
+                                         .failed_entry = "proof_failed",
+                                         .look_every_us = LOOK_EVERY_US,
+                                         .retry_first_us = RETRY_FIRST_US,
+                                         .retry_most_us = RETRY_MOST_US,
+                                         .alerts = true};
+
+    *k = (struct proof_keeper){.job = {.kind = &kind, .recorder = recorder}};
+}
+
 void proof_keeper_turn(struct proof_keeper *k, const struct keeper_source *s)
 {
+    CLEANUP(mem_free_ptr) char *what = mem_printf("the proof of snapshot %s", k->snapshot);
     struct error err = ERROR_INIT;
 
-    if (k->child)
-        reap(k, s);
-    if (k->child || !s->prove || clock_mono_us() - k->looked_mono_us < LOOK_EVERY_US)
+    if (k->job.child)
+        (void)job_reap(&k->job, s, what);
+    if (!s->prove || !job_looks(&k->job))
         return;
-    k->looked_mono_us = clock_mono_us();
     int due = is_due(k, s, &err);
     if (due > 0)
         due = start_child(k, s, &err);
-    if (due < 0) {
-        if (strcmp(k->last_error, err.message) != 0)
-            log_warn("%s: proofs: %s", s->protect.source, err.message);
-        snprintf(k->last_error, sizeof k->last_error, "%s", err.message);
-    }
+    if (due < 0)
+        job_cannot(&k->job, s, &err);
 }
 
 void proof_keeper_stop(struct proof_keeper *k, const struct keeper_source *s)
 {
     struct error err = ERROR_INIT;
 
-    if (!k->child)
+    if (!k->job.child)
         return;
-    spawn_stop(&k->child);
+    job_stop(&k->job);
     if (prove_clean(s->state, &err) < 0)
         log_warn("%s: what the proof left behind: %s", s->protect.source, err.message);
 }

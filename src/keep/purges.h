@@ -5,16 +5,14 @@
 #ifndef SALVOR_KEEP_PURGES_H
 #define SALVOR_KEEP_PURGES_H
 
-#include <sys/types.h>
-
-#include "keep/keeper.h"
+#include "keep/job.h"
 
 struct purge_keeper {
-    pid_t child;         /* 0: none */
+    struct job job;
     int64_t due_mono_us; /* 0: a minute after the start */
-    char last_error[ERROR_MESSAGE_BYTES]; /* "": the last one ended well */
 };
 
+void purge_keeper_init(struct purge_keeper *k, struct recorder *recorder);
 /* One turn: reaps the child, starts one when it is due. */
 void purge_keeper_turn(struct purge_keeper *k, const struct keeper_source *s, bool snapshot_runs);
 void purge_keeper_stop(struct purge_keeper *k);

@@ -6,7 +6,6 @@
 
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -14,7 +13,6 @@
 #include "capture/capture.h"
 #include "os/attempt.h"
 #include "os/file.h"
-#include "os/spawn.h"
 #include "vault/snapshot.h"
 
 #define LOOK_EVERY_US (2 * CLOCK_US_PER_S)
@@ -30,27 +28,11 @@ static char *want_path(const struct keeper_source *s)
 
 static int start_child(struct snapshot_keeper *k, const struct keeper_source *s, struct error *err)
 {
-    const char *argv[] = {"/proc/self/exe", "--config", s->config_path, "snapshot", s->protect.source, NULL};
-    struct spawn spawn = SPAWN_INIT;
+    const char *arguments[] = {"snapshot", s->protect.source, NULL};
 
-    spawn.argv = argv;
-    spawn.die_with_parent = true;
-    TRY(spawn_start(&spawn, &k->child, err));
+    TRY(job_start(&k->job, s, arguments, err));
     log_info("%s: taking a snapshot: %s", s->protect.source, k->reason);
     return 0;
-}
-
-static void child_failed(struct snapshot_keeper *k, const struct keeper_source *s, int status)
-{
-    int64_t pause_us = RETRY_FIRST_US << (k->failures < 6 ? k->failures : 6);
-
-    k->failures++;
-    if (pause_us > RETRY_MOST_US)
-        pause_us = RETRY_MOST_US;
-    k->retry_wall_us = clock_wall_us() + pause_us;
-    snprintf(k->last_error, sizeof k->last_error, "the snapshot ended with status %d (see the log); tried again in %lld s",
-             status, (long long)(pause_us / CLOCK_US_PER_S));
-    log_warn("%s: %s", s->protect.source, k->last_error);
 }
 
 /* A wish that was made before the newest snapshot began is fulfilled by it, whoever took that one. */
@@ -67,20 +49,8 @@ static void fulfil_wish(const struct keeper_source *s, int64_t newest_wall_us)
 
 static void reap(struct snapshot_keeper *k, const struct keeper_source *s)
 {
-    int status;
-    pid_t pid = waitpid(k->child, &status, WNOHANG);
-
-    if (pid == 0)
-        return;
-    k->child = 0;
-    k->looked_mono_us = 0;
-    k->next_due_wall_us = 0;
-    if (pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == 0) {
-        k->failures = 0;
-        k->last_error[0] = 0;
-        return;
-    }
-    child_failed(k, s, pid > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : 128);
+    if (job_reap(&k->job, s, "the snapshot") != JOB_RUNS)
+        k->next_due_wall_us = 0;
 }
 
 /* --- the newest snapshot, by a look into the vault that may take as long as it likes --------------------------------- */
@@ -200,7 +170,7 @@ static int is_due(struct snapshot_keeper *k, const struct keeper_source *s, bool
     *ret = false;
     int result = capture_current(s->state_directory, incarnation, err);
     if (result == -ERROR_NOT_FOUND) {
-        k->looked_mono_us = 0; /* capture has not begun yet: looked for again at once, the first snapshot is what all wait for */
+        k->job.looked_mono_us = 0; /* capture has not begun yet: looked for again at once, the first snapshot is what all wait for */
         return 0;
     }
     TRY(result);
@@ -222,32 +192,39 @@ static int is_due(struct snapshot_keeper *k, const struct keeper_source *s, bool
     return 0;
 }
 
+void snapshot_keeper_init(struct snapshot_keeper *k, struct recorder *recorder)
+{
+    static const struct job_kind kind = {.noun = "snapshots",
+                                         .failed_entry = "snapshot_failed",
+                                         .look_every_us = LOOK_EVERY_US,
+                                         .retry_first_us = RETRY_FIRST_US,
+                                         .retry_most_us = RETRY_MOST_US,
+                                         .retry_look_us = RETRY_FIRST_US};
+
+    *k = (struct snapshot_keeper){.job = {.kind = &kind, .recorder = recorder}};
+}
+
 void snapshot_keeper_turn(struct snapshot_keeper *k, const struct keeper_source *s)
 {
     struct error err = ERROR_INIT;
     bool due = false;
 
-    if (k->child)
+    if (k->job.child)
         reap(k, s);
-    if (k->child || clock_wall_us() < k->retry_wall_us || clock_mono_us() - k->looked_mono_us < LOOK_EVERY_US)
+    if (clock_wall_us() < k->job.retry_wall_us || !job_looks(&k->job))
         return;
-    k->looked_mono_us = clock_mono_us();
     int result = is_due(k, s, &due, &err);
     if (result >= 0 && due)
         result = start_child(k, s, &err);
-    if (result >= 0 && !due && k->failures == 0)
-        k->last_error[0] = 0;
-    if (result < 0) {
-        k->retry_wall_us = clock_wall_us() + RETRY_FIRST_US;
-        if (strcmp(k->last_error, err.message) != 0)
-            log_warn("%s: snapshots: %s", s->protect.source, err.message);
-        snprintf(k->last_error, sizeof k->last_error, "%s", err.message);
-    }
+    if (result >= 0 && !due && k->job.failures == 0)
+        k->job.last_error[0] = 0;
+    if (result < 0)
+        job_cannot(&k->job, s, &err);
 }
 
 void snapshot_keeper_stop(struct snapshot_keeper *k)
 {
-    spawn_stop(&k->child);
+    job_stop(&k->job);
 }
 
 void snapshot_keeper_end(struct snapshot_keeper *k)

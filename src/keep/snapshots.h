@@ -7,27 +7,22 @@
 #ifndef SALVOR_KEEP_SNAPSHOTS_H
 #define SALVOR_KEEP_SNAPSHOTS_H
 
-#include <sys/types.h>
-
-#include "keep/keeper.h"
+#include "keep/job.h"
 
 struct attempt;
 struct look;
 
 struct snapshot_keeper {
-    pid_t child;                 /* 0: none */
+    struct job job;
     struct attempt *look;        /* into the vault, under way; NULL: none */
     struct look *look_at;        /* what it works on */
     int64_t look_mono_us;        /* when it began */
     char reason[256];            /* of the child, or of the next one */
     int64_t next_due_wall_us;    /* by the schedule; 0: not computed yet */
-    int64_t retry_wall_us;       /* after a failure: not before */
     int64_t last_wanted_wall_us; /* when one was last taken for a wish */
-    int64_t looked_mono_us;      /* the vault was asked */
-    uint32_t failures;
-    char last_error[ERROR_MESSAGE_BYTES];
 };
 
+void snapshot_keeper_init(struct snapshot_keeper *k, struct recorder *recorder);
 /* One turn: reaps the child, starts one when it is due. Never waits for the vault: a source is probed on however that hangs. */
 void snapshot_keeper_turn(struct snapshot_keeper *k, const struct keeper_source *s);
 /* Ends the child (SIGTERM); used when the source is lost. */
