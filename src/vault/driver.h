@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "base/bytes.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "os/file.h"
@@ -95,10 +96,15 @@ struct vault_driver {
     /* Told of what is large while it goes up or comes down, by the thread that does it; may be NULL. Set before use. */
     void (*progress)(void *user, const char *key, uint64_t done_bytes, uint64_t bytes);
     void *progress_user;
+    /* The last moment at which a call was known to go on (a part of something large, a wait for a limit); 0: never. Any thread. */
+    _Atomic int64_t alive_mono_us;
+    /* A wait for a limit that would last longer fails (TIMEOUT); 0: none does. Set by who ends the work on the vault. Any thread. */
+    _Atomic int64_t give_up_mono_us;
 };
 
-static inline void vault_driver_progress(const struct vault_driver *d, const char *key, uint64_t done_bytes, uint64_t bytes)
+static inline void vault_driver_progress(struct vault_driver *d, const char *key, uint64_t done_bytes, uint64_t bytes)
 {
+    d->alive_mono_us = clock_mono_us();
     if (d->progress)
         d->progress(d->progress_user, key, done_bytes, bytes);
 }
@@ -120,8 +126,16 @@ MUST_CHECK int driver_put_file(struct vault_driver *d, const char *key, const ch
 MUST_CHECK int driver_race(struct vault_driver *d, const char *prefix, struct vault_capabilities *ret,
                            struct error *err);
 
-/* A driver around another, which it takes over: writes go at most bytes_s bytes a second on the average. */
-struct vault_driver *limit_driver_new(struct vault_driver *inner, uint64_t bytes_s);
+/*
+ * A driver around another, which it takes over: writes go at most bytes_s bytes a second on the average, and what is small does not
+ * wait for what is large. clock: NULL for the real one.
+ */
+struct limit_clock {
+    int64_t (*mono_us)(void *user);
+    void (*sleep_ms)(void *user, int64_t ms);
+    void *user;
+};
+struct vault_driver *limit_driver_new(struct vault_driver *inner, uint64_t bytes_s, const struct limit_clock *clock);
 
 /*
  * The posix driver: a directory. make: create the directory; else it must exist (NOT_FOUND). A read-only directory is

@@ -509,7 +509,7 @@ static int seal_remove_many(struct vault_driver *d, const char *const *keys, siz
 /* Progress of the store's own driver is ours. */
 static void seal_progress(void *user, const char *key, uint64_t done_bytes, uint64_t bytes)
 {
-    const struct seal_driver *s = user;
+    struct seal_driver *s = user;
 
     vault_driver_progress(&s->base, key, done_bytes, bytes);
 }

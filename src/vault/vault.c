@@ -196,7 +196,7 @@ int vault_open(const struct vault_config *config, struct vault **ret, struct err
     else if (vault_key_given(config->name, &config->key))
         return refuse_key(config, err);
     if (config->bandwidth_bytes_s > 0)
-        v->driver = limit_driver_new(v->driver, config->bandwidth_bytes_s);
+        v->driver = limit_driver_new(v->driver, config->bandwidth_bytes_s, NULL);
     *ret = v;
     v = NULL;
     return 0;
