@@ -139,6 +139,7 @@ static void reset_shared(struct capture *c, struct line *l)
     c->spool_full = false;
     c->spool_error[0] = '\0';
     c->handed = NULL;
+    c->pressure = (struct pressure){0};
     c->slot_known = c->guard = false;
     c->retained_rate = 0;
     c->schema_seen = c->schema_captured = c->snapshot_position = POSITION_ZERO;
@@ -165,20 +166,30 @@ static void start_threads(struct capture *c, struct threads *t)
     }
 }
 
+/* Nobody waits for bandwidth at the end: what it holds back is shipped at the next start. 0: waiting again. */
+static void give_up_waiting(struct capture *c, int64_t mono_us)
+{
+    for (size_t i = 0; i < c->config->vaults_count; i++)
+        c->config->vaults[i]->driver->give_up_mono_us = mono_us;
+}
+
 static void end_threads(struct capture *c, struct threads *t)
 {
     capture_lock(c);
     c->ending = true;
     if (!c->failed && !c->broken && !c->again)
         c->ship_until_mono_us = clock_mono_us() + SHIP_AT_STOP_US;
+    int64_t ship_until_mono_us = c->ship_until_mono_us;
     tell_all(c);
     capture_unlock(c);
+    give_up_waiting(c, ship_until_mono_us ? ship_until_mono_us : clock_mono_us());
     (void)thread_join(t->writer);
     for (size_t i = 0; i < c->config->vaults_count; i++)
         (void)thread_join(t->shippers[i]);
     (void)thread_join(t->watcher);
     (void)thread_join(t->schemas);
     (void)thread_join(t->reporter);
+    give_up_waiting(c, 0);
     /* What was still shipped at the end is told. */
     char error[ERROR_MESSAGE_BYTES];
     (void)snprintf(error, sizeof error, "%s", c->error);
@@ -191,6 +202,7 @@ static int run_line(struct capture *c, struct line *l, struct error *err)
 
     reset_shared(c, l);
     TRY(line_settle_old(c, err));
+    pressure_measure(c);
     TRY(notes_load(c, err));
     log_info("incarnation %s of %s, durable up to %X/%X", l->incarnation.id, c->config->protect.source,
              (unsigned)(l->last.offset >> 32), (unsigned)l->last.offset);

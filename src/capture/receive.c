@@ -99,12 +99,11 @@ static void take_notes(struct receiver *r)
 
 static bool seal_is_due(const struct receiver *r)
 {
-    const struct capture_config *k = r->capture->config;
     int64_t age_us = clock_mono_us() - r->file.began_mono_us;
 
     if (!r->file.used && r->turn->frames.n == 0)
         return false;
-    if (r->file.bytes + r->turn->frames.n >= k->segment_bytes)
+    if (r->file.bytes + r->turn->frames.n >= r->segment_bytes)
         return true;
     return r->file.used && age_us >= (r->file.content ? r->content_age_us : r->idle_age_us);
 }
@@ -688,11 +687,15 @@ static void resume_file(struct receiver *r)
             .number = spool_sequence(s), .used = true, .content = true, .bytes = spool_bytes(s), .began_mono_us = clock_mono_us()};
 }
 
-static void set_ages(struct receiver *r)
+/* A quarter of spool_max at most: the newest file that is shipped stays, one is being written, and both must have room. */
+static void set_segments(struct receiver *r)
 {
     const struct capture_config *k = r->capture->config;
     int64_t quarter_us = k->rpo_us / 4, half_us = k->rpo_us / 2;
 
+    r->segment_bytes = k->segment_bytes;
+    if (k->spool_bytes_max > 0 && k->spool_bytes_max / 4 < r->segment_bytes)
+        r->segment_bytes = k->spool_bytes_max / 4;
     r->content_age_us = quarter_us < 60 * CLOCK_US_PER_S ? quarter_us : 60 * CLOCK_US_PER_S;
     r->idle_age_us = half_us < k->idle_segment_us ? half_us : k->idle_segment_us;
 }
@@ -717,7 +720,7 @@ void receive(struct capture *c)
     for (size_t i = 0; i < 2; i++)
         c->turns[i] = (struct turn){.frames = BUF_INIT(BUF_BYTES_MAX), .relations = BUF_INIT(BUF_BYTES_MAX)};
     r.framer = framer_new(&c->names);
-    set_ages(&r);
+    set_segments(&r);
     resume_file(&r);
     framer_set_out(r.framer, &r.turn->frames, r.file.number);
     if (line_relations(c, c->line, r.framer, &err) < 0)

@@ -22,6 +22,7 @@ struct receiver {
     struct framer *framer;
     struct turn *turn; /* being filled */
     struct file_state file;
+    uint64_t segment_bytes;              /* of a file, then it is sealed */
     int64_t content_age_us, idle_age_us; /* of a file, before it is sealed */
 
     /* The session. */

@@ -1,15 +1,15 @@
 /*
- * capture/report.c - the thread that shows what happens: status.json once a second (docs/formats/state.md), and the files that may wait
+ * capture/report.c - the thread that shows what happens: status.json twice a second (docs/formats/state.md), and the files that may wait
  * for a disk while nobody else should: notes kept for status, the wish for a snapshot, the size of the spool.
  */
 #include <stdio.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
 #include "capture/role.h"
 
+#define REPORT_EVERY_US (500 * CLOCK_US_PER_MS) /* what status tells is never older by more */
 #define VAULT_DOWN_WARN_US (30 * CLOCK_US_PER_S)
 #define VAULT_HANGS_US (15 * CLOCK_US_PER_S) /* far longer than a segment takes */
 
@@ -19,28 +19,6 @@ static const char *const state_names[] = {
 };
 
 /* --- figures that are measured here ------------------------------------------------------------------------------ */
-
-static void measure_spool(struct capture *c)
-{
-    CLEANUP(mem_free_ptr) uint64_t *files = NULL;
-    struct error ignored = ERROR_INIT;
-    uint64_t bytes = 0;
-    size_t count = 0;
-
-    if (spool_list(c->line->spool_directory, &files, &count, &ignored) < 0)
-        return;
-    for (size_t i = 0; i < count; i++) {
-        char path[SPOOL_PATH_BYTES];
-        struct stat st;
-
-        if (spool_path(path, c->line->spool_directory, files[i], &ignored) >= 0 && stat(path, &st) == 0)
-            bytes += (uint64_t)st.st_size;
-    }
-    capture_lock(c);
-    c->spool_bytes = bytes;
-    c->spool_files = count;
-    capture_unlock(c);
-}
 
 static uint64_t resident_bytes(void)
 {
@@ -72,7 +50,10 @@ static void set_text(json_t *o, const char *key, const char *text)
 
 static bool hangs(const struct vault_state *v)
 {
-    return v->busy_since_mono_us && clock_mono_us() - v->busy_since_mono_us > VAULT_HANGS_US;
+    int64_t alive_us = v->vault->driver->alive_mono_us; /* bandwidth, and a large upload, may take long */
+
+    return v->busy_since_mono_us && clock_mono_us() - v->busy_since_mono_us > VAULT_HANGS_US &&
+           clock_mono_us() - alive_us > VAULT_HANGS_US;
 }
 
 static const char *state_name(const struct capture *c)
@@ -104,13 +85,13 @@ static json_t *vaults_json(const struct capture *c)
     return list;
 }
 
-static void warn_of_vaults(const struct capture *c, char *to, size_t n)
+static void warn_of_vaults(const struct capture *c, int64_t after_us, char *to, size_t n)
 {
     for (size_t i = 0; i < c->config->vaults_count; i++) {
         const struct vault_state *v = &c->vaults[i];
         char text[CLOCK_TEXT_BYTES];
 
-        if (v->failing_since_mono_us && clock_mono_us() - v->failing_since_mono_us > VAULT_DOWN_WARN_US)
+        if (v->failing_since_mono_us && clock_mono_us() - v->failing_since_mono_us > after_us)
             (void)snprintf(to, n, "vault %s has taken nothing for %s: %s", v->vault->name,
                            clock_format_duration(clock_mono_us() - v->failing_since_mono_us, text), v->error);
         if (hangs(v))
@@ -122,15 +103,15 @@ static void warn_of_vaults(const struct capture *c, char *to, size_t n)
 /* The most urgent sentence. */
 static void warning(const struct capture *c, char *to, size_t n)
 {
-    to[0] = '\0';
-    warn_of_vaults(c, to, n);
-    if (c->warning[0])
-        (void)snprintf(to, n, "%s", c->warning);
+    char vaults[ERROR_MESSAGE_BYTES] = "";
+
+    warn_of_vaults(c, VAULT_DOWN_WARN_US, vaults, sizeof vaults);
+    (void)snprintf(to, n, "%s", c->warning[0] ? c->warning : vaults);
     if (c->guard)
         (void)snprintf(to, n, "the slot holds back more than half of what the server allows: it is told to forget what is durable "
                               "on this host, before a vault has it");
-    if (c->spool_full)
-        (void)snprintf(to, n, "the spool cannot take more: %s", c->spool_error);
+    warn_of_vaults(c, 0, vaults, sizeof vaults); /* why it fills is told however short that is */
+    pressure_warn(c, vaults, to, n);
 }
 
 static void put_slot(json_t *o, const struct capture *c)
@@ -175,8 +156,7 @@ static void put_shared(json_t *o, const struct capture *c)
     json_set_u64(o, "transactions", c->transactions);
     json_set_u64(o, "events", c->events);
     json_set_u64(o, "bytes", c->bytes);
-    json_set_u64(o, "spool_bytes", c->spool_bytes);
-    json_set_u64(o, "spool_files", c->spool_files);
+    pressure_put(o, c);
 }
 
 static void write_status(struct capture *c)
@@ -232,7 +212,7 @@ static void report(struct capture *c)
 {
     struct error err = ERROR_INIT;
 
-    measure_spool(c);
+    pressure_measure(c);
     wish_for_snapshot(c);
     if (notes_store(c, &err) < 0) {
         log_warn("%s", err.message);
@@ -249,7 +229,7 @@ void *reporter_thread(void *arg)
     bool ending = false;
 
     while (!ending) {
-        int64_t until_mono_us = clock_mono_us() + CLOCK_US_PER_S;
+        int64_t until_mono_us = clock_mono_us() + REPORT_EVERY_US;
 
         report(c);
         capture_lock(c);

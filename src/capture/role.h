@@ -15,6 +15,7 @@
 #include "capture/capture.h"
 #include "capture/continuity.h"
 #include "capture/framer.h"
+#include "capture/pressure.h"
 #include "capture/spool_scan.h"
 #include "os/queue.h"
 
@@ -157,8 +158,7 @@ struct capture {
     /* Schema thread. */
     struct position schema_captured; /* the schema is captured as it was here */
 
-    /* Reporter. */
-    uint64_t spool_bytes, spool_files;
+    struct pressure pressure; /* writer and reporter */
 };
 
 static inline void capture_lock(struct capture *c) { ASSERT(pthread_mutex_lock(&c->mutex) == 0); }

@@ -23,20 +23,13 @@ static void set_full(struct capture *c, bool full, const char *why)
         log_error("the spool cannot take more, reading stops until it can: %s", why);
     if (!full && c->spool_full)
         log_info("the spool takes data again");
+    if (c->spool_full != full) {
+        c->state_changed = true;
+        capture_changed(c);
+    }
     c->spool_full = full;
     (void)snprintf(c->spool_error, sizeof c->spool_error, "%s", full ? why : "");
     capture_unlock(c);
-}
-
-static int check_limit(struct capture *c, struct error *err)
-{
-    capture_lock(c);
-    uint64_t bytes = c->spool_bytes;
-    capture_unlock(c);
-    if (c->config->spool_bytes_max == 0 || bytes < c->config->spool_bytes_max)
-        return 0;
-    return error_set(err, ERROR_NO_SPACE, "it holds %llu bytes of at most %llu (spool_max)", (unsigned long long)bytes,
-                     (unsigned long long)c->config->spool_bytes_max);
 }
 
 static int begin_file(struct capture *c, const struct turn *t, struct error *err)
@@ -55,10 +48,12 @@ static int begin_file(struct capture *c, const struct turn *t, struct error *err
 
 static int write_frames(struct capture *c, const struct turn *t, struct error *err)
 {
-    TRY(check_limit(c, err));
+    TRY(pressure_check(c, t->frames.n, err));
     if (!spool_is_begun(c->line->spool))
         TRY(begin_file(c, t, err));
-    return spool_append(c->line->spool, buf_slice(&t->frames), err);
+    TRY(spool_append(c->line->spool, buf_slice(&t->frames), err));
+    pressure_appended(c, t->frames.n);
+    return 0;
 }
 
 /* Until it works, the line ends for another reason, or (at a stop) patience does. */

@@ -109,6 +109,36 @@ static void print_proof(const json_t *o)
         printf("  %-22s %s\n", "PROOF FAILED", text_of(o, "proof_failed"));
 }
 
+/* From the phases of measured proofs and recoveries; without one nothing is known. */
+static void print_predicted(const json_t *o)
+{
+    const json_t *predicted = json_object_get(o, "rto_predicted_s"), *rto = json_object_get(o, "rto_objective_s");
+    char text[CLOCK_TEXT_BYTES], objective[CLOCK_TEXT_BYTES];
+
+    if (!json_is_number(predicted))
+        return;
+    format_seconds(predicted, text);
+    format_seconds(rto, objective);
+    printf("  %-22s %s predicted from what was measured (objective %s)%s\n", "a recovery now", text, objective,
+           json_number_value(predicted) <= json_number_value(rto) ? "" : "   BEYOND THE OBJECTIVE");
+}
+
+static void print_spool(const json_t *o)
+{
+    const json_t *held = json_object_get(o, "spool_bytes"), *most = json_object_get(o, "spool_bytes_max");
+    const char *alarm = text_of(o, "spool_alarm");
+    char bytes[TEXT_SIZE_BYTES], limit[TEXT_SIZE_BYTES], eta[CLOCK_TEXT_BYTES];
+
+    if (!json_is_integer(held) || !json_is_integer(most))
+        return;
+    printf("  %-22s %s of %s", strcmp(alarm, "full") == 0 ? "SPOOL FULL" : strcmp(alarm, "filling") == 0 ? "SPOOL FILLING" : "spool",
+           text_format_size((uint64_t)json_integer_value(held), bytes), text_format_size((uint64_t)json_integer_value(most), limit));
+    format_seconds(json_object_get(o, "spool_eta_s"), eta);
+    if (strcmp(alarm, "filling") == 0 && json_is_number(json_object_get(o, "spool_eta_s")))
+        printf(", full in %s at this rate", eta);
+    printf("%s\n", strcmp(alarm, "full") == 0 ? ": nothing is read until it has room, and the source keeps the rest" : "");
+}
+
 static void print_breaches(const json_t *o)
 {
     char measured[CLOCK_TEXT_BYTES], objective[CLOCK_TEXT_BYTES];
@@ -184,6 +214,7 @@ static void print_source(const json_t *o)
            text_of(o, "vault_position"));
     print_snapshots(o);
     print_proof(o);
+    print_predicted(o);
     print_breaches(o);
     if (json_is_object(range))
         printf("  %-22s %s to %s\n", "recoverable", text_of(range, "from"), text_of(range, "to"));
@@ -195,6 +226,7 @@ static void print_source(const json_t *o)
     print_findings(o);
     print_not_captured(o);
     print_limits(o);
+    print_spool(o);
     print_retained(o);
     const json_t *guard = json_object_get(o, "guard");
     if (json_is_object(guard))

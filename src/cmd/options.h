@@ -109,11 +109,11 @@ enum option_type {
       "How often an idle source gets a heartbeat commit.")                                                             \
     X(POLL, SOURCE, "poll", DURATION, "5s", OPTION_S / 10, 10 * OPTION_S, NULL,                                        \
       "How often sequences, the schema and lists of tables are looked at.")                                            \
-    X(SEGMENT_SIZE, SOURCE, "segment_size", SIZE, "32MiB", 65536, 1 << 30, NULL, "A segment is sealed at this size.")  \
+    X(SEGMENT_SIZE, SOURCE, "segment_size", SIZE, "32MiB", 65536, 1 << 30, NULL, "A segment is sealed at this size, or at a quarter of spool_max.")  \
     X(IDLE_SEGMENT, SOURCE, "idle_segment", DURATION, "5min", OPTION_S, 86400 * OPTION_S, NULL,                        \
       "A segment that has heartbeats only is sealed at this age.")                                                     \
     X(SPOOL_MAX, SOURCE, "spool_max", SIZE, "4GiB", 64 << 20, INT64_MAX, NULL,                                         \
-      "The most that the spool may hold; the source keeps what does not fit.")                                         \
+      "The most that the spool may hold: an alarm from half of it on, and the source keeps what does not fit.")                                         \
     X(ZSTD_LEVEL, SOURCE, "zstd_level", NUMBER, "1", 1, 19, NULL, "Compression of segments and chunks.")               \
     X(CONNECTIONS, SOURCE, "connections", NUMBER, "2", 1, 64, NULL, "Parallel sessions of a snapshot and of a recovery.") \
     X(SORT_MEMORY, SOURCE, "sort_memory", SIZE, "256MiB", 16 << 20, INT64_MAX, NULL,                                   \

@@ -103,6 +103,7 @@ static void copy_members(json_t *to, const json_t *from)
 {
     static const char *const names[] = {"incarnation", "error", "warning", "retained_bytes", "retained_limit", "retained_eta_s",
                                         "spill_bytes", "stream_bytes", "gaps", "inexact", "schema_changed", "schema_seen", "schema_captured", "vaults", "spool_bytes",
+                                        "spool_files", "spool_bytes_max", "spool_eta_s", "spool_alarm",
                                         "written_position", "flushed_position", "clock_offset_us", "transactions", "rss_bytes"};
 
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -433,6 +434,9 @@ static bool fill_from_host(json_t *o, const struct source_context *s)
         copy_members(o, status); /* gaps and inexact tables stay what they were */
     if (guard)
         json_object_set(o, "guard", guard);
+    json_object_set_new(o, "rto_predicted_s", json_null());
+    if (json_object_get(guard, "rto_predicted_s"))
+        json_object_set(o, "rto_predicted_s", json_object_get(guard, "rto_predicted_s"));
     if (s->moved)
         json_set_bool(o, "moved", true);
     fill_from_journal(o, s);

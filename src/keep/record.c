@@ -12,6 +12,7 @@
 #include "os/file.h"
 
 #define LOOK_EVERY_US     (1 * CLOCK_US_PER_S)
+#define SPOOL_ALARM       "spool_alarm"
 #define COMPLAIN_EVERY_US (60 * CLOCK_US_PER_S)
 #define STATUS_BYTES_MAX  ((size_t)16 << 20)
 
@@ -88,7 +89,11 @@ static int load(struct recorder *r, const struct keeper_source *s, struct error 
     r->told = json_object();
     r->open = json_object();
     for (size_t i = 0; i < e.count; i++) {
-        if (strcmp(e.entries[i].source, s->protect.source) != 0 || !is_of_status(e.entries[i].kind))
+        if (strcmp(e.entries[i].source, s->protect.source) != 0)
+            continue;
+        if (strcmp(e.entries[i].kind, SPOOL_ALARM) == 0)
+            (void)snprintf(r->spool, sizeof r->spool, "%s", text_of(e.entries[i].members, "level"));
+        if (!is_of_status(e.entries[i].kind))
             continue;
         CLEANUP(mem_free_ptr) char *identity = identity_of(e.entries[i].kind, e.entries[i].members);
         json_set_bool(r->told, identity, true);
@@ -157,6 +162,23 @@ static int tell_capture(struct recorder *r, const struct keeper_source *s, const
     json_set_str(members, "incarnation", text_of(status, "incarnation"));
     json_set_str(members, "at", text_of(status, "schema_captured"));
     return tell(r, s, "schema_capture", members, err);
+}
+
+/* How full the spool is: when it passes the alarm, is full, or has room again. */
+static int tell_spool(struct recorder *r, const struct keeper_source *s, const json_t *status, struct error *err)
+{
+    const char *alarm = text_of(status, "spool_alarm"), *level = alarm[0] ? alarm : "over";
+    JSON_AUTO members = json_object();
+
+    if (strcmp(level, r->spool) == 0 || (!alarm[0] && !r->spool[0]))
+        return 0;
+    json_set_str(members, "level", level);
+    json_object_set(members, "spool_bytes", json_object_get(status, "spool_bytes"));
+    json_object_set(members, "spool_bytes_max", json_object_get(status, "spool_bytes_max"));
+    json_set_str(members, "reason", text_of(status, "warning"));
+    TRY(add(r, s, SPOOL_ALARM, members, err));
+    (void)snprintf(r->spool, sizeof r->spool, "%s", level);
+    return 0;
 }
 
 /* --- objectives ------------------------------------------------------------------------------------------------------- */
@@ -240,6 +262,7 @@ static int turn(struct recorder *r, const struct keeper_source *s, struct error 
     TRY(tell_list(r, s, status, "inexact", "inexact", err));
     TRY(tell_list(r, s, status, "schema_changed", "schema_change", err));
     TRY(tell_capture(r, s, status, err));
+    TRY(tell_spool(r, s, status, err));
     return measure_exposure(r, s, status, err);
 }
 
@@ -251,5 +274,15 @@ void recorder_turn(struct recorder *r, const struct keeper_source *s)
         return;
     r->looked_mono_us = clock_mono_us();
     if (turn(r, s, &err) < 0)
+        complain(r, s, &err);
+}
+
+void recorder_predicted(struct recorder *r, const struct keeper_source *s, double seconds)
+{
+    struct error err = ERROR_INIT;
+
+    if (seconds <= 0 || !r->open)
+        return;
+    if (breach_measured(r->journal, s->protect.source, "rto_predicted", (double)s->rto_us / 1e6, seconds, r->open, &err) < 0)
         complain(r, s, &err);
 }

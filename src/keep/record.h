@@ -12,9 +12,13 @@ struct recorder {
     struct journal *journal;
     json_t *told; /* what the journal has of gaps, schema changes and so on: {identity: true}; NULL: not loaded yet */
     json_t *open; /* breaches that have begun and not ended: {objective: true} */
+    char spool[16]; /* the level that was told last: "filling", "full", "over"; "": nothing was */
     int64_t looked_mono_us, complained_mono_us;
 };
 void recorder_release(struct recorder *r);
+
+/* How long a recovery would take, as predicted; 0: not known, and nothing is told. */
+void recorder_predicted(struct recorder *r, const struct keeper_source *s, double seconds);
 
 /* One turn, at most once a second: reads STATE/<source>/status.json and adds what is new. */
 void recorder_turn(struct recorder *r, const struct keeper_source *s);
