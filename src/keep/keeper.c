@@ -17,6 +17,7 @@
 #include "keep/proofs.h"
 #include "keep/record.h"
 #include "keep/purges.h"
+#include "keep/rto.h"
 #include "keep/snapshots.h"
 #include "os/file.h"
 
@@ -34,6 +35,7 @@ struct watch {
     struct recorder recorder;
     struct alert alert;
     struct purge_keeper purges;
+    struct rto_keeper rto;
     bool answered;         /* by its conninfo of now, in this life or an earlier one */
     char *moved_conninfo; /* where the source went by our own action */
     int64_t since_wall_us; /* of the state */
@@ -119,6 +121,7 @@ static void write_state(const struct watch *w)
     json_set_i64(j, "snapshot_due_wall_us", w->snapshots.next_due_wall_us);
     json_set_bool(j, "proof_running", w->proofs.job.child != 0);
     json_set_str(j, "proof_error", w->proofs.job.last_error);
+    json_object_set_new(j, "rto_predicted_s", w->rto.predicted_s > 0 ? json_real(w->rto.predicted_s) : json_null());
     json_dump(j, &text);
     /* Worth nothing after a crash; a full disk must not stop the watch. */
     if (file_replace_volatile(path, buf_slice(&text), 0600, &ignored) < 0)
@@ -434,6 +437,8 @@ void keeper_watch(struct keeper_source *s, const volatile bool *stop)
             probe(&w);
         timers(&w);
         recorder_turn(&w.recorder, s);
+        rto_keeper_turn(&w.rto, s);
+        recorder_predicted(&w.recorder, s, w.rto.predicted_s);
         if (w.state == GUARD_WATCHING) {
             snapshot_keeper_turn(&w.snapshots, s);
             proof_keeper_turn(&w.proofs, s);
@@ -449,6 +454,7 @@ void keeper_watch(struct keeper_source *s, const volatile bool *stop)
     }
     purge_keeper_stop(&w.purges);
     snapshot_keeper_end(&w.snapshots);
+    rto_keeper_end(&w.rto);
     proof_keeper_stop(&w.proofs, s);
     recorder_release(&w.recorder);
     act_release(&w.act);

@@ -142,7 +142,7 @@ static int find_in(const struct recover_config *c, const char *incarnation, cons
 
     TRY(snapshot_list(c->vault, c->source, incarnation, &ids, &count, err));
     for (size_t i = count; i-- > 0 && !found;) {
-        if (wanted && strcmp(wanted, ids[i]) != 0)
+        if (wanted && !snapshot_is(ids[i], wanted))
             continue;
         (void)snprintf(ret, SNAPSHOT_ID_BYTES, "%s", ids[i]);
         found = 1;

@@ -324,7 +324,8 @@ static int carry_out(struct run *x, uint32_t n, struct error *err)
 
 /* --- tombstones ------------------------------------------------------------------------------------------------------ */
 
-static void report_tombstone(struct run *x, const struct tombstone *t, int64_t waits)
+/* Gives the row: the report's. */
+static json_t *report_tombstone(struct run *x, const struct tombstone *t, int64_t waits)
 {
     json_t *o = json_object();
     uint64_t bytes = 0;
@@ -336,6 +337,7 @@ static void report_tombstone(struct run *x, const struct tombstone *t, int64_t w
     json_set_u64(o, "bytes", bytes);
     (void)json_object_set_new(o, "waits_s", json_real((double)waits / 1e6));
     (void)json_array_append_new(json_object_get(x->report, "tombstones"), o);
+    return o;
 }
 
 struct open_tombstones {
@@ -362,7 +364,7 @@ static int look_at(struct run *x, const struct tombstone_state *s, struct open_t
 
     TRY(tombstone_get(c->vault, c->source, s->n, &t, err));
     int64_t waits = s->final ? 0 : waits_us(x, &t);
-    report_tombstone(x, &t, waits);
+    (void)report_tombstone(x, &t, waits);
     if (waits == 0) {
         MEM_GROW(ret->due, ret->due_cap, ret->due_count);
         ret->due[ret->due_count++] = s->n;
@@ -410,7 +412,10 @@ static int put_tombstone(struct run *x, struct tombstone *t, struct error *err)
 {
     t->trust = x->now;
     TRY(tombstone_put(x->config->vault, x->config->source, t, err));
-    report_tombstone(x, t, x->config->grace_us);
+    json_t *row = report_tombstone(x, t, x->config->grace_us);
+    json_set_str(row, "why", x->plan.summary);
+    if (x->config->announced)
+        x->config->announced(x->config->user, row);
     tombstone_release(t);
     return 0;
 }
@@ -464,6 +469,17 @@ static int forget_closed(const struct run *x, struct error *err)
 
 /* --- the report -------------------------------------------------------------------------------------------------------- */
 
+/* What goes with it, alone or with others that go. */
+static uint64_t freed_bytes(const struct retention *r, const struct retention_snapshot *s)
+{
+    uint64_t bytes = s->verdict.remove ? s->bytes : 0;
+
+    for (size_t i = 0; s->verdict.remove && i < s->chunks_count; i++)
+        for (size_t copy = 0; r->chunks[s->chunks[i]].remove && copy < 10; copy++)
+            bytes += r->chunks[s->chunks[i]].bytes[copy];
+    return bytes;
+}
+
 static void report_snapshots(const struct run *x)
 {
     const struct retention *r = &x->plan;
@@ -482,9 +498,22 @@ static void report_snapshots(const struct run *x)
         json_set_bool(o, "remove", s->verdict.remove);
         json_set_str(o, "why", s->verdict.why);
         json_set_u64(o, "bytes", s->bytes + s->chunks_bytes);
+        json_set_u64(o, "freed_bytes", freed_bytes(r, s));
         (void)json_array_append_new(list, o);
     }
     (void)json_object_set_new(x->report, "snapshots", list);
+}
+
+/* How much time the events that stay are of, about: since the oldest snapshot that stays. 0: not known. */
+static int64_t kept_span_us(const struct retention *r, size_t incarnation)
+{
+    for (size_t i = 0; i < r->snapshots_count; i++) {
+        const struct retention_snapshot *s = &r->snapshots[i];
+
+        if (s->incarnation == incarnation && s->readable && !s->verdict.remove)
+            return r->now_us > s->wall_us ? r->now_us - s->wall_us : 0;
+    }
+    return 0;
 }
 
 static void report_segments(const struct run *x)
@@ -507,6 +536,7 @@ static void report_segments(const struct run *x)
         json_set_u64(o, "removed", count[1]);
         json_set_u64(o, "removed_bytes", bytes[1]);
         json_set_str(o, "why", c->verdict.why);
+        (void)json_object_set_new(o, "span_s", json_real((double)kept_span_us(r, i) / 1e6));
         (void)json_array_append_new(list, o);
     }
     (void)json_object_set_new(x->report, "segments", list);
@@ -554,6 +584,8 @@ static void report_objects(const struct run *x)
     }
     (void)json_object_set_new(x->report, "chunks", chunks);
     (void)json_object_set_new(x->report, "objects", objects);
+    json_set_u64(x->report, "other_objects", x->plan.other_count);
+    json_set_u64(x->report, "other_bytes", x->plan.other_bytes);
     json_set_u64(x->report, "kept_objects", count[0] + x->plan.other_count);
     json_set_u64(x->report, "kept_bytes", bytes[0] + x->plan.other_bytes);
     json_set_u64(x->report, "removable_objects", count[1]);
@@ -571,6 +603,7 @@ static void report_times(const struct run *x)
     json_set_str(x->report, "host_time", clock_format_wall(x->now.wall_us, text));
     json_set_str(x->report, "source_time", x->now.commit_wall_us > 0 ? clock_format_wall(x->now.commit_wall_us, text) : NULL);
     json_set_str(x->report, "summary", x->plan.summary);
+    (void)json_object_set_new(x->report, "grace_s", json_real((double)x->config->grace_us / 1e6));
 }
 
 /* --- the run ---------------------------------------------------------------------------------------------------------- */

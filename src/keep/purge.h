@@ -18,8 +18,9 @@ struct purge_config {
     int64_t grace_us;
     bool dry_run;      /* nothing is written or removed */
     const struct trust *clocks; /* NULL: this host's; only wall_us, boot and boot_us are taken */
-    /* Told of each record of objects that were removed; may be NULL. */
-    void (*removed)(void *user, const json_t *record);
+    /* Told at once, so that what happened is known however the run ends; each may be NULL. */
+    void (*announced)(void *user, const json_t *tombstone); /* {n, objects, bytes, waits_s, why}: it stands in the vault */
+    void (*removed)(void *user, const json_t *record);      /* purged/<n>.json */
     void *user;
 };
 

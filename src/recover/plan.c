@@ -9,8 +9,6 @@
 #include "base/mem.h"
 #include "recover/target.h"
 
-#define PREDICT_PROOFS 8
-
 void plan_warn(json_t *warnings, const char *fmt, ...)
 {
     char text[ERROR_MESSAGE_BYTES];
@@ -87,11 +85,10 @@ static int try_snapshots(const struct plan_options *o, struct history *h, const 
 static void predict(const struct plan_options *o, struct planned *p)
 {
     struct error ignored = ERROR_INIT;
-    JSON_AUTO proofs = NULL;
 
-    if (proof_list(o->config->vault, o->config->source, PREDICT_PROOFS, &proofs, &ignored) < 0)
-        return;
-    p->plan.seconds_predicted = predict_seconds(proofs, p->plan.bytes_estimated, p->plan.transactions_estimated);
+    if (recover_predict(o->config->vault, o->config->source, p->plan.bytes_estimated, p->plan.transactions_estimated,
+                        &p->plan.seconds_predicted, &ignored) < 0)
+        p->plan.seconds_predicted = 0;
 }
 
 int plan_make(const struct plan_options *o, struct planned *ret, struct error *err)

@@ -78,6 +78,13 @@ json_t *recover_result_json(const char *source, const struct recover_result *r);
  */
 MUST_CHECK int recover_plan(const struct recover_config *config, struct recover_plan *ret, struct error *err);
 
+/*
+ * How long a recovery takes that loads so many plain bytes and reads so many transactions, from the phases of the last verified ones, as
+ * their proofs in the vault tell. *ret_s 0: there is nothing to go by.
+ */
+MUST_CHECK int recover_predict(struct vault *v, const char *source, uint64_t bytes, uint64_t transactions, double *ret_s,
+                               struct error *err);
+
 struct recover_progress {
     const char *phase;
     uint64_t rows, rows_total, bytes, bytes_total;
