@@ -52,8 +52,8 @@ static int newest_incarnation(const struct source_context *s, struct hold *h, st
     return count > 0 ? 0 : error_set(err, ERROR_NOT_FOUND, "vault %s holds nothing of %s yet", s->vaults[0]->name, s->name);
 }
 
-/* A snapshot's id is found in any incarnation. */
-static int find_snapshot(const struct source_context *s, struct hold *h, struct error *err)
+/* A snapshot is found in any incarnation. */
+static int find_snapshot(const struct source_context *s, const char *wish, struct hold *h, struct error *err)
 {
     CLEANUP(mem_free_ptr) struct incarnation *list = NULL;
     size_t count;
@@ -65,13 +65,15 @@ static int find_snapshot(const struct source_context *s, struct hold *h, struct 
 
         TRY(snapshot_list(s->vaults[0], s->name, list[i].id, &ids, &n, err));
         for (size_t k = 0; k < n; k++) {
-            if (strcmp(ids[k], h->snapshot) == 0)
+            if (snapshot_is(ids[k], wish)) {
                 memcpy(h->incarnation, list[i].id, sizeof h->incarnation);
+                (void)snprintf(h->snapshot, sizeof h->snapshot, "%s", ids[k]);
+            }
             free(ids[k]);
         }
         free(ids);
     }
-    return h->incarnation[0] ? 0 : error_set(err, ERROR_NOT_FOUND, "there is no snapshot %s of %s", h->snapshot, s->name);
+    return h->incarnation[0] ? 0 : error_set(err, ERROR_NOT_FOUND, "there is no snapshot %s of %s", wish, s->name);
 }
 
 static int make_hold(const struct source_context *s, const struct wish *w, struct hold *h, struct error *err)
@@ -84,12 +86,8 @@ static int make_hold(const struct source_context *s, const struct wish *w, struc
     if (strlen(w->reason) >= sizeof h->reason)
         return error_set(err, ERROR_USAGE, "--reason has more than %zu bytes", sizeof h->reason - 1);
     (void)snprintf(h->reason, sizeof h->reason, "%s", w->reason);
-    if (w->snapshot) {
-        struct position ignored;
-        TRY(snapshot_position(w->snapshot, &ignored, err));
-        (void)snprintf(h->snapshot, sizeof h->snapshot, "%s", w->snapshot);
-        return find_snapshot(s, h, err);
-    }
+    if (w->snapshot)
+        return find_snapshot(s, w->snapshot, h, err);
     if (!w->position)
         return 0;
     TRY(position_parse(slice_str(w->position), &h->position, err));
@@ -132,6 +130,7 @@ static int add(const struct source_context *s, const struct wish *w, struct erro
         printf("vault %s: hold %u of %s\n", s->vaults[i]->name, h.n, s->name);
         journaled_add(s->config, "hold_added", s->name, hold_json(s->vaults[i], &h));
     }
+    journaled_ship(s->config, s->vaults, s->vaults_count);
     return 0;
 }
 
@@ -150,6 +149,7 @@ static int take_away(const struct source_context *s, const struct wish *w, struc
         json_set_u64(members, "n", n);
         journaled_add(s->config, "hold_removed", s->name, members);
     }
+    journaled_ship(s->config, s->vaults, s->vaults_count);
     return 0;
 }
 
@@ -157,10 +157,10 @@ static void print_hold(const struct vault *v, const struct hold *h)
 {
     char text[POSITION_TEXT_BYTES], time[CLOCK_TEXT_BYTES];
 
-    printf("vault %s: hold %u since %s: %s%s%s: %s\n", v->name, h->n, clock_format_wall(h->wall_us, time),
+    printf("vault %s: hold %u since %s: %s%s%s%s: %s\n", v->name, h->n, clock_format_wall(h->wall_us, time),
            h->kind == HOLD_ALL ? "the whole source" : h->kind == HOLD_SNAPSHOT ? "snapshot " : "position ",
            h->kind == HOLD_SNAPSHOT ? h->snapshot : h->kind == HOLD_POSITION ? position_format(h->position, text) : "",
-           h->kind == HOLD_ALL ? "" : h->incarnation, h->reason);
+           h->kind == HOLD_ALL ? "" : " of incarnation ", h->kind == HOLD_ALL ? "" : h->incarnation, h->reason);
 }
 
 static int list(const struct source_context *s, const struct wish *w, struct error *err)

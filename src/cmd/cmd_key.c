@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "cmd/command.h"
+#include "cmd/journaled.h"
 #include "vault/object.h"
 
 static int usage(struct error *err)
@@ -48,7 +49,18 @@ static int key_new(const char *path, struct error *err)
     return 0;
 }
 
-static int key_rotate(const struct vault_config *vc, const struct vault_key_source *to, struct error *err)
+/* number: of the key; 0: of all. */
+static void journal_key(const struct config *c, const char *kind, const struct vault_config *vc, uint32_t number)
+{
+    json_t *members = json_object();
+
+    json_set_str(members, "vault", vc->name);
+    if (number > 0)
+        json_set_u64(members, "key", number);
+    journaled_add(c, kind, NULL, members);
+}
+
+static int key_rotate(const struct config *c, const struct vault_config *vc, const struct vault_key_source *to, struct error *err)
 {
     CLEANUP(vault_done) struct vault *v = NULL;
     bool another = to->key_file || to->passphrase_file;
@@ -56,6 +68,7 @@ static int key_rotate(const struct vault_config *vc, const struct vault_key_sour
 
     TRY(open_encrypted(vc, &v, err));
     TRY(vault_keys_rotate(v->keys, another ? to : NULL, &n, err));
+    journal_key(c, "key_rotated", vc, n);
     printf("vault %s: keys/%06u.json counts now: new objects are sealed with data key %u.\n", vc->name, n, n);
     if (another)
         printf("Name %s in [vault %s] and start `salvor run` again: the old key does not open the vault any more.\n",
@@ -74,13 +87,14 @@ static int write_out(const char *path, struct slice text, struct error *err)
     return file_close(&f, err);
 }
 
-static int key_export(const struct vault_config *vc, const char *out, struct error *err)
+static int key_export(const struct config *c, const struct vault_config *vc, const char *out, struct error *err)
 {
     CLEANUP(vault_done) struct vault *v = NULL;
     CLEANUP(buf_release_secret) struct buf text = BUF_INIT((size_t)64 << 20);
 
     TRY(open_encrypted(vc, &v, err));
     TRY(vault_keys_export(v->keys, vc->path, &text, err));
+    journal_key(c, "key_exported", vc, 0); /* before it can be read anywhere */
     if (out) {
         TRY(write_out(out, buf_slice(&text), err));
         fprintf(stderr, "%s holds the key of vault %s: whoever reads it reads the whole vault. Move it to a safe place.\n", out,
@@ -141,5 +155,5 @@ int command_key(const struct invocation *in, struct error *err)
     TRY(find_vault(&c, name, &vc, err));
     if (kit)
         return key_import(&vc, kit, err);
-    return strcmp(what, "rotate") == 0 ? key_rotate(&vc, &to, err) : key_export(&vc, out, err);
+    return strcmp(what, "rotate") == 0 ? key_rotate(&c, &vc, &to, err) : key_export(&c, &vc, out, err);
 }

@@ -46,6 +46,13 @@ void manifest_release(struct manifest *m)
     manifest_init(m);
 }
 
+bool snapshot_is(const char *id, const char *wish)
+{
+    const char *dash = strrchr(id, '-');
+
+    return strcmp(id, wish) == 0 || (dash && strcmp(dash + 1, wish) == 0);
+}
+
 int snapshot_position(const char *id, struct position *ret, struct error *err)
 {
     size_t n = strlen(id);

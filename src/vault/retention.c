@@ -43,6 +43,20 @@ void retention_release(struct retention *r)
     *r = (struct retention){0};
 }
 
+/* For a person: the end of its id, by which it can be named, and when it was taken. */
+#define NAME_BYTES 64
+static const char *name_of(const struct retention_snapshot *s, char text[static NAME_BYTES])
+{
+    const char *dash = strrchr(s->id, '-');
+    char time[CLOCK_TEXT_BYTES];
+
+    if (s->readable)
+        (void)snprintf(text, NAME_BYTES, "%.16s of %.19sZ", dash ? dash + 1 : s->id, clock_format_wall(s->wall_us, time));
+    else
+        (void)snprintf(text, NAME_BYTES, "%.16s", dash ? dash + 1 : s->id);
+    return text;
+}
+
 /* --- the floor ----------------------------------------------------------------------------------------------------- */
 
 static int64_t window_start(const struct retention *r)
@@ -88,7 +102,7 @@ static const char *nothing_goes_because(const struct retention *r)
 static void find_floor(struct retention *r)
 {
     const char *nothing = nothing_goes_because(r);
-    char keep[CLOCK_TEXT_BYTES], now[CLOCK_TEXT_BYTES];
+    char keep[CLOCK_TEXT_BYTES], now[CLOCK_TEXT_BYTES], name[NAME_BYTES];
 
     r->floor_index = SIZE_MAX;
     (void)snprintf(r->summary, sizeof r->summary, "%s", nothing ? nothing : "");
@@ -99,30 +113,34 @@ static void find_floor(struct retention *r)
         return;
     if (r->floor_index == SIZE_MAX)
         (void)snprintf(r->summary, sizeof r->summary,
-                       "no snapshot is older than the window of %s (as of %s), proved and agreed with: nothing is purged",
+                       "nothing is purged: no snapshot is older than %s (keep, as of %.19sZ), proved by a recovery, and agreed with what came before it",
                        clock_format_duration(r->policy.keep_us, keep), clock_format_wall(r->now_us, now));
     else
-        (void)snprintf(r->summary, sizeof r->summary, "what lies below snapshot %s may go: it is proved and older than the window of %s",
-                       r->snapshots[r->floor_index].id, clock_format_duration(r->policy.keep_us, keep));
+        (void)snprintf(r->summary, sizeof r->summary,
+                       "what is older than snapshot %s may go, where nothing else keeps it: that one was proved by a recovery and is older than %s (keep)",
+                       name_of(&r->snapshots[r->floor_index], name), clock_format_duration(r->policy.keep_us, keep));
 }
 
 /* --- snapshots ----------------------------------------------------------------------------------------------------- */
 
 static void keep_above(struct retention *r)
 {
+    char keep[CLOCK_TEXT_BYTES];
+
+    (void)clock_format_duration(r->policy.keep_us, keep);
     for (size_t i = 0; i < r->snapshots_count; i++) {
         struct retention_snapshot *s = &r->snapshots[i];
 
         if (r->floor_index == SIZE_MAX)
             decide(&s->verdict, false, "%s", r->summary);
         else if (i == r->floor_index)
-            decide(&s->verdict, false, "the newest proved snapshot that is older than the window: recoveries into its beginning start here");
+            decide(&s->verdict, false, "the newest proved snapshot that is older than %s (keep): recoveries into the first moments of the window start here", keep);
         else if (i > r->floor_index && s->wall_us > window_start(r))
-            decide(&s->verdict, false, "it is within the window");
+            decide(&s->verdict, false, "taken within the last %s (keep)", keep);
         else if (i > r->floor_index)
-            decide(&s->verdict, false, "older than the window, but it is no floor: %s", no_floor_because(r, s));
+            decide(&s->verdict, false, "older than %s (keep), but nothing may go because of it: %s", keep, no_floor_because(r, s));
         else
-            decide(&s->verdict, true, "it lies below the floor, and neither a calendar keep nor a hold names it");
+            decide(&s->verdict, true, "no recovery into the last %s (keep) needs it, and no keep_daily, keep_weekly, keep_monthly or hold names it", keep);
     }
 }
 
@@ -226,13 +244,14 @@ static void keep_barriers(struct retention *r)
 
 /* --- chains -------------------------------------------------------------------------------------------------------- */
 
-static bool is_held_position(const struct retention *r, const struct retention_snapshot *s)
+/* The hold of a later position; NULL: there is none. */
+static const struct hold *hold_past(const struct retention *r, const struct retention_snapshot *s)
 {
     for (size_t k = 0; k < r->holds_count; k++)
         if (r->holds[k].kind == HOLD_POSITION && in_incarnation(r, s, r->holds[k].incarnation) &&
             position_compare(s->position, r->holds[k].position) < 0)
-            return true;
-    return false;
+            return &r->holds[k];
+    return NULL;
 }
 
 /* Does this kept snapshot promise more than its own position, or is it of no use without events? */
@@ -240,14 +259,31 @@ static bool needs_events(const struct retention *r, size_t i)
 {
     const struct retention_snapshot *s = &r->snapshots[i];
 
-    return i >= r->floor_index || s->events_needed || is_held_position(r, s);
+    return i >= r->floor_index || s->events_needed || hold_past(r, s) != NULL;
+}
+
+/* Why its events stay; i: the lowest snapshot that needs them. */
+static void explain_chain(const struct retention *r, struct retention_incarnation *c, size_t i)
+{
+    const struct retention_snapshot *s = &r->snapshots[i];
+    const struct hold *h = hold_past(r, s);
+    char name[NAME_BYTES];
+
+    (void)name_of(s, name);
+    if (i >= r->floor_index)
+        decide(&c->verdict, false, "every moment since snapshot %s is recovered from it and these events", name);
+    else if (h)
+        decide(&c->verdict, false, "hold %u: every moment from snapshot %s to the held position needs them: %.40s", h->n, name, h->reason);
+    else
+        decide(&c->verdict, false, "snapshot %s, which stays, was taken beside open transactions and is of no use without them", name);
 }
 
 static void plan_chain(struct retention *r, size_t incarnation)
 {
     struct retention_incarnation *c = &r->incarnations[incarnation];
     bool above = r->floor_index == SIZE_MAX || incarnation > r->snapshots[r->floor_index].incarnation;
-    const struct retention_snapshot *lowest = NULL;
+    size_t lowest = SIZE_MAX;
+    char name[NAME_BYTES];
     uint64_t first = UINT64_MAX, newest = 0;
 
     for (size_t i = 0; i < r->snapshots_count; i++) {
@@ -256,19 +292,20 @@ static void plan_chain(struct retention *r, size_t incarnation)
         if (s->incarnation != incarnation || s->verdict.remove || !needs_events(r, i) || s->first_sequence >= first)
             continue;
         first = s->first_sequence;
-        lowest = s;
+        lowest = i;
     }
     for (size_t i = 0; i < c->segments_count; i++)
         if (c->segments[i].counts && c->segments[i].id.sequence > newest)
             newest = c->segments[i].id.sequence;
     c->first_sequence = above ? 0 : first < newest ? first : newest;
-    if (above)
-        decide(&c->verdict, false, "%s", r->floor_index == SIZE_MAX ? r->summary : "it is newer than the floor");
-    else if (lowest)
-        decide(&c->verdict, false, "from segment %llu on snapshot %s needs it, with what was open then",
-               (unsigned long long)c->first_sequence, lowest->id);
+    if (r->floor_index == SIZE_MAX)
+        decide(&c->verdict, false, "%s", r->summary);
+    else if (above)
+        decide(&c->verdict, false, "all of this incarnation is newer than snapshot %s", name_of(&r->snapshots[r->floor_index], name));
+    else if (lowest != SIZE_MAX)
+        explain_chain(r, c, lowest);
     else
-        decide(&c->verdict, false, "nothing of this incarnation needs events any more; its newest segment stays");
+        decide(&c->verdict, false, "nothing needs the events of this incarnation any more; its newest segment stays as its end");
     for (size_t i = 0; i < c->segments_count; i++)
         c->segments[i].remove = c->segments[i].id.sequence < c->first_sequence;
 }

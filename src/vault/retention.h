@@ -23,7 +23,7 @@ struct retention_policy {
 /* Why something stays or goes: a sentence; "" not decided. */
 struct retention_verdict {
     bool remove;
-    char why[160];
+    char why[256];
 };
 
 struct retention_segment {

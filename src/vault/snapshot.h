@@ -137,6 +137,8 @@ MUST_CHECK int snapshot_list(struct vault *v, const char *source, const char *in
 /* The same of those that were committed and whose manifest is gone. */
 MUST_CHECK int snapshot_list_lost(struct vault *v, const char *source, const char *incarnation, char ***ret_ids,
                                   size_t *ret_count, struct error *err);
+/* Does a person mean this one? By its id, or by what stands in it behind the position. */
+bool snapshot_is(const char *id, const char *wish);
 /* The position in a snapshot's id. */
 MUST_CHECK int snapshot_position(const char *id, struct position *ret, struct error *err);
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 
+import psycopg2
 import pytest
 from conftest import begin, prepare
 from ledger import OPTIONS, SCHEMA, Load, check_ledger, check_log
@@ -194,6 +195,114 @@ def test_proved_by_itself(servers, boxes):
     chunk.write_bytes(good)
     box.ok("prove", "shop")
     assert box.status("shop")["proof_failed"] == ""
+
+
+def killed(box, *words):
+    """SIGKILL to the keeper's child with these words in its command line; False: there is none at this moment."""
+    for path in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            argv = path.read_text(errors="replace").split("\0")
+            if str(box.config) in argv and all(w in argv for w in words):
+                os.kill(int(path.parent.name), signal.SIGKILL)
+                return True
+    return False
+
+
+def drop_slot(server):
+    def drop():
+        try:
+            server.sql("SELECT pg_drop_replication_slot('salvor_shop')")
+            return True
+        except psycopg2.errors.ObjectInUse:
+            return False
+    wait_for("the slot to be dropped", drop)
+
+
+@pytest.mark.timeout(600)
+def test_what_is_done_is_told(servers, boxes):
+    """Each real action and each finding writes its entry, with what an auditor asks for. Purges and holds: test_purge; a full spool: test_pressure; losses: test_act."""
+    server = shop(servers)
+    box = prepare(server, boxes, prove="yes", snapshot_quiet="1h", **{**OPTIONS, "rpo": "2s"})
+    box.sources["shop"]["prove_dir"] = prove_parent(box)
+    box.vaults["safe"] = {"driver": "posix", "path": box.root / "safe", "key_file": box.root / "safe.key"}
+    box.ok("key", "new", box.root / "safe.key")
+    box.write_config()
+    begin(server, box)
+
+    def told(kind, **members):
+        """The last entry of that kind, once it is there."""
+        def find():
+            found = [e["members"] for e in entries(box, kind=kind) if all(e["members"].get(k) == v for k, v in members.items())]
+            return found[-1] if found else None
+        return box.wait(f"the entry {kind} {members}", find)
+
+    # A proof that is killed can write nothing itself.
+    box.wait("a proof at work", lambda: killed(box, "prove", "--background"), 120)
+    assert "signal 9" in told("proof_failed")["reason"]
+    # An objective that is not kept, and kept again: measured while capture stands still.
+    pid = box.capture_pid("shop")
+    os.kill(pid, signal.SIGSTOP)
+    breach = told("breach_begun", objective="rpo_source_lost")
+    os.kill(pid, signal.SIGCONT)
+    assert breach["objective_s"] == 2 and breach["measured_s"] > 2
+    told("breach_ended", objective="rpo_source_lost")
+    told("breach_ended", objective="rpo_host_lost")
+    # A table that became inexact.
+    server.sql("INSERT INTO lines VALUES (1, 'line')", dbname="shop")
+    server.sql("UPDATE lines SET what = 'changed'", dbname="shop")
+    assert told("inexact", table="public.lines")["reason"]
+    box.ok("snapshot", "shop")
+    assert told("snapshot", snapshot=box.status("shop")["snapshots"][-1]["id"])["findings"] == []
+    # Recoveries: one with its phases, one that failed; a refusal is none.
+    settle(server, box)
+    server.sql("CREATE DATABASE recovered TEMPLATE template0")
+    result = box.recover("shop", "--into", server.conninfo("recovered"))
+    entry = told("recovery")
+    assert [p["name"] for p in entry["phases"]] == [p["name"] for p in result["phases"]] and entry["verified"] and entry["rto_s"] > 0
+    assert entry["reached_position"] == result["reached_position"] and "conninfo" not in entry
+    box.fails(3, "recover", "shop", "--into", server.conninfo("recovered"))
+    assert entries(box, kind="recovery_failed") == []
+    box.fails(1, "recover", "shop", "--into", server.conninfo("nowhere"))
+    assert "nowhere" in told("recovery_failed")["reason"]
+    # Keys.
+    box.ok("key", "rotate", "safe")
+    box.ok("key", "export", "safe")
+    assert told("key_rotated")["key"] == 2 and told("key_exported")["vault"] == "safe"
+    # A gap.
+    box.stop()
+    drop_slot(server)
+    server.sql("INSERT INTO hot VALUES (1001, 1, 'unseen')", dbname="shop")
+    box.start()
+    box.wait("a snapshot of the next incarnation", lambda: (lambda s: s.get("incarnation") == "0002" and s["snapshots"])(box.status("shop")), 120)
+    assert told("gap")["incarnation"] == "0001" and told("incarnation", incarnation="0002")["reason"]
+    # A recovery would take too long by now: predicted, before any did.
+    proof = box.ok("prove", "shop", "--json").json
+    assert told("proof", snapshot=proof["snapshot"])["phases"] == proof["phases"]
+    settle(server, box)
+    before = box.ok("recover", "shop", "--dry-run", "--json").json["predicted_s"]
+    server.sql("DO $$ BEGIN FOR i IN 1..30000 LOOP INSERT INTO lines VALUES (i, 'x'); COMMIT; END LOOP; END $$", dbname="shop")
+    box.wait_vault("shop", server.value("SELECT pg_current_wal_insert_lsn()::text"), 120)
+    box.stop()
+    after = box.ok("recover", "shop", "--dry-run", "--json").json["predicted_s"]
+    assert after > before + 0.002
+    box.sources["shop"].update(rto=f"{round(500 * (before + after))}ms", prove="no")
+    box.write_config()
+    box.start()
+    breach = told("breach_begun", objective="rto_predicted")
+    assert breach["measured_s"] > breach["objective_s"]
+    status = box.status("shop")
+    assert abs(status["rto_predicted_s"] - breach["measured_s"]) < 1 and "rto_predicted" in [b["objective"] for b in status["breaches"]], status
+    text = box.ok("status", "shop").out
+    assert "predicted from what was measured" in text and "BEYOND THE OBJECTIVE" in text and "BREACH" in text
+    # The next snapshot leaves fewer transactions to read.
+    box.ok("snapshot", "shop")
+    box.stop()
+    box.start()
+    told("breach_ended", objective="rto_predicted")
+    box.stop()
+    box.ok("teardown", "shop", "--admin", server.conninfo("shop", "postgres", tcp=True))
+    assert told("torn_down")["by_administrator"] is True
+    assert findings(box) == [] or {f["kind"] for f in findings(box)} == {"gap"}
 
 
 def bare(boxes, vault):

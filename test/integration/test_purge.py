@@ -34,6 +34,17 @@ def removed(report):
     return {s["id"] for s in report["snapshots"] if s["remove"]}
 
 
+def check_journal(box, tombstone, ids):
+    """What was named, what went, what was held: an entry each."""
+    entries = {}
+    for e in box.ok("journal", "shop", "--json").json["entries"]:
+        entries.setdefault(e["kind"], []).append(e["members"])
+    begun, done = entries["purge_begun"][0], entries["purge_done"][0]
+    assert (begun["n"], begun["objects"], begun["bytes"]) == (tombstone["n"], tombstone["objects"], tombstone["bytes"]) and "older than" in begun["why"]
+    assert done["n"] == begun["n"] and [s["id"] for s in done["snapshots"]] == [ids[1]] and done["bytes"] > 0 and done["vault"] == "main"
+    assert entries["hold_added"][0]["reason"] == "an auditor asked" and entries["hold_removed"][0]["n"] == 1 and "purge_failed" not in entries
+
+
 def test_purge(boxes, servers):
     from conftest import protect
     server = servers()
@@ -56,13 +67,13 @@ def test_purge(boxes, servers):
     report = purge(box, "--dry-run")
     assert "nothing is purged" in report["summary"] and report["removable_objects"] == 0 and report["tombstones"] == []
     prove(box, "first")
-    held = box.ok("hold", "add", "shop", "--snapshot", ids[0], "--reason", "an auditor asked").out
+    held = box.ok("hold", "add", "shop", "--snapshot", ids[0].split("-")[1], "--reason", "an auditor asked").out
     assert "hold 1" in held
     box.fails(1, "hold", "add", "shop", "--snapshot", ids[0][:-8] + "00000000", "--reason", "no such")
     box.wait("the last snapshot to leave the window", lambda: removed(purge(box, "--dry-run")) == {ids[1]}, 180)
     # The held one stays, the newest is the floor; the dry run explains and has changed nothing.
     text = box.ok("purge", "shop", "--dry-run").out
-    for part in ("an auditor asked", "goes  snapshot", "EUR a month", "the newest proved snapshot"):
+    for part in ("an auditor asked", f"goes  snapshot {ids[1].split('-')[1]} of ", "EUR a month", "the newest proved snapshot", "`salvor purge shop` would name"):
         assert part in text, text
     report = purge(box)
     assert report["removed_objects"] == 0 and report["announced_objects"] > 0
@@ -91,4 +102,5 @@ def test_purge(boxes, servers):
     box.stop_target(box.root / "last")
     box.ok("hold", "remove", "shop", 1)
     assert box.ok("hold", "list", "shop", "--json").json["holds"] == []
+    check_journal(box, tombstone, ids)
     box.ok("verify")
