@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """make bench: each figure as a ratio against the named peer, on this machine, in the same run.
 
-bench.py SALVOR-PROGRAM [NAME...]: all measurements, or those named (drain latency snapshot recovery verify updates tables huge s3). A slow figure is
+bench.py SALVOR-PROGRAM [NAME...]: all measurements, or those named (drain latency snapshot recovery verify encryption idle updates tables huge s3). A slow figure is
 printed as it is and fails nothing; the exit status is 0 when everything was measured.
 
 One by itself: tools/install-packages build bench && make && /usr/bin/python3 test/bench/bench.py build/release/src/cmd/salvor s3
@@ -13,7 +13,7 @@ that of every process it starts. What one of the two does and the other does not
 
 BENCH_RUNS (3), BENCH_SCALE (100, pgbench's scale), BENCH_TRANSACTIONS (400000, the backlog), BENCH_MORE (300000, transactions
 between snapshot and recovery), BENCH_SECONDS (10, of each turn of the steady load), BENCH_HUGE (5000000, rows of the one huge transaction), BENCH_UPDATES (1000000) and BENCH_UPDATES_SCALE (30) and
-BENCH_TABLES_MB (2000, of 40 tables with their indexes) change the amounts; BENCH_DIR (/tmp) says where it all lies.
+BENCH_TABLES_MB (2000, of 40 tables with their indexes), BENCH_VERIFY_SCALE (30) and BENCH_ENCRYPTION_SCALE (10), BENCH_IDLE_SEGMENTS (6) change the amounts; BENCH_DIR (/tmp) says where it all lies.
 
 All of it is to take at most 15 minutes on two cores. For that the 40 tables, whose restores are the longest, have one run less than the others, and
 the turns of the steady load are short; who wants the figures to be steadier takes one measurement by its name with more runs.
@@ -46,13 +46,17 @@ TRANSACTIONS = int(os.environ.get("BENCH_TRANSACTIONS", "400000"))
 MORE = int(os.environ.get("BENCH_MORE", "300000"))
 HUGE = int(os.environ.get("BENCH_HUGE", "5000000"))
 SECONDS = int(os.environ.get("BENCH_SECONDS", "10"))
+VERIFY_SCALE = min(SCALE, int(os.environ.get("BENCH_VERIFY_SCALE", "30")))
+ENCRYPTION_SCALE = min(SCALE, int(os.environ.get("BENCH_ENCRYPTION_SCALE", "10")))
+IDLE_FASTER = 20  # so many times faster than by default
+IDLE_SEGMENTS = int(os.environ.get("BENCH_IDLE_SEGMENTS", "6"))
 UPDATES = int(os.environ.get("BENCH_UPDATES", "1000000"))
 UPDATES_SCALE = int(os.environ.get("BENCH_UPDATES_SCALE", "30"))
 TABLES = 40
 TABLES_MB = int(os.environ.get("BENCH_TABLES_MB", "2000"))
 RATE = 1000
 TICKS = os.sysconf("SC_CLK_TCK")
-MEASURES = ["drain", "latency", "snapshot", "recovery", "verify", "updates", "tables", "huge", "s3"]
+MEASURES = ["drain", "latency", "snapshot", "recovery", "verify", "encryption", "idle", "updates", "tables", "huge", "s3"]
 SOURCE = {"fsync": "on", "shared_buffers": "1GB", "max_wal_size": "8GB", "checkpoint_timeout": "1h", "max_slot_wal_keep_size": "20GB",
           "autovacuum": "off", "synchronous_commit": "off", "max_replication_slots": "20", "max_wal_senders": "20"}
 # Both restores go into servers with these.
@@ -162,9 +166,14 @@ def make_source(settings, dbname):
     return server
 
 
-def make_box(server, name, dbname):
+def make_box(server, name, dbname, encrypted=False, **options):
     """Salvor for one source, with the options a user gets who sets none, and set up in the server."""
-    box = Salvor({name: {"conninfo": server.conninfo(dbname, "salvor", tcp=True), "snapshot_schedule": "none", "slot_timeout": "60s", "prove": "no"}}, parent=PARENT)
+    box = Salvor({name: {"conninfo": server.conninfo(dbname, "salvor", tcp=True), "snapshot_schedule": "none", "slot_timeout": "60s", "prove": "no", **options}},
+                 parent=PARENT)
+    if encrypted:
+        box.vaults["main"]["key_file"] = box.root / "vault.key"
+        box.ok("key", "new", box.vaults["main"]["key_file"])
+        box.write_config()
     box.ok("init")
     box.ok("setup", name, "--admin", server.conninfo(dbname, "postgres", tcp=True))
     return box
@@ -343,8 +352,6 @@ def bench_pgbench(which):
         dump = os.path.join(server.root, "dump")
         if "snapshot" in which:
             measure_snapshot(server, dump)
-        if "verify" in which:
-            measure_verify(server)
         if "recovery" in which:
             if not os.path.exists(dump):
                 pg_dump(server, dump)
@@ -406,25 +413,77 @@ def cores(threads):
     return ",".join(str(c) for c in sorted(os.sched_getaffinity(0))[:threads])
 
 
-def measure_verify(server):
+def bench_verify():
     """A vault of one snapshot and a few segments, its files in the page cache for both, both held to the same cores."""
-    with make_box(server, "v", "bench") as box:
-        with capturing(box, "v"):
-            box.ok("snapshot", "v")
-        vault = box.root / "vault"
-        plain = sum(s["bytes"] for s in box.status("v")["snapshots"])
-        for threads in (1, 2):
-            ours, peer = [], []
+    with make_source(SOURCE, "bench") as server:
+        note(f"pgbench -i -s {VERIFY_SCALE}")
+        pgbench(server, "bench", "-i", "-q", "-s", str(VERIFY_SCALE))
+        with make_box(server, "v", "bench") as box:
+            with capturing(box, "v"):
+                box.ok("snapshot", "v")
+            vault = box.root / "vault"
+            plain = sum(s["bytes"] for s in box.status("v")["snapshots"])
+            for threads in (1, 2):
+                ours, peer = [], []
+                for _ in range(RUNS):
+                    peer.append(plain_sums(vault, threads))
+                    began = time.monotonic()
+                    subprocess.run(["taskset", "-c", cores(threads), str(PROGRAM), "--config", str(box.config), "verify", "--threads", str(threads)],
+                                   check=True, stdout=subprocess.DEVNULL, timeout=900)
+                    ours.append(time.monotonic() - began)
+                result(f"verify, {threads} thread{'s' if threads > 1 else ''}: time / zstd -dc | b2sum", median(ours) / median(peer), 1.25, "x",
+                       f"[{plain / 1e6 / median(ours):.0f} MB/s / {plain / 1e6 / median(peer):.0f} MB/s of plain bytes; verify also parses and hashes every row and "
+                       "checks the order of keys]")
+
+
+# -- recovery from an encrypted vault
+
+def bench_encryption():
+    """The same database at the same position, from a plain vault and from an encrypted one, in turns, each into a server of its own."""
+    with make_source(SOURCE, "bench") as server:
+        note(f"pgbench -i -s {ENCRYPTION_SCALE}, two snapshots and {ENCRYPTION_SCALE * 1000} more transactions")
+        pgbench(server, "bench", "-i", "-q", "-s", str(ENCRYPTION_SCALE))
+        with make_box(server, "plain", "bench") as plain, make_box(server, "sealed", "bench", encrypted=True) as sealed:
+            with capturing(plain, "plain"), capturing(sealed, "sealed"):
+                plain.ok("snapshot", "plain")
+                sealed.ok("snapshot", "sealed")
+                pgbench(server, "bench", "-n", "-c", "8", "-j", "2", "-t", str(ENCRYPTION_SCALE * 125))
+                end = server.value("SELECT pg_current_wal_insert_lsn()::text")
+                plain.wait_durable("plain", end, 120)
+                sealed.wait_durable("sealed", end, 120)
+            server.stop()
+            found = {"plain": [], "sealed": []}
             for _ in range(RUNS):
-                peer.append(plain_sums(vault, threads))
-                began = time.monotonic()
-                subprocess.run(["taskset", "-c", cores(threads), str(PROGRAM), "--config", str(box.config), "verify", "--threads", str(threads)],
-                               check=True, stdout=subprocess.DEVNULL, timeout=900)
-                ours.append(time.monotonic() - began)
-            result(f"verify, {threads} thread{'s' if threads > 1 else ''}: time / zstd -dc | b2sum", median(ours) / median(peer), 1.25, "x",
-                   f"[{plain / 1e6 / median(ours):.0f} MB/s / {plain / 1e6 / median(peer):.0f} MB/s of plain bytes; verify also parses and hashes every row and "
-                   "checks the order of keys]")
-        box.ok("teardown", "v", "--admin", server.conninfo("bench", "postgres", tcp=True))
+                for box in (plain, sealed):
+                    name = next(iter(box.sources))
+                    ours_s, verify_s, _ = restore_salvor(box, name)
+                    found[name].append(ours_s + verify_s)
+                note("plain {:.2f} s, encrypted {:.2f} s, with verification".format(found["plain"][-1], found["sealed"][-1]))
+    result(f"recovery of pgbench scale {ENCRYPTION_SCALE} from an encrypted vault, with verification / from a plain one", median(found["sealed"]) / median(found["plain"]),
+           1.10, "x", f"[{median(found['sealed']):.2f} s / {median(found['plain']):.2f} s; single runs " +
+           ", ".join(f"{s / p:.2f}" for s, p in zip(found["sealed"], found["plain"])) + "]")
+
+
+# -- what an idle source costs
+
+def bench_idle():
+    """`salvor run` with nothing but heartbeats, every interval by the same factor shorter than by default: the time between two segments is what counts."""
+    with make_source(SOURCE, "idle") as server:
+        server.sql(REALISTIC, dbname="idle")
+        faster = {"rpo": 15 * 60, "heartbeat": 2, "poll": 5, "idle_segment": 5 * 60}
+        with make_box(server, "idle", "idle", **{k: f"{s * 1000 // IDLE_FASTER}ms" for k, s in faster.items()}) as box:
+            box.start().wait_snapshots("idle")
+            rows = box.root / "vault/sources/idle/0001/rows"
+            wait_for("the first segment that holds nothing of the start", lambda: len(list(rows.glob("*.seg"))) > 1, 120)
+            first = len(list(rows.glob("*.seg"))) - 1
+            wait_for("segments", lambda: len(list(rows.glob("*.seg"))) > first + IDLE_SEGMENTS, 300)
+            times = [p.stat().st_mtime for p in sorted(rows.glob("*.seg"))][first:]
+            size = median([p.stat().st_size for p in sorted(rows.glob("*.seg"))[first:]])
+            box.stop()
+    between = [b - a for a, b in zip(times, times[1:])]
+    day = 86400 / (median(between) * IDLE_FASTER)
+    result("segment objects a day of an idle source with rpo = 15min", day, 300, "", f"[one every {median(between) * IDLE_FASTER:.0f} s (shortest {min(between) * IDLE_FASTER:.0f} s, "
+           f"{len(between)} counted), with rpo, heartbeat, poll and idle_segment all {IDLE_FASTER} times shorter than by default; {size:.0f} bytes each]")
 
 
 def measure_recovery(server, dump):
@@ -769,10 +828,11 @@ def main():
         sys.exit(f"not a measurement: {' '.join(unknown)}; there are: {' '.join(MEASURES)}")
     began = time.monotonic()
     failed = []
-    for measure, run in (("drain", bench_drain), ("latency", bench_latency), ("pgbench", lambda: bench_pgbench(which)),
+    for measure, run in (("drain", bench_drain), ("latency", bench_latency), ("pgbench", lambda: bench_pgbench(which)), ("verify", bench_verify),
+                         ("encryption", bench_encryption), ("idle", bench_idle),
                          ("updates", bench_updates), ("tables", bench_tables), ("huge", bench_huge),
                          ("s3", lambda: bench_s3(result, note, RUNS, PARENT))):
-        if measure not in which and not (measure == "pgbench" and {"snapshot", "recovery", "verify"} & set(which)):
+        if measure not in which and not (measure == "pgbench" and {"snapshot", "recovery"} & set(which)):
             continue
         print(f"== {measure}", flush=True)
         try:
