@@ -359,6 +359,49 @@ static void long_journals_are_cut_into_runs(void **state)
     box_release(&b);
 }
 
+/* Between its look at the runs and its look at what this host shipped, this host ships. */
+static struct {
+    const struct vault_driver_ops *real;
+    struct fixture *x;
+    struct box *b;
+    bool done;
+} meanwhile;
+
+static int list_and_ship(struct vault_driver *d, const char *prefix, int (*fn)(void *user, const char *name, struct error *err), void *user,
+                         struct error *err)
+{
+    int rc = meanwhile.real->list_names(d, prefix, fn, user, err);
+
+    if (strlen(prefix) > strlen("journal/") && !meanwhile.done) {
+        meanwhile.done = true;
+        box_add(meanwhile.b, "proof", "meanwhile");
+        ship(meanwhile.x, meanwhile.b);
+    }
+    return rc;
+}
+
+static void what_is_shipped_meanwhile_is_not_gone(void **state)
+{
+    struct fixture *x = *state;
+    struct vault_driver_ops ops = *x->v->driver->ops;
+    struct box b;
+
+    box_make(&b);
+    box_add(&b, "set_up", "one");
+    ship(x, &b);
+    meanwhile.real = x->v->driver->ops;
+    meanwhile.x = x;
+    meanwhile.b = &b;
+    meanwhile.done = false;
+    ops.list_names = list_and_ship;
+    x->v->driver->ops = &ops;
+    assert_whole(x, b.journal);
+    x->v->driver->ops = meanwhile.real;
+    assert_true(meanwhile.done);
+    assert_whole(x, b.journal);
+    box_release(&b);
+}
+
 #define TEST(name_) cmocka_unit_test_setup_teardown(name_, fixture_new, fixture_free)
 
 int main(void)
@@ -373,6 +416,7 @@ int main(void)
         TEST(a_forgery_is_found),
         TEST(facts_follow_from_entries),
         TEST(long_journals_are_cut_into_runs),
+        TEST(what_is_shipped_meanwhile_is_not_gone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
