@@ -120,6 +120,19 @@ def scene(servers, boxes):
         s.destroy()
 
 
+def check_journal(s):
+    """The loss, each phase of the recovery, the cut-over and what it came to; no way to connect."""
+    told = {}
+    for e in s.box.ok("journal", "shop", "--json").json["entries"]:
+        told.setdefault(e["kind"], []).append(e["members"])
+    assert len(told["loss"]) == 1 and told["loss"][0]["reason"] and told["loss"][0]["since_wall_us"] > 0
+    assert [p["name"] for p in told["recovery"][0]["phases"]][0] == "plan" and told["recovery"][0]["verified"] is True
+    assert [c["ok"] for c in told["cutover"]] == [True]
+    act = told["act"][-1]
+    assert act["outcome"] == "cut over" and [step["step"] for step in act["steps"]] == ["recover", "protect", "cutover"], act
+    assert "conninfo" not in str(told["loss"] + told["recovery"] + told["cutover"] + told["act"])
+
+
 def test_a_lost_source_is_running_again_by_itself(scene):
     s = scene()
     # Salvor as a synchronous standby: what is acknowledged is in the spool, so not one commit may be missing.
@@ -138,6 +151,7 @@ def test_a_lost_source_is_running_again_by_itself(scene):
     assert [step["step"] for step in act["steps"]] == ["recover", "protect", "cutover"] and all(step["ok"] for step in act["steps"]), act
     assert len(s.runs()) == 1 and s.runs()[0] == f"shop|{s.clients.read_text()}|{s.clients.read_text()}"
     s.check_protected(load)
+    check_journal(s)
     with psycopg2.connect(s.clients.read_text()) as c:
         assert at_the_loss <= check_ledger(c, load, "after cut-over")
         c.rollback()
