@@ -1,6 +1,7 @@
 """Space and pressure: a vault that is down fills the spool to spool_max and no further, a vault with a bandwidth is written to no faster. Nothing is lost by
 either, and what `status` tells stays right."""
 import bisect
+import contextlib
 import re
 import threading
 import time
@@ -12,7 +13,7 @@ from mounts import switchable
 from salvorbox import parse_lsn, wait_for
 from truth import compare, contents
 
-pytestmark = [pytest.mark.xdist_group("pressure"), pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.xdist_group("pressure"), pytest.mark.timeout(900)]
 
 MIB = 1 << 20
 WIDE = SCHEMA + "CREATE TABLE wide (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, v text);"
@@ -97,6 +98,14 @@ def check_exposure(server, box, timeline):
     return status
 
 
+def spool_bytes(box):
+    total = 0
+    for path in box.state.glob("shop/*/spool/*.spool"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
+
+
 class SpoolWatch:
     """The greatest size of the spool's files, looked at all the time."""
 
@@ -104,18 +113,9 @@ class SpoolWatch:
         self.box, self.greatest, self.ending = box, 0, threading.Event()
         self.thread = threading.Thread(target=self.work, daemon=True)
 
-    def size(self):
-        total = 0
-        for path in self.box.state.glob("shop/*/spool/*.spool"):
-            try:
-                total += path.stat().st_size
-            except FileNotFoundError:
-                pass
-        return total
-
     def work(self):
         while not self.ending.wait(0.01):
-            self.greatest = max(self.greatest, self.size())
+            self.greatest = max(self.greatest, spool_bytes(self.box))
 
     def __enter__(self):
         self.thread.start()
@@ -203,14 +203,15 @@ def test_bandwidth(servers, boxes):
     by, and a stop waits for none of it."""
     server = shop(servers)
     box = prepare(server, boxes, **OPTIONS)
-    rate = 400_000
+    rate = 150_000
     box.vaults["main"]["bandwidth"] = f"{rate // 1000}kB/s"
     box.sources["shop"]["segment_size"] = "1MiB"
     box.write_config()
     begin(server, box)
     box.wait_vault("shop", position(server))
     first, began = vault_bytes(box), time.monotonic()
-    write_wide(server, 24)  # half as much when it is compressed: half a minute
+    while spool_bytes(box) < 8 * MIB:  # half as much when it is compressed: what is in it by then takes half a minute
+        write_wide(server, 4)
     written_after = time.monotonic() - began
     load = Load(server.conninfo("shop"), rate=60).start()
     seen = []
@@ -221,11 +222,11 @@ def test_bandwidth(servers, boxes):
         status = box.status("shop")
         assert status["state"] == "streaming" and "has not answered" not in status["warning"], status
         seen.append((time.monotonic() - began, vault_bytes(box) - first))
-    assert seen[-1][1] > rate * 6, f"{seen[-1]}: the limit is kept by doing nothing"
+    assert seen[-1][1] > rate * 4, f"{seen[-1]}: the limit is kept by doing nothing"
     # One object goes as fast as it can, a second's worth was saved up, and a pause belongs to it.
     for s, written in seen:
         assert written <= rate * (s + 2) + 2 * 2 * MIB, f"{written} bytes after {s:.1f} s"
-    assert seen[-1][1] < 24 * MIB * 0.4, "all is there already: the test shows nothing"
+    assert spool_bytes(box) > 3 * MIB, "all is there already: the test shows nothing"
     # Nor does another process wait for what this one owes.
     asked = time.monotonic()
     box.ok("hold", "add", "shop", "--reason", "an auditor asked")

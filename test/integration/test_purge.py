@@ -6,7 +6,7 @@ import pytest
 from ledger import OPTIONS, SCHEMA
 from truth import contents
 
-pytestmark = [pytest.mark.xdist_group("purge"), pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.xdist_group("purge"), pytest.mark.timeout(900)]
 
 KEEP = 60
 
