@@ -267,7 +267,7 @@ def test_a_keeper_killed_in_the_middle_goes_on(scene):
     os.kill(child, signal.SIGSTOP)
     kill_keeper(s)
     wait_for("the recovery to end with its keeper", lambda: not os.path.exists(f"/proc/{child}") or PgServer.is_zombie(child), 10)
-    deadline = time.monotonic() + 40
+    deadline = time.monotonic() + 240
     while s.act().get("state") != "protecting" and not (s.root / "held").exists():
         assert time.monotonic() < deadline, s.box.log_tail()
         time.sleep(0.001)
