@@ -183,7 +183,7 @@ def test_a_plain_bucket_is_adopted_under_load(ceph, servers, boxes, tmp_path):
     server.sql("CREATE DATABASE bare TEMPLATE template0")
     result = json.loads(bare_command(tmp_path, "recover", "shop", "--vault", url, "--into", server.conninfo("bare"), "--json", env=env).stdout)
     assert result["verified"] and result["from_spool"] is False
-    bare_command(tmp_path, "recover", "nothing", "--vault", url, "--into", server.conninfo("bare"), status=1, env=env)
+    bare_command(tmp_path, "recover", "nothing", "--vault", url, "--into", server.conninfo("bare"), status=3, says="holds nothing of a source nothing", env=env)
     # The passphrase of another vault in the environment is no key of this one.
     bare_command(tmp_path, "adopt", url, status=3, says="is not encrypted", env={**env, "SALVOR_PASSPHRASE_MAIN": "correct horse battery staple"})
     new.env = env
