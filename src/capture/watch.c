@@ -52,6 +52,7 @@ struct watcher {
 
     struct change_counts counts;
     struct poll_ring ring;
+    uint64_t counted_from_lsn; /* all that was changed before it is in counts; 0: not known */
     uint64_t clean_lsn; /* of the last poll that found the lists right */
     json_t *sequences;  /* values as noted last; NULL: never */
     bool dirty;         /* to be stored */
@@ -70,12 +71,13 @@ static struct position past(const struct watcher *w, uint64_t lsn)
 
 /* --- what is kept ------------------------------------------------------------------------------------------------ */
 
-static void take_counts(struct watcher *w, const json_t *counts)
+static void take_counts(struct watcher *w, const json_t *counts, const char *since)
 {
     const json_t *pair;
     size_t i;
 
     w->counts.items = mem_zalloc(json_array_size(counts) + 1, sizeof *w->counts.items);
+    w->counts.since = mem_strdup(since);
     w->counts.known = true;
     json_array_foreach(counts, i, pair)
         w->counts.items[w->counts.count++] =
@@ -97,7 +99,8 @@ static bool load_file(struct watcher *w)
         return false;
     w->schema.fingerprint = mem_strdup(fingerprint);
     w->schema.seen_lsn = seen;
-    take_counts(w, counts);
+    take_counts(w, counts, json_string_value(json_object_get(j, "counted_since")));
+    w->counted_from_lsn = (uint64_t)json_integer_value(json_object_get(j, "counted_from"));
     return true;
 }
 
@@ -116,7 +119,7 @@ static bool load_note(struct watcher *w, const json_t *notes)
         w->schema.fingerprint = mem_strdup(fingerprint);
         w->schema.seen_lsn = w->clean_lsn = seen.offset;
         /* Without counts any change that the server tells of may have come since. */
-        take_counts(w, json_object_get(note, "uncaptured"));
+        take_counts(w, json_object_get(note, "uncaptured"), json_string_value(json_object_get(note, "counted_since")));
         return true;
     }
     return false;
@@ -171,6 +174,9 @@ static void store(struct watcher *w)
     json_set_u64(j, "seen", w->schema.seen_lsn);
     json_set_u64(j, "clean", w->clean_lsn);
     json_object_set_new(j, "counts", counts_json(w));
+    if (w->counts.since)
+        json_set_str(j, "counted_since", w->counts.since);
+    json_set_u64(j, "counted_from", w->counted_from_lsn);
     if (state_store_json(w->capture->line->directory, WATCH, j, &err) < 0)
         log_warn("%s", err.message);
     w->dirty = false;
@@ -250,8 +256,10 @@ static void note_seen(struct watcher *w)
     json_set_str(note, "kind", NOTE_SCHEMA_SEEN);
     json_set_str(note, "at", position_format(position_of_lsn(w->schema.seen_lsn), at));
     json_set_str(note, "fingerprint", w->schema.fingerprint);
-    if (w->counts.known)
+    if (w->counts.known && w->counts.since) {
         json_object_set_new(note, "uncaptured", counts_json(w));
+        json_set_str(note, "counted_since", w->counts.since);
+    }
     capture_put_note(w->capture, note);
     w->noted_seen_lsn = w->schema.seen_lsn;
     w->noted_seen_mono_us = now;
@@ -355,7 +363,7 @@ struct growth {
     uint64_t to_lsn;
 };
 
-static void see_growth(void *user, const struct pg_change_count *now)
+static void see_growth(void *user, const struct pg_change_count *now, bool counts_lost)
 {
     struct growth *g = user;
 
@@ -363,25 +371,30 @@ static void see_growth(void *user, const struct pg_change_count *now)
     g->watcher->noted_seen_lsn = 0; /* the next note of a good poll has the new count */
     capture_put_note(g->watcher->capture,
                      note_inexact(now->table, now->relation_id, g->from, position_of_lsn(g->to_lsn),
-                                  "rows of it were updated or deleted, and it has nothing to identify them by"));
+                                  counts_lost ? "the server lost its counts (a crash does that): rows of it may have been updated or deleted, and it has "
+                                                "nothing to identify them by"
+                                              : "rows of it were updated or deleted, and it has nothing to identify them by"));
 }
 
 static int poll_counts(struct watcher *w, uint64_t lsn, struct error *err)
 {
     struct pg_change_count *items = NULL;
     struct growth g = {.watcher = w};
+    char *since = NULL;
     size_t count = 0;
 
-    TRY(pg_uncaptured_counts(&w->sql, &w->capture->config->protect, &items, &count, err));
+    TRY(pg_uncaptured_counts(&w->sql, &w->capture->config->protect, &items, &count, &since, err));
     int rc = ask_inserted_lsn(w, &g.to_lsn, err);
     if (rc < 0) {
-        struct change_counts unused = {.items = items, .count = count};
+        struct change_counts unused = {.items = items, .count = count, .since = since};
         change_counts_release(&unused);
         return rc;
     }
-    w->dirty |= count != w->counts.count;
-    g.from = past(w, poll_ring_before(&w->ring, clock_mono_us() - COUNTS_LATE_US, 0));
-    change_counts_poll(&w->counts, items, count, see_growth, &g);
+    w->dirty |= count != w->counts.count || !w->counts.since || strcmp(w->counts.since, since) != 0;
+    /* What the poll before has not counted came past this: so it is also for the next process of this role. */
+    g.from = past(w, w->counted_from_lsn);
+    change_counts_poll(&w->counts, items, count, since, see_growth, &g);
+    w->counted_from_lsn = poll_ring_before(&w->ring, clock_mono_us() - COUNTS_LATE_US, w->counted_from_lsn);
     poll_ring_add(&w->ring, clock_mono_us(), lsn);
     return 0;
 }

@@ -41,15 +41,18 @@ void schema_watch_release(struct schema_watch *w);
 struct change_counts {
     struct pg_change_count *items; /* owned with their tables */
     size_t count;
-    bool known; /* there was a poll */
+    char *since; /* owned; NULL: not known since when the server counts */
+    bool known;  /* there was a poll */
 };
 void change_counts_release(struct change_counts *c);
 /*
  * Calls grown for each table whose count is greater than it was. A count that went down was reset by the server: what it
- * shows now came after that. The new counts (items taken over) replace the old ones.
+ * shows now came after that. Where the server lost its counts (a crash; somebody reset them), what came between the poll
+ * before and that is not known: then for each table, but those of which it is declared that they are not updated.
+ * The new counts (items and since taken over) replace the old ones.
  */
-void change_counts_poll(struct change_counts *c, struct pg_change_count *items, size_t count,
-                        void (*grown)(void *user, const struct pg_change_count *now), void *user);
+void change_counts_poll(struct change_counts *c, struct pg_change_count *items, size_t count, char *since,
+                        void (*grown)(void *user, const struct pg_change_count *now, bool counts_lost), void *user);
 
 /* The server's counts are late by up to a minute: positions of earlier polls, to know from where a change may be. */
 #define POLL_RING 32

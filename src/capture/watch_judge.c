@@ -50,6 +50,7 @@ void change_counts_release(struct change_counts *c)
     for (size_t i = 0; i < c->count; i++)
         free(c->items[i].table);
     free(c->items);
+    free(c->since);
     *c = (struct change_counts){0};
 }
 
@@ -61,17 +62,21 @@ static uint64_t count_before(const struct change_counts *c, uint32_t id)
     return 0;
 }
 
-void change_counts_poll(struct change_counts *c, struct pg_change_count *items, size_t count,
-                        void (*grown)(void *user, const struct pg_change_count *now), void *user)
+void change_counts_poll(struct change_counts *c, struct pg_change_count *items, size_t count, char *since,
+                        void (*grown)(void *user, const struct pg_change_count *now, bool counts_lost), void *user)
 {
+    bool lost = !c->since || strcmp(c->since, since) != 0;
+
     for (size_t i = 0; c->known && i < count; i++) {
         uint64_t before = count_before(c, items[i].relation_id);
 
         if (items[i].changes > before || (items[i].changes < before && items[i].changes > 0))
-            grown(user, &items[i]);
+            grown(user, &items[i], false);
+        else if (lost && !items[i].inserts_declared)
+            grown(user, &items[i], true);
     }
     change_counts_release(c);
-    *c = (struct change_counts){.items = items, .count = count, .known = true};
+    *c = (struct change_counts){.items = items, .count = count, .since = since, .known = true};
 }
 
 void poll_ring_add(struct poll_ring *r, int64_t mono_us, uint64_t lsn)

@@ -155,11 +155,12 @@ static int run_counts(const struct arguments *a, struct error *err)
 {
     struct pg_protect_config config = config_of(a);
     CLEANUP(pg_close) struct pg_conn sql = {0};
+    CLEANUP(mem_free_ptr) char *since = NULL;
     struct pg_change_count *counts = NULL;
     size_t count = 0;
 
     TRY(pg_connect(config.conninfo, PG_SESSION_SQL, "test", PG_CONNECT_TIMEOUT_MS, &sql, err));
-    TRY(pg_uncaptured_counts(&sql, &config, &counts, &count, err));
+    TRY(pg_uncaptured_counts(&sql, &config, &counts, &count, &since, err));
     json_t *object = json_object();
     for (size_t i = 0; i < count; i++) {
         json_object_set_new(object, counts[i].table, json_integer((json_int_t)counts[i].changes));

@@ -252,6 +252,23 @@ def test_a_database_that_was_dropped_or_made_again_is_an_alert(servers, boxes):
     check_exact(server, box, "of the database that was made again")
 
 
+def test_a_crash_takes_the_counts_of_changes(servers, boxes):
+    """An update that nobody captured, counted by statistics that a crash throws away: the table is inexact all the same, and one that was promised not to be updated is not."""
+    server = shop(servers)
+    server.sql("CREATE TABLE bare (id int, note text); CREATE TABLE promised (id int); INSERT INTO bare VALUES (1, 'as it was')", dbname="shop")
+    box = prepare(server, boxes, **dict(OPTIONS, poll="10s", identity_inserts="public.lines, public.promised", snapshot_quiet="1h"))
+    begin(server, box)
+    write(server)
+    settle(server, box)
+    server.sql("UPDATE bare SET note = 'changed'", dbname="shop")
+    server.kill9()  # long before the next poll
+    server.start()
+    box.wait_streaming("shop", 60)
+    inexact = box.wait("the inexact table", lambda: box.status("shop")["inexact"], 120)
+    assert [i["table"] for i in inexact] == ["public.bare"], inexact
+    refused(server, box, "public.bare")
+
+
 def test_log_removed_by_the_server(servers, protected):
     """Salvor was away for too long: the server kept its limit and invalidated the slot."""
     server = shop(servers, conf={"max_slot_wal_keep_size": "2MB"}, initdb_options=("--wal-segsize=1",))

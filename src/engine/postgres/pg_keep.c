@@ -188,14 +188,20 @@ int pg_keep_look(struct pg_conn *sql, const struct pg_protect_config *config, ch
 }
 
 int pg_uncaptured_counts(struct pg_conn *sql, const struct pg_protect_config *config, struct pg_change_count **ret,
-                         size_t *ret_count, struct error *err)
+                         size_t *ret_count, char **ret_since, struct error *err)
 {
     CLEANUP(table_states_release) struct table_states tables = {0};
+    CLEANUP(mem_free_ptr) char *since = NULL;
     struct pg_change_count *counts;
     struct pg_names names;
     size_t count = 0;
 
     pg_names_of(config->source, &names);
+    /* Before the counts: what is lost between the two is found by the next poll. */
+    TRY(pg_query_value(sql,
+                       "SELECT (SELECT coalesce(stats_reset::text, '') FROM pg_stat_bgwriter) || ' ' || (SELECT coalesce(stats_reset::text, '') "
+                       "FROM pg_stat_database WHERE datname = current_database())",
+                       PG_QUERY_TIMEOUT_MS, &since, err));
     TRY(table_states_get(sql, &names, 0, &tables, err));
     counts = mem_zalloc(tables.count + 1, sizeof *counts);
     for (size_t i = 0; i < tables.count; i++) {
@@ -203,10 +209,15 @@ int pg_uncaptured_counts(struct pg_conn *sql, const struct pg_protect_config *co
 
         if (t->in_keys)
             continue;
-        counts[count++] = (struct pg_change_count){.relation_id = t->id, .table = t->label, .changes = t->changes};
+        counts[count++] = (struct pg_change_count){.relation_id = t->id,
+                                                   .table = t->label,
+                                                   .changes = t->changes,
+                                                   .inserts_declared = identity_choice_of(config, t->label) == PG_IDENTITY_INSERTS};
         t->label = NULL;
     }
     *ret = counts;
     *ret_count = count;
+    *ret_since = since;
+    since = NULL;
     return 0;
 }

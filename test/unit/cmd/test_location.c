@@ -31,10 +31,10 @@ static void test_directories(void **state)
 {
     (void)state;
     static const char *const relative[] = {"backup/west", "./backup/west", "././backup/west"};
-    char here[PATH_MAX], wanted[2 * PATH_MAX];
+    char here[PATH_MAX];
 
     assert_non_null(getcwd(here, sizeof here));
-    snprintf(wanted, sizeof wanted, "driver = posix\npath = %s/backup/west\nkey_file = %s/kit\n", here, here);
+    CLEANUP(mem_free_ptr) char *wanted = mem_printf("driver = posix\npath = %s/backup/west\nkey_file = %s/kit\n", here, here);
     for (size_t i = 0; i < sizeof relative / sizeof *relative; i++) {
         struct location l = parse(relative[i], "kit", NULL);
         assert_options(&l, wanted);
