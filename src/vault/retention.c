@@ -278,6 +278,25 @@ static void explain_chain(const struct retention *r, struct retention_incarnatio
         decide(&c->verdict, false, "snapshot %s, which stays, was taken beside open transactions and is of no use without them", name);
 }
 
+static bool intent_lives(const struct retention *r, const struct retention_intent *i)
+{
+    return i->damaged || r->now_us <= 0 || i->wall_us > r->now_us - SNAPSHOT_INTENT_US;
+}
+
+/* One that was begun before the floor was: what it needs of the events is known when it ends. */
+static bool runs_below_floor(const struct retention *r, size_t incarnation)
+{
+    const struct retention_snapshot *floor = &r->snapshots[r->floor_index];
+
+    for (size_t k = 0; k < r->intents_count; k++) {
+        const struct retention_intent *i = &r->intents[k];
+
+        if (i->incarnation == incarnation && intent_lives(r, i) && (i->damaged || i->wall_us <= floor->wall_us))
+            return true;
+    }
+    return false;
+}
+
 static void plan_chain(struct retention *r, size_t incarnation)
 {
     struct retention_incarnation *c = &r->incarnations[incarnation];
@@ -297,11 +316,15 @@ static void plan_chain(struct retention *r, size_t incarnation)
     for (size_t i = 0; i < c->segments_count; i++)
         if (c->segments[i].counts && c->segments[i].id.sequence > newest)
             newest = c->segments[i].id.sequence;
-    c->first_sequence = above ? 0 : first < newest ? first : newest;
+    bool running = !above && runs_below_floor(r, incarnation);
+    c->first_sequence = above || running ? 0 : first < newest ? first : newest;
     if (r->floor_index == SIZE_MAX)
         decide(&c->verdict, false, "%s", r->summary);
     else if (above)
         decide(&c->verdict, false, "all of this incarnation is newer than snapshot %s", name_of(&r->snapshots[r->floor_index], name));
+    else if (running)
+        decide(&c->verdict, false, "a snapshot that was begun before snapshot %s may still be running, and may need them",
+               name_of(&r->snapshots[r->floor_index], name));
     else if (lowest != SIZE_MAX)
         explain_chain(r, c, lowest);
     else
@@ -311,11 +334,6 @@ static void plan_chain(struct retention *r, size_t incarnation)
 }
 
 /* --- chunks and what was never finished ------------------------------------------------------------------------------ */
-
-static bool intent_lives(const struct retention *r, const struct retention_intent *i)
-{
-    return i->damaged || r->now_us <= 0 || i->wall_us > r->now_us - SNAPSHOT_INTENT_US;
-}
 
 static bool plan_intents(struct retention *r)
 {
