@@ -31,7 +31,10 @@ static const char good[] = "[salvor]\n"
                            "rpo = 15min\n"
                            "identity_full = public.a, other.b c\n"
                            "[source bare]\n"
-                           "vault = main,main\n";
+                           "vault = main,west\n"
+                           "[vault west]\n"
+                           "driver = posix\n"
+                           "path = /var/tmp/w\n";
 
 static void a_good_one(void **state)
 {

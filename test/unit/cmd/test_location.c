@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <unistd.h>
 
+#include "base/mem.h"
 #include "cmd/location.h"
 
 static struct location parse(const char *place, const char *key_file, const char *passphrase_file)
@@ -50,6 +51,7 @@ static void test_buckets(void **state)
     (void)state;
     char here[PATH_MAX], wanted[4 * PATH_MAX];
 
+    assert_int_equal(chdir("/tmp"), 0); /* a name that a URL need not encode */
     assert_non_null(getcwd(here, sizeof here));
     struct location l = parse("s3://bucket/a/b?endpoint=http://h:9000&region=eu-west-1&style=path&ca_file=ca.pem&credentials_file=./keys&profile=p", NULL, NULL);
     snprintf(wanted, sizeof wanted, "s3://bucket/a/b?endpoint=http://h:9000&region=eu-west-1&style=path&ca_file=%s/ca.pem&credentials_file=%s/keys&profile=p", here,
