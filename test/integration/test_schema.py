@@ -90,6 +90,27 @@ GOING = [r"""
     CREATE DOMAIN positive AS int CHECK (VALUE > 0); ALTER TABLE log ADD COLUMN late int;
 """]
 
+# One of each kind of command that is let through and stands in none of the groups above.
+OTHERS = [r"""
+    CREATE VIEW few AS SELECT id, name FROM item; ALTER VIEW few RENAME TO any_of;
+    CREATE MATERIALIZED VIEW summed AS SELECT count(*) AS n FROM pair WITH NO DATA; ALTER MATERIALIZED VIEW summed RENAME TO counted;
+    CREATE INDEX log_line ON log (line); ALTER INDEX log_line RENAME TO log_by_line; REINDEX INDEX log_by_line;
+    ALTER SEQUENCE fresh_id_seq CACHE 5; ALTER TRIGGER t ON log RENAME TO u; ALTER SCHEMA "New One" RENAME TO newer;
+    CREATE TYPE paint AS ENUM ('red'); ALTER TYPE paint RENAME TO colour; CREATE TYPE unused AS (a int); DROP TYPE unused;
+    ALTER DOMAIN positive SET DEFAULT 1; CREATE DOMAIN leaves AS text; DROP DOMAIN leaves;
+    CREATE FUNCTION thrice(i int) RETURNS int LANGUAGE sql AS 'SELECT i * 3'; ALTER FUNCTION thrice(int) STABLE; ALTER ROUTINE thrice(int) COST 7;
+    CREATE PROCEDURE nothing() LANGUAGE sql AS 'SELECT 1'; ALTER PROCEDURE nothing() RENAME TO little; DROP FUNCTION twice(int);
+    REVOKE SELECT ON item FROM reader;
+    CREATE POLICY own ON pair USING (b > 0); ALTER POLICY own ON pair USING (b >= 0);
+    CREATE RULE no_more AS ON DELETE TO log DO INSTEAD NOTHING; CREATE STATISTICS together ON b, key FROM pair; ALTER STATISTICS together SET STATISTICS 50;
+    ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO reader; CREATE TABLE owned (id int PRIMARY KEY); INSERT INTO owned VALUES (1);
+    ALTER TABLE owned OWNER TO reader; UPDATE pair SET more = 'others' WHERE b = 21;
+""", r"""
+    DROP MATERIALIZED VIEW counted; DROP PROCEDURE little(); DROP TRIGGER u ON log; DROP POLICY own ON pair;
+    DROP RULE no_more ON log; DROP STATISTICS together; DROP ROUTINE thrice(int); CREATE SCHEMA passing; DROP SCHEMA passing;
+    REASSIGN OWNED BY reader TO postgres; DROP OWNED BY reader; DELETE FROM pair WHERE b = 22; UPDATE owned SET id = 2;
+"""]
+
 
 class History:
     """What the source holds at positions, as it says itself when nobody writes."""
@@ -151,6 +172,7 @@ def test_rows_that_stay(servers, protected):
     h.run("new things", NEW_THINGS)
     h.run("columns", COLUMNS)
     h.run("going", GOING)
+    h.run("others", OTHERS)
     h.later()
     box.wait_durable("shop", h.moments[-1][1])
     results = [recovered_at(server, box, m, i) for i, m in enumerate(h.moments)]
