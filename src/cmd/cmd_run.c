@@ -182,9 +182,12 @@ int command_run(const struct invocation *in, struct error *err)
     CLEANUP(mem_free_ptr) struct child *children = mem_zalloc(c.sources_count + 1, sizeof *children);
     s.config_path = c.path;
     s.children = children;
-    for (size_t i = 0; i < c.sources_count; i++)
+    for (size_t i = 0; i < c.sources_count; i++) {
         if (config_text(&c.sources[i], OPTION_CONNINFO))
             children[s.count++] = (struct child){.role = "capture", .source = c.sources[i].name};
+        else
+            log_warn("%s has no conninfo: it is not captured", c.sources[i].name);
+    }
     if (s.count == 0)
         return error_set(err, ERROR_USAGE, "%s has no [source NAME] with a conninfo: there is nothing to run", c.path);
     children[s.count++] = (struct child){.role = "keeper"};
