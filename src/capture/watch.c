@@ -380,6 +380,7 @@ static int poll_counts(struct watcher *w, uint64_t lsn, struct error *err)
 {
     struct pg_change_count *items = NULL;
     struct growth g = {.watcher = w};
+    int64_t asked_mono_us = clock_mono_us();
     char *since = NULL;
     size_t count = 0;
 
@@ -394,7 +395,7 @@ static int poll_counts(struct watcher *w, uint64_t lsn, struct error *err)
     /* What the poll before has not counted came past this: so it is also for the next process of this role. */
     g.from = past(w, w->counted_from_lsn);
     change_counts_poll(&w->counts, items, count, since, see_growth, &g);
-    w->counted_from_lsn = poll_ring_before(&w->ring, clock_mono_us() - COUNTS_LATE_US, w->counted_from_lsn);
+    w->counted_from_lsn = poll_ring_before(&w->ring, asked_mono_us - COUNTS_LATE_US, w->counted_from_lsn);
     poll_ring_add(&w->ring, clock_mono_us(), lsn);
     return 0;
 }

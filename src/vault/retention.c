@@ -4,7 +4,8 @@
  *
  * The chain of an incarnation is only ever shortened at its beginning, so that one number says what was purged of it. It
  * begins at the oldest segment in which a transaction began that is open at the oldest snapshot that needs events; a
- * snapshot that is kept for its own position alone needs none. The newest segment stays: the writer goes on from it.
+ * snapshot that is kept for its own position alone needs none. While a snapshot may still be running that was begun before the
+ * floor was, all of it stays. The newest segment stays: the writer goes on from it.
  */
 #include "vault/retention.h"
 
