@@ -44,7 +44,7 @@ MUST_CHECK int capture_current(const char *state_directory, char ret_incarnation
                                struct error *err);
 /* And whose history that is. NOT_FOUND: none yet. */
 MUST_CHECK int capture_identity(const char *state_directory, struct incarnation *ret, struct error *err);
-/* Asks the running keeper for a snapshot: STATE/<source>/want_snapshot with a reason (first one wins). */
+/* Asks the running keeper for a snapshot, where one is needed: STATE/<source>/want_snapshot with a reason (first one wins). */
 MUST_CHECK int capture_want_snapshot(const char *state_directory, const char *reason, struct error *err);
 
 #endif

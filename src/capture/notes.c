@@ -12,6 +12,7 @@
 #include "capture/chain.h"
 #include "capture/role.h"
 
+#define CHANGES_TOLD_MAX 500 /* of the schema, that no snapshot covers yet: the newest */
 #define OPEN "open.json"
 #define GAPS "gaps.json"
 
@@ -72,6 +73,7 @@ static bool add_inexact(json_t *list, const json_t *note)
     return false;
 }
 
+/* For whoever looks; recovery reads the notes in the stream. */
 static bool add_schema_changed(json_t *list, const json_t *note)
 {
     JSON_AUTO entry = entry_of(note);
@@ -82,10 +84,12 @@ static bool add_schema_changed(json_t *list, const json_t *note)
         if (json_equal(entry, other))
             return false;
     json_array_append(list, entry);
+    if (json_array_size(list) > CHANGES_TOLD_MAX)
+        json_array_remove(list, 0);
     return true;
 }
 
-/* With the mutex held. True: it is new, and a snapshot is wanted. */
+/* With the mutex held. True: it is new, and a snapshot may be wanted. */
 static bool remember(struct capture *c, const json_t *note)
 {
     const char *kind = json_string_value(json_object_get(note, "kind"));
@@ -100,11 +104,14 @@ static bool remember(struct capture *c, const json_t *note)
     return inexact ? add_inexact(c->inexact, note) : add_schema_changed(c->schema_changed, note);
 }
 
+/* What an event trigger told of is captured first (schemas.c): only then can be judged whether recovery goes across it. */
+static bool is_captured_first(const json_t *note) { return json_is_integer(json_object_get(note, "xid")); }
+
 void capture_remember_note(struct capture *c, const json_t *note)
 {
     capture_lock(c);
     bool wanted = remember(c, note);
-    if (wanted) {
+    if (wanted && !is_captured_first(note)) {
         const char *reason = json_string_value(json_object_get(note, "reason"));
 
         (void)snprintf(c->want_reason, sizeof c->want_reason, "%s", reason ? reason : "a note without a reason");

@@ -9,6 +9,8 @@
  * commits; it goes into the stream only when all of these have been framed before it. A migration gives one capture where it pauses.
  * Captures take at most a fifth of the time, and lets go where somebody waits behind its locks.
  *
+ * Once a change is captured the keeper is asked for a snapshot, where one is needed; where no capture comes about it is asked all the same.
+ *
  * A crash leaves at most objects that no note names. schema.json says what was captured last: what was noticed and is not, is captured then.
  */
 #include <stdatomic.h>
@@ -31,6 +33,7 @@
 #define SPACING_OF_COST 4 /* rest after a capture, in times of what it took */
 #define RETRY_US (5 * CLOCK_US_PER_S)
 #define LOOK_US (200 * CLOCK_US_PER_MS)
+#define HOPELESS_US (60 * CLOCK_US_PER_S) /* a change could not be captured for so long */
 #define PATIENCE_US (2 * CLOCK_US_PER_S) /* how long somebody may wait behind the dump's locks */
 #define SCHEMA_BYTES_MAX ((size_t)1 << 30)
 
@@ -47,6 +50,7 @@ struct schemas {
     struct stored stored;
     int64_t first_mono_us; /* when the first change was seen that is not captured; 0: there is none */
     int64_t next_mono_us;
+    bool hopeless; /* a snapshot was asked for, for want of a capture */
     char said[256];
 };
 
@@ -373,6 +377,26 @@ static void complain(struct schemas *s, const char *message)
     memcpy(s->said, said, sizeof said);
 }
 
+/* A process that is killed here has not stored that the change is captured, and captures it again. */
+static void want_snapshot(const struct schemas *s, const char *reason)
+{
+    struct error err = ERROR_INIT;
+
+    if (capture_want_snapshot(s->capture->config->state_directory, reason, &err) < 0)
+        log_warn("%s", err.message);
+}
+
+static void fail(struct schemas *s, const char *message)
+{
+    if (is_ending(s->capture))
+        return;
+    complain(s, message);
+    if (s->hopeless || clock_mono_us() - s->first_mono_us < HOPELESS_US)
+        return;
+    s->hopeless = true;
+    want_snapshot(s, "the schema changed and could not be captured");
+}
+
 static void capture_schema(struct schemas *s)
 {
     CLEANUP(taking_release) struct taking t = {.capture = s->capture, .dump = BUF_INIT(SCHEMA_BYTES_MAX),
@@ -387,14 +411,15 @@ static void capture_schema(struct schemas *s)
     int64_t cost_us = clock_mono_us() - begun_us;
     s->next_mono_us = clock_mono_us() + (rc < 0 && rc != -ERROR_BUSY ? RETRY_US : SPACING_LEAST_US + SPACING_OF_COST * cost_us);
     if (rc < 0) {
-        if (!is_ending(s->capture))
-            complain(s, err.message);
+        fail(s, err.message);
         return;
     }
     s->said[0] = '\0';
     if (!wait_until_passed(s->capture, t.lsn))
         return;
     note(s, &t);
+    want_snapshot(s, "the schema changed");
+    s->hopeless = false;
     s->captured_lsn = t.lsn;
     s->first_mono_us = 0;
     store(s);
@@ -423,6 +448,9 @@ void *schemas_thread(void *arg)
     struct capture *c = s.capture;
 
     load(&s);
+    capture_lock(c);
+    c->schema_captured = position_of_lsn(s.captured_lsn);
+    capture_unlock(c);
     for (;;) {
         capture_lock(c);
         int64_t due = due_mono_us(&s), now = clock_mono_us();

@@ -7,6 +7,7 @@
 #include "cmd/command.h"
 #include "cmd/journaled.h"
 #include "keep/compare.h"
+#include "keep/needed.h"
 
 static void on_progress(void *user, const struct snapshot_progress *p)
 {
@@ -73,6 +74,29 @@ static void journal_failure(const struct source_context *s, const struct error *
     journaled_add(s->config, "snapshot_failed", s->name, members);
 }
 
+/* false: said why there is no need. */
+static bool is_needed(const struct source_context *s, bool json)
+{
+    struct error why = ERROR_INIT;
+    struct recover_config rc;
+
+    source_recover_config(s, NULL, &rc);
+    rc.kind = RECOVER_LATEST;
+    if (snapshot_is_needed(&rc, &why)) {
+        fprintf(stderr, "salvor snapshot: %s: a snapshot is needed: %s\n", s->name, why.message);
+        return true;
+    }
+    if (json) {
+        JSON_AUTO j = json_object();
+        json_set_str(j, "source", s->name);
+        json_set_bool(j, "needed", false);
+        print_json(j);
+    } else {
+        printf("no snapshot of %s is needed: recovery goes on from the last one\n", s->name);
+    }
+    return false;
+}
+
 int command_snapshot(const struct invocation *in, struct error *err)
 {
     CLEANUP(config_release) struct config c = {0};
@@ -80,20 +104,22 @@ int command_snapshot(const struct invocation *in, struct error *err)
     CLEANUP(manifest_release) struct manifest m;
     const struct command *self = command_find("snapshot");
     const char *name = NULL;
-    bool json = false;
-    const struct argument flags[] = {{"--json", NULL, &json}};
+    bool json = false, if_needed = false;
+    const struct argument flags[] = {{"--json", NULL, &json}, {"--if-needed", NULL, &if_needed}};
     struct snapshot_config sc;
     char incarnation[VAULT_INCARNATION_BYTES];
     JSON_AUTO findings = NULL;
 
     manifest_init(&m);
-    TRY(arguments_parse(in, self, flags, 1, &name, err));
+    TRY(arguments_parse(in, self, flags, 2, &name, err));
     if (!name)
         return error_set(err, ERROR_USAGE, "name the source; usage: salvor %s %s", self->name, self->arguments);
     TRY(config_load(in->config_path, &c, err));
     TRY(source_context_open(&c, name, SOURCE_NEEDS_CONNINFO | SOURCE_NEEDS_VAULTS, &s, err));
     if (capture_current(s.state_directory, incarnation, err) < 0)
         return error_prefix(err, "source %s is not being captured on this host (start `salvor run`)", name);
+    if (if_needed && !is_needed(&s, json))
+        return 0;
     source_snapshot_config(&s, &sc);
     int64_t begun_mono_us = clock_mono_us();
     int result = snapshot_take(&sc, incarnation, on_progress, s.section->name, &m, err);

@@ -15,6 +15,7 @@
 #include "os/file.h"
 
 #define SNAPSHOTS_SHOWN 5 /* the newest */
+#define CHANGES_SHOWN_MAX 5 /* of the schema */
 
 static void format_seconds(const json_t *v, char text[static CLOCK_TEXT_BYTES])
 {
@@ -153,12 +154,18 @@ static void print_breaches(const json_t *o)
     }
 }
 
-static void print_list(const json_t *o, const char *key, const char *what)
+/* Of the newest ones no more than so many. */
+static void print_list(const json_t *o, const char *key, const char *what, size_t most)
 {
-    size_t i;
+    const json_t *list = json_object_get(o, key);
+    size_t i, count = json_array_size(list);
     json_t *item;
 
-    json_array_foreach(json_object_get(o, key), i, item) {
+    if (count > most)
+        printf("  %-22s %zu times; all: --json\n", what, count);
+    json_array_foreach(list, i, item) {
+        if (count > most && i < count - most)
+            continue;
         const char *table = json_string_value(json_object_get(item, "table"));
         printf("  %-22s %s%s%s to %s: %s\n", what, table ? table : "", table ? " from " : "from ", text_of(item, "from"),
                text_of(item, "to"), text_of(item, "reason"));
@@ -218,11 +225,11 @@ static void print_source(const json_t *o)
     print_breaches(o);
     if (json_is_object(range))
         printf("  %-22s %s to %s\n", "recoverable", text_of(range, "from"), text_of(range, "to"));
-    print_list(o, "gaps", "GAP");
-    print_list(o, "schema_changed", "schema changed");
+    print_list(o, "gaps", "GAP", SIZE_MAX);
+    print_list(o, "schema_changed", "schema changed", CHANGES_SHOWN_MAX);
     if (text_of(o, "schema_captured")[0])
         printf("  %-22s up to %s\n", "schema captured", text_of(o, "schema_captured"));
-    print_list(o, "inexact", "INEXACT");
+    print_list(o, "inexact", "INEXACT", SIZE_MAX);
     print_findings(o);
     print_not_captured(o);
     print_limits(o);

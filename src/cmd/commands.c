@@ -25,8 +25,9 @@ const struct command commands[] = {
      "Starts one capture process for each source and one keeper, and starts them again when they end. The first snapshot of a\n"
      "source is taken by itself.",
      false, command_run},
-    {"snapshot", "SOURCE [--json]", "a full snapshot now, while capture goes on",
-     "Needs a running or earlier `salvor run`: a snapshot is of no use without the events after it.", false, command_snapshot},
+    {"snapshot", "SOURCE [--if-needed] [--json]", "a full snapshot now, while capture goes on",
+     "Needs a running or earlier `salvor run`: a snapshot is of no use without the events after it. --if-needed: only where a recovery of the\n"
+     "latest state would be refused without it.", false, command_snapshot},
     {"status", "[SOURCE] [--json]", "one screen: exposure, positions, snapshots, recoverable range, gaps",
      "Exposure is what would be lost now, measured from what is durable: if the source is lost, and if this host is lost with it.",
      false, command_status},

@@ -73,7 +73,7 @@ enum option_type {
     X(PROVE_DIR, SOURCE, "prove_dir", PATH, NULL, 0, 0, NULL,                                                          \
       "Below which directory proofs make their scratch server; TMPDIR or /var/tmp else.")                              \
     X(SNAPSHOT_QUIET, SOURCE, "snapshot_quiet", DURATION, "60s", 0, 86400 * OPTION_S, NULL,                            \
-      "After a schema change a snapshot is taken by itself, once no further change came for so long.")                 \
+      "After a schema change that recovery does not go across a snapshot is taken, once nothing changed for so long.")   \
     X(SNAPSHOT_SPACING, SOURCE, "snapshot_spacing", DURATION, "15min", 0, 30 * 86400 * OPTION_S, NULL,                 \
       "And not sooner than this after the last one that was taken for such a reason.")                                 \
     X(KEEP, SOURCE, "keep", DURATION, NULL, 60 * OPTION_S, INT64_C(36500) * 86400 * OPTION_S, NULL,                    \

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "capture/capture.h"
+#include "keep/needed.h"
 #include "os/attempt.h"
 #include "os/file.h"
 #include "vault/snapshot.h"
@@ -20,6 +21,7 @@
 #define LOOK_HANGS_US (15 * CLOCK_US_PER_S)
 #define RETRY_FIRST_US (5 * CLOCK_US_PER_S)
 #define RETRY_MOST_US (300 * CLOCK_US_PER_S)
+#define JUDGED_REST 20 /* rest after it was found that none is needed, in times of what that took */
 
 static char *want_path(const struct keeper_source *s)
 {
@@ -28,29 +30,20 @@ static char *want_path(const struct keeper_source *s)
 
 static int start_child(struct snapshot_keeper *k, const struct keeper_source *s, struct error *err)
 {
-    const char *arguments[] = {"snapshot", s->protect.source, NULL};
+    const char *arguments[] = {"snapshot", s->protect.source, k->wished ? "--if-needed" : NULL, NULL};
 
     TRY(job_start(&k->job, s, arguments, err));
-    log_info("%s: taking a snapshot: %s", s->protect.source, k->reason);
+    k->begun_mono_us = clock_mono_us();
+    log_info("%s: %s: %s", s->protect.source, k->wished ? "is a snapshot needed?" : "taking a snapshot", k->reason);
     return 0;
-}
-
-/* A wish that was made before the newest snapshot began is fulfilled by it, whoever took that one. */
-static void fulfil_wish(const struct keeper_source *s, int64_t newest_wall_us)
-{
-    CLEANUP(mem_free_ptr) char *path = want_path(s);
-    struct error ignored = ERROR_INIT;
-    struct stat st;
-
-    if (stat(path, &st) == 0 && (int64_t)st.st_mtim.tv_sec * CLOCK_US_PER_S + st.st_mtim.tv_nsec / 1000 < newest_wall_us &&
-        file_remove(path, &ignored) < 0)
-        log_warn("%s: %s", s->protect.source, ignored.message);
 }
 
 static void reap(struct snapshot_keeper *k, const struct keeper_source *s)
 {
-    if (job_reap(&k->job, s, "the snapshot") != JOB_RUNS)
-        k->next_due_wall_us = 0;
+    if (job_reap(&k->job, s, "the snapshot") == JOB_RUNS)
+        return;
+    k->next_due_wall_us = 0;
+    k->cost_us = clock_mono_us() - k->begun_mono_us;
 }
 
 /* --- the newest snapshot, by a look into the vault that may take as long as it likes --------------------------------- */
@@ -132,15 +125,23 @@ static int newest_wall(struct snapshot_keeper *k, const struct keeper_source *s,
     bool same = strcmp(k->look_at->incarnation, incarnation) == 0;
     if (result >= 0 && same) {
         *ret_wall_us = k->look_at->newest_wall_us;
-        if (k->look_at->whole)
-            fulfil_wish(s, *ret_wall_us);
+        if (k->look_at->whole) /* what was wished for before it began it fulfils, whoever took it */
+            snapshot_wish_fulfil(s->state_directory, *ret_wall_us);
     }
     look_end(k);
     TRY(result);
     return same;
 }
 
-static bool wish_due(struct snapshot_keeper *k, const struct keeper_source *s, int64_t now)
+/* After a snapshot; where none was needed only the reading of events is spaced. */
+static int64_t spacing_us(const struct snapshot_keeper *k, const struct keeper_source *s, int64_t newest_wall_us)
+{
+    int64_t rest_us = JUDGED_REST * k->cost_us;
+
+    return newest_wall_us == k->newest_when_wanted_wall_us && rest_us < s->snapshot_spacing_us ? rest_us : s->snapshot_spacing_us;
+}
+
+static bool wish_due(struct snapshot_keeper *k, const struct keeper_source *s, int64_t newest_wall_us, int64_t now)
 {
     CLEANUP(mem_free_ptr) char *path = want_path(s);
     CLEANUP(buf_release) struct buf text = BUF_INIT(4096);
@@ -151,12 +152,13 @@ static bool wish_due(struct snapshot_keeper *k, const struct keeper_source *s, i
         return false;
     int64_t last_us = (int64_t)st.st_mtim.tv_sec * CLOCK_US_PER_S + st.st_mtim.tv_nsec / 1000;
     if (now - last_us < s->snapshot_quiet_us ||
-        (k->last_wanted_wall_us && now - k->last_wanted_wall_us < s->snapshot_spacing_us))
+        (k->last_wanted_wall_us && now - k->last_wanted_wall_us < spacing_us(k, s, newest_wall_us)))
         return false;
     if (file_read_all(path, 4096, &text, &ignored) < 0)
         return false;
     snprintf(k->reason, sizeof k->reason, "%s", buf_cstr(&text));
     k->last_wanted_wall_us = now;
+    k->newest_when_wanted_wall_us = newest_wall_us;
     return true;
 }
 
@@ -167,7 +169,7 @@ static int is_due(struct snapshot_keeper *k, const struct keeper_source *s, bool
     int64_t now = clock_wall_us();
     int64_t newest = 0;
 
-    *ret = false;
+    *ret = k->wished = false;
     int result = capture_current(s->state_directory, incarnation, err);
     if (result == -ERROR_NOT_FOUND) {
         k->job.looked_mono_us = 0; /* capture has not begun yet: looked for again at once, the first snapshot is what all wait for */
@@ -188,7 +190,7 @@ static int is_due(struct snapshot_keeper *k, const struct keeper_source *s, bool
         *ret = true;
         return 0;
     }
-    *ret = wish_due(k, s, now);
+    *ret = k->wished = wish_due(k, s, newest, now);
     return 0;
 }
 

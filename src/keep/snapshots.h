@@ -2,7 +2,8 @@
  * keep/snapshots.h - when a snapshot is taken by itself, and the child process that takes it.
  *
  * Reasons, most urgent first: the incarnation has none (at once), somebody asked (capture_want_snapshot: a schema change,
- * an inexact table; coalesced by snapshot_quiet and snapshot_spacing), the schedule.
+ * an inexact table; coalesced by snapshot_quiet and snapshot_spacing), the schedule. Whoever asked gets one only where recovery does not go on
+ * from those that there are (needed.h).
  */
 #ifndef SALVOR_KEEP_SNAPSHOTS_H
 #define SALVOR_KEEP_SNAPSHOTS_H
@@ -19,7 +20,10 @@ struct snapshot_keeper {
     int64_t look_mono_us;        /* when it began */
     char reason[256];            /* of the child, or of the next one */
     int64_t next_due_wall_us;    /* by the schedule; 0: not computed yet */
-    int64_t last_wanted_wall_us; /* when one was last taken for a wish */
+    bool wished;                 /* the child, or the next one, is for a wish */
+    int64_t last_wanted_wall_us; /* when that was last so */
+    int64_t newest_when_wanted_wall_us; /* the newest snapshot then: is it still, none was taken */
+    int64_t begun_mono_us, cost_us; /* of the last child */
 };
 
 void snapshot_keeper_init(struct snapshot_keeper *k, struct recorder *recorder);

@@ -232,3 +232,27 @@ def test_rows_that_do_not_stay(servers, protected):
     server.sql("CREATE DATABASE refused TEMPLATE template0")
     box.fails(3, "recover", "shop", "--to", moments[0][1], "--into", server.conninfo("refused"), says=moments[0][3])
     assert server.value("SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace", dbname="refused") == 0
+
+
+def test_a_snapshot_where_needed(servers, protected):
+    """A change that recovery goes across asks for no snapshot; one that it does not, and an inexact table, get one by themselves."""
+    server = servers()
+    server.sql("CREATE DATABASE shop")
+    server.sql(BASE, dbname="shop")
+    box = protected(server, identity_inserts="public.log, public.keyless")
+    judged = lambda: box.log_text().count("no snapshot of shop is needed")
+    for number, statement in enumerate(("ALTER TABLE item ADD COLUMN note text", "CREATE VIEW cheap AS SELECT id FROM item", "DROP VIEW cheap; UPDATE item SET note = 'n'"), 1):
+        server.sql(statement, dbname="shop")
+        box.wait("a snapshot to be found needless", lambda number=number: judged() >= number)
+        assert box.ok("snapshot", "shop", "--if-needed", "--json").json == {"source": "shop", "needed": False}
+    box.wait("no wish to be left", lambda: not (box.state / "shop" / "want_snapshot").exists())
+    assert len(box.status("shop")["snapshots"]) == 1
+    server.sql("ALTER TABLE item ALTER COLUMN id TYPE numeric", dbname="shop")
+    box.wait_snapshots("shop", 2)
+    box.wait("no wish to be left", lambda: not (box.state / "shop" / "want_snapshot").exists())
+    server.sql("UPDATE keyless SET v = 'unseen'", dbname="shop")
+    box.wait_snapshots("shop", 3)
+    lsn = server.value("SELECT pg_current_wal_insert_lsn()::text")
+    box.wait_durable("shop", lsn)
+    with server.connect("shop") as c:
+        recovered_at(server, box, ("in the end", lsn, contents(c), schema(server, server.conninfo("shop"))), 0)

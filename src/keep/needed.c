@@ -1,0 +1,69 @@
+/*
+ * keep/needed.c - see needed.h. The judgement is recovery's own: a second one that only guessed would sooner or later differ from it.
+ */
+#include "keep/needed.h"
+
+#include <sys/stat.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "os/file.h"
+
+#define STATUS_BYTES_MAX ((size_t)16 << 20)
+#define CAPTURE_WAIT_US (30 * CLOCK_US_PER_S)
+#define LOOK_EVERY_MS 200
+#define FILE_TIME_US (20 * CLOCK_US_PER_MS) /* a file's time lags behind the clock by a tick */
+
+void snapshot_wish_fulfil(const char *state_directory, int64_t before_wall_us)
+{
+    CLEANUP(mem_free_ptr) char *path = mem_printf("%s/want_snapshot", state_directory);
+    struct error ignored = ERROR_INIT;
+    struct stat st;
+
+    if (stat(path, &st) == 0 && (int64_t)st.st_mtim.tv_sec * CLOCK_US_PER_S + st.st_mtim.tv_nsec / 1000 + FILE_TIME_US < before_wall_us &&
+        file_remove(path, &ignored) < 0)
+        log_warn("%s", ignored.message);
+}
+
+/* Zero: not told. */
+static struct position position_in(const json_t *o, const char *key)
+{
+    const char *text = json_string_value(json_object_get(o, key));
+    struct position p;
+
+    return text && position_parse(slice_str(text), &p, NULL) >= 0 ? p : POSITION_ZERO;
+}
+
+/* By capture's own word: a change is known whose result is still being read. */
+static bool is_being_captured(const struct recover_config *c)
+{
+    CLEANUP(mem_free_ptr) char *path = mem_printf("%s/status.json", c->state_directory);
+    CLEANUP(buf_release) struct buf text = BUF_INIT(STATUS_BYTES_MAX);
+    struct position captured;
+    JSON_AUTO status = NULL;
+    const json_t *change;
+    size_t i;
+
+    if (file_read_all(path, STATUS_BYTES_MAX, &text, NULL) < 0 || json_parse(buf_slice(&text), path, &status, NULL) < 0)
+        return false;
+    captured = position_in(status, "schema_captured");
+    json_array_foreach(json_object_get(status, "schema_changed"), i, change)
+        if (position_compare(position_in(change, "to"), captured) > 0)
+            return true;
+    return false;
+}
+
+bool snapshot_is_needed(const struct recover_config *config, struct error *why)
+{
+    CLEANUP(recover_plan_release) struct recover_plan plan = {0};
+    int64_t deadline_us = clock_mono_us() + CAPTURE_WAIT_US;
+
+    while (is_being_captured(config) && clock_mono_us() < deadline_us)
+        clock_sleep_ms(LOOK_EVERY_MS);
+    int64_t asked_wall_us = clock_wall_us();
+    if (recover_plan(config, &plan, why) < 0)
+        return true;
+    snapshot_wish_fulfil(config->state_directory, asked_wall_us);
+    return false;
+}
