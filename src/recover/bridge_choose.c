@@ -171,17 +171,19 @@ int bridge_choose(const struct bridge_config *c, const struct manifest *from, st
         return error_set(err, ERROR_REFUSED, "the snapshot was taken among open transactions");
     read_changes(c->notes, from, &k);
     TRY(count_changes(&k, c->target, &ret->changes, err));
-    ret->is_snapshot = false;
-    if (find_note(c, &k, &ret->at)) {
-        (void)snprintf(ret->at.source, sizeof ret->at.source, "%s", c->source);
-        (void)snprintf(ret->at.incarnation, sizeof ret->at.incarnation, "%s", c->incarnation);
-        return 0;
-    }
+    /* Snapshots first: where a capture lies at the same position, what stands under their name may be the snapshot's, which says less. */
     int rc = find_snapshot(c, &k, from, &ret->at, err);
     TRY(rc);
     ret->is_snapshot = rc > 0;
     if (rc > 0)
         return 0;
+    manifest_release(&ret->at);
+    manifest_init(&ret->at);
+    if (find_note(c, &k, &ret->at)) {
+        (void)snprintf(ret->at.source, sizeof ret->at.source, "%s", c->source);
+        (void)snprintf(ret->at.incarnation, sizeof ret->at.incarnation, "%s", c->incarnation);
+        return 0;
+    }
     return error_set(err, ERROR_REFUSED, "the schema as it was at %s has not been captured: changes followed too closely, or it was not read yet",
                      position_format(c->target, text));
 }

@@ -1,6 +1,5 @@
 --@ group: Schema changes of tables
 --@ database: schema
---@ refused
 --@ case: new table
 --@ after
 CREATE TABLE t (id int PRIMARY KEY, v text);
@@ -14,6 +13,7 @@ INSERT INTO t (v) SELECT 'v' || i FROM generate_series(1, 5) i;
 DELETE FROM t WHERE id = 2;
 COMMIT;
 --@ case: new table from a query
+--@ refused: nothing to identify its rows for a time
 CREATE TABLE s (id int PRIMARY KEY, v text);
 INSERT INTO s VALUES (1, 'a'), (2, 'b');
 --@ after
@@ -87,12 +87,14 @@ INSERT INTO t VALUES (1, 'a');
 ALTER TABLE t ADD w timestamptz DEFAULT now();
 INSERT INTO t VALUES (2, 'b');
 --@ case: column with a volatile default
+--@ refused: rewritten or emptied
 CREATE TABLE t (id int PRIMARY KEY, v text);
 INSERT INTO t VALUES (1, 'a'), (2, 'b');
 --@ after
 ALTER TABLE t ADD w uuid DEFAULT gen_random_uuid();
 UPDATE t SET v = 'c' WHERE id = 1;
 --@ case: column that is serial
+--@ refused: rewritten or emptied
 CREATE TABLE t (v text);
 ALTER TABLE t REPLICA IDENTITY FULL;
 INSERT INTO t VALUES ('a'), ('b');
@@ -100,18 +102,21 @@ INSERT INTO t VALUES ('a'), ('b');
 ALTER TABLE t ADD id serial;
 INSERT INTO t VALUES ('c');
 --@ case: column that is an identity
+--@ refused: rewritten or emptied
 CREATE TABLE t (k int PRIMARY KEY);
 INSERT INTO t VALUES (1), (2);
 --@ after
 ALTER TABLE t ADD id int GENERATED ALWAYS AS IDENTITY;
 INSERT INTO t VALUES (3);
 --@ case: column that is generated
+--@ refused: rewritten or emptied
 CREATE TABLE t (id int PRIMARY KEY, a int);
 INSERT INTO t VALUES (1, 2);
 --@ after
 ALTER TABLE t ADD g int GENERATED ALWAYS AS (a * 2) STORED;
 UPDATE t SET a = 3;
 --@ case: generation dropped
+--@ refused: was generated
 CREATE TABLE t (id int PRIMARY KEY, a int, g int GENERATED ALWAYS AS (a * 2) STORED);
 INSERT INTO t VALUES (1, 2);
 --@ after
@@ -157,18 +162,21 @@ ALTER TABLE t RENAME c TO b;
 COMMIT;
 UPDATE t SET a = 'new a';
 --@ case: type widened
+--@ refused: of another type
 CREATE TABLE t (id int PRIMARY KEY, v varchar(5));
 INSERT INTO t VALUES (1, 'a');
 --@ after
 ALTER TABLE t ALTER v TYPE varchar(10);
 UPDATE t SET v = 'longer one';
 --@ case: type to text
+--@ refused: of another type
 CREATE TABLE t (id int PRIMARY KEY, v varchar(5));
 INSERT INTO t VALUES (1, 'a');
 --@ after
 ALTER TABLE t ALTER v TYPE text;
 INSERT INTO t VALUES (2, 'longer');
 --@ case: type changed with a rewrite
+--@ refused: of another type
 CREATE TABLE t (id int PRIMARY KEY, v int);
 INSERT INTO t VALUES (1, 1), (2, 2);
 --@ after
@@ -176,18 +184,21 @@ UPDATE t SET v = 3 WHERE id = 2;
 ALTER TABLE t ALTER v TYPE bigint;
 UPDATE t SET v = 5000000000 WHERE id = 1;
 --@ case: type changed by an expression
+--@ refused: of another type
 CREATE TABLE t (id int PRIMARY KEY, v text);
 INSERT INTO t VALUES (1, '1'), (2, '2');
 --@ after
 ALTER TABLE t ALTER v TYPE int USING v::int * 100;
 UPDATE t SET v = 7 WHERE id = 1;
 --@ case: type of the key changed
+--@ refused: of another type
 CREATE TABLE t (id int PRIMARY KEY, v text);
 INSERT INTO t VALUES (1, 'a'), (2, 'b');
 --@ after
 ALTER TABLE t ALTER id TYPE text;
 UPDATE t SET id = 'x' || id;
 --@ case: numeric scale changed
+--@ refused: of another type
 CREATE TABLE t (id int PRIMARY KEY, v numeric(10,1));
 INSERT INTO t VALUES (1, 1.5);
 --@ after
@@ -236,12 +247,14 @@ UPDATE t SET v = 'b';
 DELETE FROM t;
 INSERT INTO t VALUES (2, 'c');
 --@ case: primary key dropped
+--@ refused: nothing to identify its rows for a time
 CREATE TABLE t (id int PRIMARY KEY, v text);
 INSERT INTO t VALUES (1, 'a');
 --@ after
 ALTER TABLE t DROP CONSTRAINT t_pkey;
 INSERT INTO t VALUES (1, 'b');
 --@ case: primary key exchanged
+--@ refused: identified otherwise
 CREATE TABLE t (id int PRIMARY KEY, k int NOT NULL, v text);
 INSERT INTO t VALUES (1, 10, 'a'), (2, 20, 'b');
 --@ after
@@ -253,6 +266,7 @@ COMMIT;
 UPDATE t SET id = 1 WHERE k = 20;
 DELETE FROM t WHERE k = 10;
 --@ case: replica identity full and back
+--@ refused: identified otherwise
 CREATE TABLE t (id int PRIMARY KEY, v text);
 INSERT INTO t VALUES (1, 'a'), (2, 'b');
 --@ after
@@ -269,23 +283,25 @@ ALTER TABLE t REPLICA IDENTITY USING INDEX by_b;
 UPDATE t SET b = 30 WHERE id = 1;
 UPDATE t SET id = 5 WHERE b = 20;
 --@ case: replica identity nothing
+--@ refused: nothing to identify its rows for a time
 CREATE TABLE t (id int PRIMARY KEY, v text);
 --@ after
 ALTER TABLE t REPLICA IDENTITY NOTHING;
 INSERT INTO t VALUES (1, 'a');
 --@ case: unlogged becomes logged
+--@ refused: was not made
 CREATE UNLOGGED TABLE t (id int PRIMARY KEY, v text);
 INSERT INTO t VALUES (1, 'a');
 --@ after
 ALTER TABLE t SET LOGGED;
 INSERT INTO t VALUES (2, 'b');
 --@ case: logged becomes unlogged
---@ not kept: t: the server does not log it
-CREATE TABLE t (id int PRIMARY KEY, v text);
-INSERT INTO t VALUES (1, 'a');
+--@ not kept: fleeting: the server does not log it
+CREATE TABLE fleeting (id int PRIMARY KEY, v text);
+INSERT INTO fleeting VALUES (1, 'a');
 --@ after
-ALTER TABLE t SET UNLOGGED;
-INSERT INTO t VALUES (2, 'b');
+ALTER TABLE fleeting SET UNLOGGED;
+INSERT INTO fleeting VALUES (2, 'b');
 --@ case: index made and dropped
 CREATE TABLE t (id int PRIMARY KEY, v text);
 CREATE INDEX old ON t (v);
@@ -322,6 +338,7 @@ ALTER TABLE t SET (fillfactor = 50);
 ALTER TABLE t ALTER v SET STORAGE EXTERNAL, ALTER v SET STATISTICS 7, ALTER v SET COMPRESSION pglz;
 INSERT INTO t VALUES (2, repeat('y', 5000));
 --@ case: clustered
+--@ refused: no event trigger has told
 --@ polled: CLUSTER fires no event trigger
 CREATE TABLE t (id int PRIMARY KEY, v text);
 INSERT INTO t VALUES (2, 'a'), (1, 'b');

@@ -1,6 +1,5 @@
 --@ group: Schema changes of partitions and inheritance
 --@ database: schema
---@ refused
 --@ case: partition made
 CREATE TABLE p (id int PRIMARY KEY, v text) PARTITION BY RANGE (id);
 CREATE TABLE p_1 PARTITION OF p FOR VALUES FROM (0) TO (10);

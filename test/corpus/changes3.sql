@@ -1,6 +1,5 @@
 --@ group: Schema changes of what stands around the rows
 --@ database: schema
---@ refused
 --@ common
 CREATE EXTENSION hstore;
 --@ case: enum value added
@@ -11,6 +10,7 @@ INSERT INTO t VALUES (1, 'a');
 ALTER TYPE e ADD VALUE 'c' AFTER 'a';
 INSERT INTO t VALUES (2, 'c');
 --@ case: enum value renamed
+--@ refused: was renamed
 CREATE TYPE e AS ENUM ('a', 'b');
 CREATE TABLE t (id int PRIMARY KEY, v e);
 INSERT INTO t VALUES (1, 'a'), (2, 'b');
@@ -19,26 +19,13 @@ UPDATE t SET v = 'a' WHERE id = 2;
 ALTER TYPE e RENAME VALUE 'a' TO 'A';
 INSERT INTO t VALUES (3, 'A');
 --@ case: enum value renamed that is a key
+--@ refused: was renamed
 CREATE TYPE e AS ENUM ('a', 'b');
 CREATE TABLE t (k e PRIMARY KEY, v int);
 INSERT INTO t VALUES ('a', 1), ('b', 2);
 --@ after
 ALTER TYPE e RENAME VALUE 'a' TO 'z';
 UPDATE t SET v = v + 1;
---@ case: attribute added to a composite type
-CREATE TYPE c AS (a int);
-CREATE TABLE t (id int PRIMARY KEY, v c);
-INSERT INTO t VALUES (1, ROW(1));
---@ after
-ALTER TYPE c ADD ATTRIBUTE b text;
-INSERT INTO t VALUES (2, ROW(2, 'b'));
---@ case: attribute dropped from a composite type
-CREATE TYPE c AS (a int, b text);
-CREATE TABLE t (id int PRIMARY KEY, v c);
-INSERT INTO t VALUES (1, ROW(1, 'x'));
---@ after
-ALTER TYPE c DROP ATTRIBUTE a;
-INSERT INTO t VALUES (2, ROW('b'));
 --@ case: domain changed
 CREATE DOMAIN d AS int CHECK (VALUE > 0);
 CREATE TABLE t (id int PRIMARY KEY, v d);
@@ -77,6 +64,7 @@ INSERT INTO t VALUES (1, 1), (2, 1);
 CREATE MATERIALIZED VIEW m AS SELECT v, count(*) FROM t GROUP BY v;
 CREATE UNIQUE INDEX ON m (v);
 --@ case: materialized view refreshed that was empty
+--@ refused: no event trigger has told
 --@ polled: no event trigger tells whether it fills one
 CREATE TABLE t (id int PRIMARY KEY, v int);
 INSERT INTO t VALUES (1, 1);
@@ -94,6 +82,7 @@ CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 2';
 DROP FUNCTION g();
 CREATE PROCEDURE h() LANGUAGE sql AS '';
 --@ case: function that a generated column uses is replaced
+--@ refused: a generated column may be computed by it
 --@ differs: t: a recovery computes generated columns again, by the function as it is then
 CREATE FUNCTION f(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 + 1';
 CREATE TABLE t (id int PRIMARY KEY, g int GENERATED ALWAYS AS (changes3_function_that_a_generated_column_uses_is_replaced.f(id)) STORED);
@@ -161,6 +150,7 @@ ALTER SEQUENCE s INCREMENT 10 RESTART 100;
 INSERT INTO t DEFAULT VALUES;
 CREATE SEQUENCE new OWNED BY t.id;
 --@ case: extension made, moved, dropped
+--@ refused: a function in C may be part of a type
 --@ after
 CREATE EXTENSION citext SCHEMA changes3_extension_made_moved_dropped;
 CREATE TABLE t (id int PRIMARY KEY, v citext);
@@ -168,6 +158,7 @@ INSERT INTO t VALUES (1, 'Abc');
 CREATE EXTENSION seg;
 DROP EXTENSION seg;
 --@ case: extension updated
+--@ refused: not known to leave rows as they are
 CREATE EXTENSION pg_trgm VERSION '1.5' SCHEMA changes3_extension_updated;
 --@ after
 ALTER EXTENSION pg_trgm UPDATE;
@@ -177,25 +168,29 @@ CREATE TABLE t (a int PRIMARY KEY, b int);
 CREATE STATISTICS st ON a, b FROM t;
 INSERT INTO t VALUES (1, 2);
 --@ case: collation made
+--@ refused: not known to leave rows as they are
 --@ after
 CREATE COLLATION c (provider = icu, locale = 'sv');
 CREATE TABLE t (k text COLLATE c PRIMARY KEY);
 INSERT INTO t VALUES ('å'), ('z');
 --@ case: operator, cast, text search
+--@ refused: not known to leave rows as they are
 --@ after
-CREATE FUNCTION eq(box, box) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true';
-CREATE OPERATOR === (leftarg = box, rightarg = box, function = eq);
+CREATE OPERATOR === (leftarg = box, rightarg = box, function = box_eq);
 CREATE TYPE w AS (a int);
 CREATE FUNCTION to_w(int) RETURNS w LANGUAGE sql IMMUTABLE AS 'SELECT ROW($1)::changes3_operator_cast_text_search.w';
 CREATE CAST (int AS w) WITH FUNCTION to_w(int);
 CREATE TEXT SEARCH CONFIGURATION cfg (COPY = simple);
 --@ case: publication of the user's
+--@ refused: not known to leave rows as they are
 CREATE TABLE t (id int PRIMARY KEY);
 --@ after
 CREATE PUBLICATION changes3_pub FOR TABLE t;
 ALTER PUBLICATION changes3_pub SET (publish = 'insert');
 INSERT INTO t VALUES (1);
 --@ case: event trigger of the user's
+--@ polled: no event trigger sees commands about event triggers
+--@ refused: no event trigger has told
 CREATE TABLE fired (tag text);
 CREATE FUNCTION f() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO changes3_event_trigger_of_the_user_s.fired VALUES (TG_TAG); END $$;
 --@ after
@@ -203,16 +198,18 @@ CREATE EVENT TRIGGER changes3_ddl ON ddl_command_end EXECUTE FUNCTION f();
 CREATE TABLE t (id int PRIMARY KEY);
 ALTER EVENT TRIGGER changes3_ddl DISABLE;
 --@ case: foreign server and table
+--@ refused: not known to leave rows as they are
 --@ after
 CREATE FOREIGN DATA WRAPPER changes3_fdw;
 CREATE SERVER changes3_srv FOREIGN DATA WRAPPER changes3_fdw;
 CREATE FOREIGN TABLE f (id int) SERVER changes3_srv;
 --@ case: settings of the database
+--@ refused: no event trigger has told
 --@ polled: no event trigger sees what belongs to the whole server
 --@ after
-ALTER DATABASE schema SET work_mem = '7MB';
-COMMENT ON DATABASE schema IS 'the cases of schema changes';
-ALTER ROLE corpus_reader IN DATABASE schema SET statement_timeout = '1s';
+ALTER DATABASE refused SET work_mem = '7MB';
+COMMENT ON DATABASE refused IS 'the cases of schema changes';
+ALTER ROLE corpus_reader IN DATABASE refused SET statement_timeout = '1s';
 --@ case: a role and a membership
 --@ unseen: roles belong to the whole server; they come back as of the snapshot, or with the next one
 --@ after

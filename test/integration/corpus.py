@@ -17,7 +17,7 @@ class Case:
     setup: list = dataclasses.field(default_factory=list)
     before: list = dataclasses.field(default_factory=list)
     after: list = dataclasses.field(default_factory=list)
-    refused: bool = False  # positions behind its change are refused until the next snapshot
+    refused: str = None  # positions behind its change are refused until the next snapshot: what the refusal says
     polled: str = None  # no event trigger tells of the change, a poll does: why
     unseen: str = None  # the change lies outside of the database: why nobody notices it
     says: str = None  # of `checked`: severity and words of what `check` says
@@ -30,7 +30,6 @@ class Group:
     title: str
     file: str
     database: str = "utf8"
-    refused: bool = False
     common: list = dataclasses.field(default_factory=list)
     cases: list = dataclasses.field(default_factory=list)
 
@@ -58,6 +57,22 @@ def statements(lines):
         current = []
     if current:
         raise ValueError("a statement without an end: " + "\n".join(current))
+    return found
+
+
+def units(statements):
+    """Statements that belong together: a transaction, with the end of one that it prepared; each other one alone."""
+    found, open_ = [], False
+    for statement in statements:
+        joins = open_ or (found and statement.startswith(("COMMIT PREPARED", "ROLLBACK PREPARED")))
+        if joins:
+            found[-1].append(statement)
+        else:
+            found.append([statement])
+        if statement.startswith("BEGIN"):
+            open_ = True
+        elif statement.startswith(("COMMIT", "PREPARE TRANSACTION")) or statement == "ROLLBACK;":
+            open_ = False
     return found
 
 
@@ -95,7 +110,7 @@ class Reader:
             self.group.database = text
         elif word in ("case", "shape"):
             self.end_case()
-            self.case = Case(self.group, text, None, refused=self.group.refused)
+            self.case = Case(self.group, text, None)
             (self.shapes if word == "shape" else self.group.cases).append(self.case)
             self.section = "setup"
         elif word in ("types", "common", "before", "after"):
@@ -103,7 +118,7 @@ class Reader:
                 self.end_case()
             self.section = word
         elif word == "refused":
-            (self.case or self.group).refused = True
+            self.case.refused = text
         elif word == "unseen":
             self.case.unseen = text
         elif word == "says":
@@ -138,7 +153,7 @@ def groups():
     taken = set()
     for case in (c for g in found for c in g.cases):
         case.schema = slug(f"{case.group.file[:-4]} {case.name}")[:60]
-        if case.schema in taken or not case.setup and not case.group.database == "schema":
+        if case.schema in taken or not case.setup and case.group.database not in ("schema", "named"):
             raise ValueError(f"{case.group.file}: the case {case.name!r} stands there twice, or is empty")
         taken.add(case.schema)
     return found

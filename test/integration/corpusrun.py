@@ -1,4 +1,5 @@
 """Runs the corpus against real servers: what test_corpus.py asserts and docs/COVERAGE.md tells comes from here."""
+import concurrent.futures
 import contextlib
 import os
 import re
@@ -11,7 +12,8 @@ from truth import schema
 
 import corpus
 
-ENCODINGS = {"utf8": ("UTF8", "C.UTF-8"), "latin1": ("LATIN1", "C"), "ascii": ("SQL_ASCII", "C"), "schema": ("UTF8", "C.UTF-8"), "checked": ("UTF8", "C.UTF-8")}
+ENCODINGS = {"utf8": ("UTF8", "C.UTF-8"), "latin1": ("LATIN1", "C"), "ascii": ("SQL_ASCII", "C"), "schema": ("UTF8", "C.UTF-8"), "refused": ("UTF8", "C.UTF-8"),
+             "named": ("UTF8", "C.UTF-8"), "checked": ("UTF8", "C.UTF-8")}
 # Names and texts of the cases are UTF-8; a SQL_ASCII database converts nothing, and its rows are read as they are.
 psycopg2.extensions.encodings.update(SQLASCII="utf_8", SQL_ASCII="utf_8")
 PINNED = ("SET extra_float_digits = 3; SET datestyle = 'ISO'; SET intervalstyle = 'postgres'; SET timezone = 'UTC'; SET bytea_output = 'hex'; "
@@ -59,6 +61,7 @@ def connect(server, dbname):
     return connection
 
 
+PARTS = 4  # of each crossed change: positions between them are looked at
 PROPERTIES = ("", "properties of the database")
 
 
@@ -83,8 +86,9 @@ class Database:
 
     def __init__(self, server, name, groups):
         self.server, self.name = server, name
-        self.groups = [g for g in groups if g.database == name]
-        self.cases = [c for g in self.groups for c in g.cases]
+        # Changes that are crossed and those that are not lie apart: behind one of the latter nothing would be given.
+        self.groups = [g for g in groups if g.database == ("schema" if name == "refused" else name)]
+        self.cases = [c for g in self.groups for c in g.cases if name not in ("schema", "refused") or (name == "refused") == bool(c.refused)]
         encoding, locale = ENCODINGS[name]
         server.sql(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LOCALE '{locale}'")
         self.connection = connect(server, name)
@@ -263,6 +267,13 @@ class Corpus:
 
     # -- the ways
 
+    def all_ways(self):
+        """Two databases at a time: much of it is waiting."""
+        ways = {"schema": self.crossed, "refused": self.refused, "named": self.refused}
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            for done in [pool.submit(ways.get(d.name, self.rows), d) for d in self.databases]:
+                done.result()
+
     def check_alone(self):
         """What cannot be kept, or would make every recovery fail, is named before anything is protected."""
         database = self.checked
@@ -274,39 +285,55 @@ class Corpus:
             if not heard:
                 database.blame(case, f"check does not say {severity!r} {words!r}: {database.said.get(case, [])}")
 
-    def changes(self, database):
-        """Changes of the schema: those that are recovered, then those behind which positions are refused, each noticed where it was made."""
-        exact = [c for c in database.cases if not c.refused or c.unseen]
-        refused = [c for c in database.cases if c.refused and not c.unseen and not c.polled]
-        polled = [c for c in database.cases if c.polled]
-        for case in exact:
-            database.run(case, case.after)
-        moment = database.moment("behind the changes that are recovered", schema_too=True)
-        self.durable(database, moment.lsn)
-        self.recover(database, moment)
-        spans = {}
-        for case in polled:
-            self.looked_at(database, database.position())
-            begin = database.position()
-            database.run(case, case.after)
-            spans[case] = (begin, database.position())
-            self.looked_at(database, spans[case][1])
-        for case in refused:
-            begin = database.position()
-            database.run(case, case.after)
-            spans[case] = (begin, database.position())
-        moment = database.moment("behind all changes, after the next snapshot", schema_too=True)
-        self.durable(database, moment.lsn)
-        self.looked_at(database, moment.lsn)
-        notes = self.box.status(database.name)["schema_changed"]
-        for case in polled + refused:
-            self.judge_refused(database, case, spans[case], notes)
-        for case in refused[:1] + refused[-1:]:
-            said = self.dry_run(database, spans[case][1])
-            if said.status != 3 or "the schema changed" not in said.err:
-                database.blame(case, f"declared refused, and recover --dry-run says: {said}")
+    def crossed(self, database):
+        """Changes that recovery goes across: one after the other a part of each case, and the positions before, between and after are exact, all from
+        the one snapshot that lies before all of them."""
+        moments = [database.moment("before the changes", schema_too=True)]
+        for part in range(PARTS):
+            for case in database.cases:
+                units = corpus.units(case.after)
+                for unit in units[len(units) * part // PARTS:len(units) * (part + 1) // PARTS]:
+                    database.run(case, unit)
+            moments.append(database.moment(f"behind part {part + 1} of {PARTS} of each change", schema_too=True))
+            self.captured(database, moments[-1].lsn)
+        used = {self.recover(database, moment)["snapshot"] for moment in moments}
+        if len(used) != 1:
+            database.blame(None, f"several snapshots served: {used}")
         self.snapshot(database)
+        self.recover(database, Moment("after the next snapshot", "latest", moments[-1].tables, moments[-1].schema_text))
+
+    def refused(self, database):
+        """Changes that it does not go across: what was before is given, what is behind is refused with the reason, until the next snapshot."""
+        for number, case in enumerate(database.cases):
+            if case.polled:
+                self.looked_at(database, database.position())
+            before = database.moment(f"before {case.name}", schema_too=True) if number == 0 else None
+            begin = database.position()
+            database.run(case, case.after)
+            end = database.position()
+            if case.polled:
+                self.looked_at(database, end)
+            self.snapshot(database)
+            self.durable(database, end)
+            self.judge_refused(database, case, begin, end)
+            if before:
+                self.recover(database, before)
+        moment = database.moment("behind all changes, after the next snapshot", schema_too=True)
         self.recover(database, Moment(moment.name, "latest", moment.tables, moment.schema_text))
+
+    def judge_refused(self, database, case, begin, end):
+        behind = self.dry_run(database, end)
+        before = None if case.polled else self.dry_run(database, begin)  # else what is refused begins at the poll before
+        if before and before.status != 0:
+            database.blame(case, f"the position before its change is not given: {before}")
+        if behind.status != 3 or case.refused not in behind.err:
+            database.blame(case, f"declared refused with {case.refused!r}, and recover --dry-run says: {behind}")
+
+    def captured(self, database, lsn):
+        """Until the schema is captured as it is at lsn."""
+        self.durable(database, lsn)
+        changed = lambda status: max((parse_lsn(c["to"]) for c in status["schema_changed"]), default=0)
+        self.box.wait("the schema to be captured", lambda: (lambda s: parse_lsn(s["schema_captured"] or "0/0") >= changed(s))(self.box.status(database.name)), 120)
 
     def looked_at(self, database, lsn):
         """Until polls have seen the schema as it is at lsn. A heartbeat may be what lies at it."""
@@ -317,17 +344,10 @@ class Corpus:
         """What does not come back is named by check beforehand and by status afterwards."""
         for database in self.databases:
             status = self.box.ok("status", database.name).out if database.cases else ""
-            for case, table in ((c, t) for c in database.cases for t in c.not_kept if c.group.database != "schema"):
+            for case, table in ((c, t) for c in database.cases for t in c.not_kept if c.group.database not in ("schema", "named")):
                 for where, text in (("check", str(database.said.get(case))), ("status", status)):
                     if f"{case.schema}.{table}" not in text:
                         database.blame(case, f"{table} does not come back, and {where} does not say so")
-
-    @staticmethod
-    def judge_refused(database, case, span, notes):
-        """A note that forbids the position behind the case's change begins behind what was before it."""
-        begin, end = map(parse_lsn, span)
-        if not any(parse_lsn(n["to"]) > begin and parse_lsn(n["from"]) <= end for n in notes):
-            database.blame(case, f"nobody noticed this change of the schema between {span[0]} and {span[1]}")
 
     def rows(self, database):
         """Changes of rows: four positions, from two snapshots; the third snapshot must agree with the second and the events."""
