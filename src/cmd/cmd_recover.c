@@ -69,6 +69,19 @@ static int parse_target(const struct wish *w, struct recover_config *rc, struct 
     return 0;
 }
 
+static void print_large(const struct recover_large *l)
+{
+    char time[CLOCK_TEXT_BYTES], age[CLOCK_TEXT_BYTES], size[TEXT_SIZE_BYTES];
+
+    if (!l->present || l->objects == 0)
+        return;
+    printf("  large        %llu large objects, %s, as of %s", (unsigned long long)l->objects, text_format_size(l->bytes, size),
+           clock_format_wall(l->wall_us, time));
+    if (l->age_us > 0)
+        printf(", %s before", clock_format_duration(l->age_us, age));
+    printf("\n");
+}
+
 static void print_plan(const char *source, const struct recover_plan *p, bool json)
 {
     char target[POSITION_TEXT_BYTES], reached[POSITION_TEXT_BYTES], at[POSITION_TEXT_BYTES];
@@ -91,6 +104,7 @@ static void print_plan(const char *source, const struct recover_plan *p, bool js
            text_format_size(p->bytes_estimated, size), (unsigned long long)p->transactions_estimated,
            p->seconds_predicted > 0 ? clock_format_duration((int64_t)(p->seconds_predicted * 1e6), predicted)
                                     : "unknown: nothing was recovered yet");
+    print_large(&p->large);
     json_array_foreach(p->warnings, i, warning)
         printf("  note         %s\n", json_string_value(warning));
 }
@@ -108,6 +122,7 @@ static void print_result(const char *source, const struct recover_result *r)
            (unsigned long long)r->tables, (unsigned long long)r->rows, r->rto_s);
     for (uint32_t p = 0; p < r->phases_count; p++)
         printf(" %s %.2f%s", r->phases[p].name, r->phases[p].seconds, p + 1 < r->phases_count ? "," : "\n");
+    print_large(&r->plan.large);
     json_array_foreach(r->plan.warnings, i, warning)
         printf("  note         %s\n", json_string_value(warning));
     printf("  connect      %s\n", r->conninfo);

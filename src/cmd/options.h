@@ -99,8 +99,8 @@ enum option_type {
       "Tables without a key: full makes them carry whole old rows, inserts promises that they are only inserted into.") \
     X(IDENTITY_FULL, SOURCE, "identity_full", TABLES, NULL, 0, 0, NULL, "Tables for which identity is full.")          \
     X(IDENTITY_INSERTS, SOURCE, "identity_inserts", TABLES, NULL, 0, 0, NULL, "Tables for which identity is inserts.") \
-    X(LARGE_OBJECTS, SOURCE, "large_objects", CHOICE, "refuse", 0, 0, "refuse ignore",                                 \
-      "Large objects are not captured: refuse to protect a source that has some, or ignore them.")                     \
+    X(LARGE_OBJECTS, SOURCE, "large_objects", CHOICE, "capture", 0, 0, "capture ignore",                               \
+      "Large objects are captured at snapshots, or ignored: neither captured nor recovered.")                            \
     X(SLOT_WAL_UNBOUNDED, SOURCE, "slot_wal_unbounded", BOOL, "no", 0, 0, NULL,                                        \
       "Accept a server whose max_slot_wal_keep_size is unlimited.")                                                    \
     X(SLOT_TIMEOUT, SOURCE, "slot_timeout", DURATION, "30s", 1 * OPTION_S, 3600 * OPTION_S, NULL,                      \

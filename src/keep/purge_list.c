@@ -22,7 +22,7 @@ enum purge_group purge_group_of(const char *key)
         return PURGE_CHUNKS;
     if (strstr(key, "/rows/"))
         return PURGE_SEGMENTS;
-    if (strstr(key, "/schemas/"))
+    if (strstr(key, "/schemas/") || strstr(key, "/large-objects/"))
         return PURGE_SCHEMAS;
     if (name && strcmp(name, "/manifest.json.zst") == 0)
         return PURGE_MANIFESTS;
@@ -68,6 +68,12 @@ static void add_snapshots(const struct adding *a, const struct retention *r)
         const struct retention_schema *s = &r->schemas[i];
 
         add(a, mem_printf("%s/schemas/%s", r->incarnations[s->incarnation].id, s->name), s->bytes, s->verdict.remove, s->verdict.why);
+    }
+    for (size_t i = 0; i < r->large_count; i++) {
+        const struct retention_large *l = &r->large[i];
+
+        add(a, mem_printf("%s/large-objects/%s.json.zst", r->incarnations[l->incarnation].id, l->id), l->bytes, l->verdict.remove,
+            l->verdict.why);
     }
 }
 

@@ -12,7 +12,7 @@ enum purge_group {
     PURGE_MARKS,     /* committed, comparison */
     PURGE_MANIFESTS,
     PURGE_INTENTS,
-    PURGE_SCHEMAS,
+    PURGE_SCHEMAS,   /* and large objects between snapshots */
     PURGE_SEGMENTS,
     PURGE_CHUNKS,
     PURGE_GROUPS_,

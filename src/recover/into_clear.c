@@ -13,6 +13,7 @@
     "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND n.nspname <> 'salvor_recovery'"
 
 static const char *const clear_sql[] = {
+    "SELECT format('SELECT lo_unlink(%s)', oid) FROM pg_largeobject_metadata",
     "SELECT format('DROP EVENT TRIGGER IF EXISTS %I CASCADE', evtname) FROM pg_event_trigger t WHERE NOT EXISTS (SELECT FROM pg_depend d"
     " WHERE d.classid = 'pg_event_trigger'::regclass AND d.objid = t.oid AND d.deptype = 'e')",
     "SELECT format('DROP PUBLICATION IF EXISTS %I CASCADE', pubname) FROM pg_publication",

@@ -46,6 +46,7 @@ void planned_release(struct planned *p)
 {
     recover_plan_release(&p->plan);
     manifest_release(&p->manifest);
+    snapshot_large_release(&p->large);
     bridge_free(p->bridge);
     changes_free(p->changes);
     buf_release(&p->dump);

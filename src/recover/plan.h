@@ -19,12 +19,14 @@ struct passed_over {
     char (*ids)[SNAPSHOT_ID_BYTES];
 };
 void passed_over_add(struct passed_over *p, const char *id);
+bool passed_over_has(const struct passed_over *p, const char *id); /* p may be NULL */
 void passed_over_release(struct passed_over *p);
 
 /* A plan with what carrying it out needs. */
 struct planned {
     struct recover_plan plan;
     struct manifest manifest; /* of the snapshot; with a bridge that of the target, with the snapshot's chunks */
+    struct snapshot_large large; /* those that are recovered: the plan tells of which capture */
     struct bridge *bridge;    /* across schema changes; NULL: there are none */
     struct changes *changes; /* NULL: they were not wanted; tables in the manifest's order */
     struct buf dump;         /* of the schema, custom format */
@@ -74,6 +76,14 @@ MUST_CHECK int history_choose(const struct plan_options *o, struct history *ret,
  */
 MUST_CHECK int plan_from_snapshot(const struct plan_options *o, struct history *h, const struct choose_span *span, size_t i,
                                   struct planned *ret, struct error *err);
+
+/* --- plan_large.c ---------------------------------------------------------------------------------------------------- */
+
+/* Takes the newest large objects that are not after the target, out of the manifest or out of a capture of their own. */
+MUST_CHECK int plan_large(const struct plan_options *o, const struct history *h, const struct choose_span *span, struct planned *p,
+                          struct error *err);
+/* How old they are, once it is known what the plan reaches; a warning where that matters. */
+void plan_large_age(const struct plan_options *o, struct planned *p);
 
 /* --- plan_findings.c ----------------------------------------------------------------------------------------------- */
 

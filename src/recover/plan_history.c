@@ -27,7 +27,7 @@ void passed_over_release(struct passed_over *p)
     *p = (struct passed_over){0};
 }
 
-static bool was_passed_over(const struct passed_over *p, const char *id)
+bool passed_over_has(const struct passed_over *p, const char *id)
 {
     for (size_t i = 0; p && i < p->count; i++) {
         if (strcmp(p->ids[i], id) == 0)
@@ -55,7 +55,7 @@ static int list_snapshots(const struct plan_options *o, struct history *h, struc
     TRY(snapshot_list(o->config->vault, o->config->source, h->incarnation.id, &ids, &count, err));
     h->positions = mem_zalloc(count, sizeof *h->positions);
     for (size_t i = 0; i < count; i++) {
-        bool passed = was_passed_over(o->passed, ids[i]) ||
+        bool passed = passed_over_has(o->passed, ids[i]) ||
                       (o->config->snapshot && strcmp(o->config->snapshot, ids[i]) != 0);
 
         if (!passed && rc >= 0)

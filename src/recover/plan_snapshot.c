@@ -381,6 +381,7 @@ static int plan_attempt(struct attempt *a, size_t i, struct error *err)
     p->target = choose_target(a->span, p->snapshot_position);
     TRY(check_time(a, err));
     TRY(check_whole(a, err));
+    TRY(plan_large(a->options, a->history, a->span, a->planned, err));
     struct error why = ERROR_INIT;
     int rc = read_notes(a, &why);
     if (rc < 0)
@@ -392,6 +393,7 @@ static int plan_attempt(struct attempt *a, size_t i, struct error *err)
         return refuse_way(a, &r, &why, err);
     warn_of_schema(a);
     fill_plan(a, &r);
+    plan_large_age(a->options, a->planned);
     return 0;
 }
 

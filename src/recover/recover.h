@@ -39,6 +39,17 @@ struct recover_phase {
 };
 #define RECOVER_PHASES_MAX 16
 
+/* Of which capture the large objects are. */
+struct recover_large {
+    bool present;                      /* false: none were captured, or they are ignored */
+    bool between;                      /* of one between snapshots; else of the snapshot itself */
+    char capture[SNAPSHOT_ID_BYTES];
+    struct position position;          /* what was committed at or before it is in them */
+    int64_t wall_us;                   /* the source's clock then */
+    int64_t age_us;                    /* so much before the recovery's moment; 0: they are of that moment */
+    uint64_t objects, pages, bytes;    /* bytes: of whole pages */
+};
+
 struct recover_plan {
     char incarnation[VAULT_INCARNATION_BYTES];
     char snapshot[SNAPSHOT_ID_BYTES];
@@ -49,6 +60,7 @@ struct recover_plan {
     bool from_spool;
     uint64_t rows_estimated, bytes_estimated, transactions_estimated;
     double seconds_predicted;        /* from the last proofs' rates; 0: unknown */
+    struct recover_large large;
     json_t *warnings;                /* sentences: skipped damaged snapshot, schema known only up to ..., owned */
 };
 

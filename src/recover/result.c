@@ -50,6 +50,24 @@ static void set_seconds(json_t *o, const char *key, double seconds)
     (void)json_object_set_new(o, key, json_real(seconds));
 }
 
+/* null: none were captured, or they are ignored. */
+static void set_large(json_t *o, const struct recover_large *l)
+{
+    json_t *large = l->present ? json_object() : json_null();
+    char time[CLOCK_TEXT_BYTES];
+
+    (void)json_object_set_new(o, "large_objects", large);
+    if (!l->present)
+        return;
+    json_set_u64(large, "objects", l->objects);
+    json_set_u64(large, "bytes", l->bytes);
+    json_set_str(large, "capture", l->capture);
+    json_set_bool(large, "between_snapshots", l->between);
+    set_position(large, "position", l->position);
+    json_set_str(large, "time", clock_format_wall(l->wall_us, time));
+    set_seconds(large, "age_s", (double)l->age_us / 1e6);
+}
+
 static void set_plan(json_t *o, const struct recover_plan *p)
 {
     char time[CLOCK_TEXT_BYTES];
@@ -63,6 +81,7 @@ static void set_plan(json_t *o, const struct recover_plan *p)
     json_set_bool(o, "from_spool", p->from_spool);
     json_set_u64(o, "transactions", p->transactions_estimated);
     json_set_u64(o, "bytes", p->bytes_estimated);
+    set_large(o, &p->large);
     if (p->seconds_predicted > 0)
         set_seconds(o, "predicted_s", p->seconds_predicted);
     (void)json_object_set(o, "warnings", p->warnings);

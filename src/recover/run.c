@@ -1,7 +1,7 @@
 /*
  * recover/run.c - plan, and carry it out, phase by phase.
  *
- *   plan -> provision -> schema (before data) -> load -> indexes (schema after data, materialized views, event triggers) -> sequences -> analyze
+ *   plan -> provision -> schema (before data) -> load -> large objects -> indexes (schema after data, materialized views, event triggers) -> sequences -> analyze
  *   -> verify -> ready
  *
  * Sequences come after the indexes, which tell the greatest value of a column at once. A chunk that turns out to be damaged while
@@ -17,6 +17,7 @@
 #include "os/file.h"
 #include "recover/check.h"
 #include "recover/finish.h"
+#include "recover/large.h"
 #include "recover/load.h"
 #include "recover/plan.h"
 #include "recover/result.h"
@@ -157,6 +158,31 @@ static int do_load(struct run *r, struct error *err)
     return 0;
 }
 
+static struct large_config large_config(struct run *r)
+{
+    return (struct large_config){
+        .conninfo = r->target.conninfo,
+        .large = &r->planned.large,
+        .origin = &r->origin,
+        .owners = r->target.owners,
+        .warnings = r->planned.plan.warnings,
+        .tick = tell_phase,
+        .user = r,
+    };
+}
+
+static bool has_large(const struct run *r)
+{
+    return r->planned.large.present && r->planned.large.parts[LARGE_OBJECTS].rows > 0;
+}
+
+static int do_large(struct run *r, struct error *err)
+{
+    struct large_config config = large_config(r);
+
+    return large_load(&config, err);
+}
+
 static int do_indexes(struct run *r, struct error *err)
 {
     const json_t *views = json_object_get(r->planned.manifest.database, "materialized_views");
@@ -190,7 +216,11 @@ static int do_verify(struct run *r, struct error *err)
         .user = r,
     };
 
+    struct large_config large = large_config(r);
+
     TRY(check_tables(&config, err));
+    if (has_large(r))
+        TRY(large_check(&large, err));
     r->result->verified = true;
     return 0;
 }
@@ -208,7 +238,16 @@ static int load_once(struct run *r, struct error *err)
     TRY(do_phase(r, "plan", do_plan, err));
     TRY(do_phase(r, "provision", do_provision, err));
     TRY(do_phase(r, "schema", do_schema, err));
-    return do_phase(r, "load", do_load, err);
+    TRY(do_phase(r, "load", do_load, err));
+    return has_large(r) ? do_phase(r, "large objects", do_large, err) : 0;
+}
+
+/* What turned out to be damaged: large objects of a capture between snapshots, or the snapshot. */
+static const char *damaged_id(const struct run *r)
+{
+    bool large = r->phase && strcmp(r->phase, "large objects") == 0 && r->planned.plan.large.between;
+
+    return large ? r->planned.plan.large.capture : r->planned.plan.snapshot;
 }
 
 /* The half-loaded target is cleared by the next try's provisioning. */
@@ -218,8 +257,8 @@ static void pass_over(struct run *r, const struct error *why)
 
     planned_init(&next);
     (void)json_array_extend(next.plan.warnings, r->planned.plan.warnings);
-    plan_warn(next.plan.warnings, "snapshot %s is passed over, found damaged while it was loaded: %s", r->planned.plan.snapshot, why->message);
-    passed_over_add(&r->passed, r->planned.plan.snapshot);
+    plan_warn(next.plan.warnings, "%s is passed over, found damaged while it was loaded: %s", damaged_id(r), why->message);
+    passed_over_add(&r->passed, damaged_id(r));
     target_release(&r->target);
     planned_release(&r->planned);
     r->planned = next;

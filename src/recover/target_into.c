@@ -1,7 +1,7 @@
 /*
  * recover/target_into.c - an existing, empty database.
  *
- * Empty means: no relation, type, function or schema that a user made, but for those of extensions. What the source needs is asked of
+ * Empty means: no relation, type, function, schema or large object that a user made, but for those of extensions. What the source needs is asked of
  * the target before anything is made: version, encoding, extensions, collations (each made and rolled back), rights.
  *
  * The mark is a schema with a comment, in the database itself: it is there as long as anything of ours is half-made. A session holds an
@@ -91,6 +91,7 @@ static const char first_object_sql[] =
     " WHERE o.oid >= 16384 AND o.typrelid = 0 AND o.typelem = 0 AND " NO_SYSTEM_SCHEMA " AND " NO_MEMBER("pg_type")
     " UNION ALL SELECT format('function %I.%I', n.nspname, o.proname) FROM pg_proc o JOIN pg_namespace n ON n.oid = o.pronamespace"
     " WHERE o.oid >= 16384 AND " NO_SYSTEM_SCHEMA " AND " NO_MEMBER("pg_proc")
+    " UNION ALL SELECT format('large object %s', oid) FROM pg_largeobject_metadata"
     ") found LIMIT 1";
 
 /* 1: it has none; 0: *ret names one. */

@@ -1,7 +1,7 @@
 /*
  * snapshot/snapshot_take.c - one full snapshot: everything that take_*.c does, in its order.
  *
- *   snapshot of the source -> tables -> locks -> files checked -> intent -> rows, schema (in parallel) -> sequences ->
+ *   snapshot of the source -> tables -> locks -> files checked -> intent -> rows, large objects, schema (in parallel) -> sequences ->
  * files checked again -> locks released -> what is still to be merged and stored -> schema -> manifest (the commit)
  *
  * A try that meets somebody else's DDL or lock (BUSY) is made again, a few times. A crash at any moment leaves chunks
@@ -130,7 +130,7 @@ static int prepare(struct take *t, struct error *err)
 /* ---- the threads */
 
 struct crew {
-    struct thread *schema, *watch;
+    struct thread *schema, *large, *watch;
     struct thread **workers;
     struct take_worker *arguments;
     uint32_t count;
@@ -144,6 +144,7 @@ static void crew_start(struct take *t, struct crew *c)
     t->workers_running = c->count;
     c->watch = thread_start("watch", take_watch_main, t);
     c->schema = thread_start("schema", take_schema_main, t);
+    c->large = thread_start("large", take_large_main, t);
     for (uint32_t i = 0; i < c->count; i++) {
         c->arguments[i] = (struct take_worker){.take = t, .number = i};
         c->workers[i] = thread_start("copy", take_worker_main, &c->arguments[i]);
@@ -167,6 +168,7 @@ static void crew_join(struct take *t, struct crew *c)
     for (uint32_t i = 0; i < c->count; i++)
         (void)thread_join(c->workers[i]);
     (void)thread_join(c->schema);
+    (void)thread_join(c->large);
     watch_join(t, c); /* last: it ends what the others wait for */
     mem_free_ptr(&c->workers);
     mem_free_ptr(&c->arguments);
@@ -188,12 +190,12 @@ static void tell(struct take *t, const struct user *u)
 
 static bool rows_and_schema_read(const struct take *t)
 {
-    return t->parts_copied == t->parts_count && t->schema_done;
+    return t->parts_copied == t->parts_count && t->schema_done && t->large_begun;
 }
 
 static bool all_stored(const struct take *t)
 {
-    return t->workers_running == 0;
+    return t->workers_running == 0 && t->large_done;
 }
 
 /* Waits for the one or the other, telling about it once a second. Errors: what somebody failed with. */

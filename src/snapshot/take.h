@@ -2,7 +2,7 @@
  * snapshot/take.h - how the files of snapshot_take know each other. Not for others.
  *
  * Threads of one try: the caller's (take_try: it owns the holder's session), one worker a connection (take_copy.c), a
- * watcher (take_watch.c) and one that runs pg_dump (take_schema.c). They share struct take; what is marked so is
+ * watcher (take_watch.c), one that runs pg_dump (take_schema.c) and one for large objects (take_large.c). They share struct take; what is marked so is
  * guarded by its mutex. The first failure sets `stop`, which all of them obey.
  */
 #ifndef SALVOR_SNAPSHOT_TAKE_H
@@ -67,6 +67,8 @@ struct take {
     size_t parts_copied;      /* mutex; the last row has been read */
     uint32_t workers_running; /* mutex */
     bool schema_done;         /* mutex */
+    bool large_begun;         /* mutex; its session sees the snapshot, and needs the holder no more */
+    bool large_done;          /* mutex; large objects have been read and stored */
     bool watch_end;           /* mutex */
     int *pids;                /* mutex; server processes of the workers, 0: none */
     uint32_t pids_count;
@@ -127,6 +129,9 @@ struct take_worker {
     uint32_t number;
 };
 void *take_worker_main(void *worker);
+
+/* take_large.c */
+void *take_large_main(void *take);
 
 /* take_schema.c */
 void *take_schema_main(void *take);

@@ -73,9 +73,9 @@ static int secure_in(const struct take *t, size_t vault, struct error *err)
     const struct manifest *m = t->manifest;
 
     TRY(tombstones_refresh(t->tombstones[vault], t->config->vaults[vault], m->source, err));
-    for (uint32_t i = 0; i < m->tables_count; i++)
-        for (uint32_t k = 0; k < m->tables[i].chunks_count; k++)
-            TRY(chunk_secure(t->config->vaults[vault], m->source, &m->tables[i].chunks[k], t->tombstones[vault], err));
+    for (uint32_t i = 0; i < manifest_runs(m); i++)
+        for (uint32_t k = 0; k < manifest_run(m, i)->chunks_count; k++)
+            TRY(chunk_secure(t->config->vaults[vault], m->source, &manifest_run(m, i)->chunks[k], t->tombstones[vault], err));
     return 0;
 }
 

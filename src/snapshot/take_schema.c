@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "base/text.h"
+#include "capture/large_take.h"
 
 /*
  * pg_dump reads the catalogue by the snapshot, but the server's functions that write out a view or a function look at
@@ -54,22 +55,6 @@ void *take_schema_main(void *take)
     return NULL;
 }
 
-static int check_large_objects(struct take *t, struct error *err)
-{
-    CLEANUP(mem_free_ptr) char *text = NULL;
-
-    if (t->config->protect.large_objects_ignored)
-        return 0;
-    TRY(pg_query_value(&t->holder, "SELECT count(*) FROM pg_largeobject_metadata", PG_QUERY_TIMEOUT_MS, &text, err));
-    if (strcmp(text, "0") == 0)
-        return 0;
-    return error_set(
-        err, ERROR_REFUSED,
-        "the database has %s large objects, which cannot be protected: move them into bytea columns, or set "
-        "large_objects = ignore for the source",
-        text);
-}
-
 /* Where its names cannot be written as JSON there is none, and no recovery goes from this snapshot across a schema change. */
 static int take_layout(struct take *t, struct error *err)
 {
@@ -87,11 +72,12 @@ int take_database(struct take *t, struct error *err)
 {
     struct manifest *m = t->manifest;
 
-    TRY(check_large_objects(t, err));
+    if (!t->config->protect.large_objects_ignored)
+        TRY(large_check_rights(&t->holder, err));
     TRY(pg_schema_fingerprint(&t->holder, t->names.schema, &t->fingerprint, err));
     TRY(take_layout(t, err));
     json_free_ptr(&m->unprotected);
-    TRY(pg_unprotected(&t->holder, &m->unprotected, err));
+    TRY(pg_unprotected(&t->holder, t->config->protect.large_objects_ignored, &m->unprotected, err));
     json_free_ptr(&m->database);
     return pg_database_properties(&t->holder, &m->database, err);
 }

@@ -30,6 +30,13 @@ void snapshot_table_release(struct snapshot_table *t)
     *t = (struct snapshot_table){0};
 }
 
+void snapshot_large_release(struct snapshot_large *l)
+{
+    for (int i = 0; i < LARGE_PARTS_; i++)
+        snapshot_table_release(&l->parts[i]);
+    *l = (struct snapshot_large){0};
+}
+
 void manifest_release(struct manifest *m)
 {
     for (uint32_t i = 0; i < m->tables_count; i++)
@@ -38,6 +45,7 @@ void manifest_release(struct manifest *m)
         free(m->sequences[i].schema);
         free(m->sequences[i].name);
     }
+    snapshot_large_release(&m->large);
     free(m->tables);
     free(m->sequences);
     free(m->visibility.xip);
@@ -111,17 +119,6 @@ int snapshot_intent_remove(struct vault *v, const char *source, const char *inca
     return v->driver->ops->remove(v->driver, key, err);
 }
 
-static int encode(const struct manifest *m, const char *key, struct buf *out, struct error *err)
-{
-    CLEANUP(buf_release) struct buf plain = BUF_INIT(MANIFEST_PLAIN_BYTES_MAX);
-    JSON_AUTO o = manifest_to_json(m);
-
-    json_dump(o, &plain);
-    if (plain.overflow)
-        return error_set(err, ERROR_LIMIT, "%s would have more than %zu bytes of text", key, plain.max);
-    return object_encode_zst(buf_slice(&plain), key, out, err);
-}
-
 static int check_before_put(const struct manifest *m, struct error *err)
 {
     struct error fault = ERROR_INIT;
@@ -129,6 +126,18 @@ static int check_before_put(const struct manifest *m, struct error *err)
     if (manifest_check(m, &fault) < 0)
         return error_set(err, ERROR_BUG, "snapshot %s is not committed: %s", m->id, fault.message);
     return 0;
+}
+
+int manifest_encode(const struct manifest *m, const char *key, struct buf *out, struct error *err)
+{
+    CLEANUP(buf_release) struct buf plain = BUF_INIT(MANIFEST_PLAIN_BYTES_MAX);
+
+    TRY(check_before_put(m, err));
+    JSON_AUTO o = manifest_to_json(m);
+    json_dump(o, &plain);
+    if (plain.overflow)
+        return error_set(err, ERROR_LIMIT, "%s would have more than %zu bytes of text", key, plain.max);
+    return object_encode_zst(buf_slice(&plain), key, out, err);
 }
 
 /* The name is taken: by the same bytes, when a put was repeated whose answer had been lost. */
@@ -147,9 +156,8 @@ int manifest_put(struct vault *v, const struct manifest *m, struct error *err)
     CLEANUP(buf_release) struct buf b = BUF_INIT(OBJECT_STORED_BYTES_MAX);
     char key[VAULT_KEY_BYTES];
 
-    TRY(check_before_put(m, err));
     manifest_key(key, m->source, m->incarnation, m->id, "manifest.json.zst");
-    TRY(encode(m, key, &b, err));
+    TRY(manifest_encode(m, key, &b, err));
     struct slice bytes = buf_slice(&b);
     int rc = v->driver->ops->put_if_absent(v->driver, key, &bytes, 1, err);
     if (rc == -ERROR_EXISTS)
@@ -177,14 +185,12 @@ static int decode(const char *key, struct slice plain, struct manifest *m, struc
     return manifest_from_json(o, key, m, err);
 }
 
-int manifest_get_where(struct vault *v, const char *source, const char *incarnation, const char *id,
-                       struct manifest *ret, bool *ret_misplaced, struct error *err)
+int manifest_get_at(struct vault *v, const char *key, const char *source, const char *incarnation, const char *id,
+                    struct manifest *ret, bool *ret_misplaced, struct error *err)
 {
     CLEANUP(buf_release) struct buf plain = BUF_INIT(MANIFEST_PLAIN_BYTES_MAX);
     CLEANUP(manifest_release) struct manifest m = {0};
-    char key[VAULT_KEY_BYTES];
 
-    manifest_key(key, source, incarnation, id, "manifest.json.zst");
     TRY(object_get_zst(v->driver, key, MANIFEST_PLAIN_BYTES_MAX, &plain, ret_misplaced, err));
     TRY(decode(key, buf_slice(&plain), &m, err));
     int rc = check_place(&m, source, incarnation, id, err);
@@ -198,6 +204,19 @@ int manifest_get_where(struct vault *v, const char *source, const char *incarnat
     *ret = m;
     manifest_init(&m);
     return 0;
+}
+
+int manifest_get_where(struct vault *v, const char *source, const char *incarnation, const char *id,
+                       struct manifest *ret, bool *ret_misplaced, struct error *err)
+{
+    char key[VAULT_KEY_BYTES];
+
+    manifest_key(key, source, incarnation, id, "manifest.json.zst");
+    TRY(manifest_get_at(v, key, source, incarnation, id, ret, ret_misplaced, err));
+    if (ret->schema_digest[0] != '\0')
+        return 0;
+    manifest_release(ret);
+    return error_set(err, ERROR_CORRUPT, "%s: it names no schema", key);
 }
 
 int manifest_get(struct vault *v, const char *source, const char *incarnation, const char *id, struct manifest *ret,

@@ -6,6 +6,7 @@
 
 #define MANIFEST_FORMAT          1
 #define MANIFEST_PLAIN_BYTES_MAX ((size_t)1 << 30)
+#define MANIFEST_LARGE           "large-objects" /* the feature that a reader must know */
 #define MANIFEST_KEY_ORDER       "salvor-1"
 #define MANIFEST_ROW_HASH        "xxh3-128-sum"
 #define CHUNK_KEY_HEX_MAX        128u /* 64 bytes */
@@ -21,6 +22,14 @@ void manifest_key(char key[static VAULT_KEY_BYTES], const char *source, const ch
 /* As manifest_get, and says whether a failure is a whole object in the wrong place. */
 MUST_CHECK int manifest_get_where(struct vault *v, const char *source, const char *incarnation, const char *id,
                                   struct manifest *ret, bool *ret_misplaced, struct error *err);
+/* The names that a place has are those in the object. For what has a manifest's form. */
+MUST_CHECK int manifest_encode(const struct manifest *m, const char *key, struct buf *out, struct error *err);
+MUST_CHECK int manifest_get_at(struct vault *v, const char *key, const char *source, const char *incarnation, const char *id,
+                               struct manifest *ret, bool *ret_misplaced, struct error *err);
+/* The name of an object under large-objects/: the id in it. */
+bool large_parse_name(const char *name, char id[static SNAPSHOT_ID_BYTES]);
+void large_key(char key[static VAULT_KEY_BYTES], const char *source, const char *incarnation, const char *id);
+
 void schema_key(char key[static VAULT_KEY_BYTES], const struct vault *v, const struct manifest *m, const char *suffix);
 
 #endif

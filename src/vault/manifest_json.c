@@ -85,6 +85,22 @@ static json_t *visibility_to_json(const struct snapshot_visibility *v)
     return o;
 }
 
+/* A reader that did not know them would purge their chunks. */
+static void set_large(json_t *o, const struct snapshot_large *l)
+{
+    if (!l->present) {
+        json_set_str(o, "large_objects", NULL);
+        return;
+    }
+    json_t *large = json_object();
+    json_set_u64(large, "page_bytes", l->page_bytes);
+    set(large, "objects", table_to_json(&l->parts[LARGE_OBJECTS]));
+    set(large, "pages", table_to_json(&l->parts[LARGE_PAGES]));
+    set(o, "large_objects", large);
+    if (l->parts[LARGE_OBJECTS].chunks_count > 0)
+        object_set_incompatible(o, MANIFEST_LARGE);
+}
+
 static void set_head(json_t *o, const struct manifest *m)
 {
     object_set_format(o, MANIFEST_FORMAT);
@@ -117,6 +133,7 @@ json_t *manifest_to_json(const struct manifest *m)
         append(sequences, sequence_to_json(&m->sequences[i]));
     set(o, "tables", tables);
     set(o, "sequences", sequences);
+    set_large(o, &m->large);
     set(o, "database", m->database ? json_incref(m->database) : json_object());
     set(o, "unprotected", m->unprotected ? json_incref(m->unprotected) : json_array());
     return o;
@@ -224,7 +241,11 @@ static int expect_text(const json_t *o, const char *key, const char *what, const
 
 static int head_from_json(const json_t *o, const char *what, struct manifest *m, struct error *err)
 {
-    TRY(object_check_format(o, what, MANIFEST_FORMAT, err));
+    bool large;
+
+    TRY(object_check_format_but(o, what, MANIFEST_FORMAT, MANIFEST_LARGE, &large, err));
+    if (large && !json_is_object(json_object_get(o, "large_objects")))
+        return error_set(err, ERROR_CORRUPT, "%s: \"large_objects\" is missing or no object", what);
     TRY(expect_text(o, "key_order", what, MANIFEST_KEY_ORDER, err));
     TRY(expect_text(o, "row_hash", what, MANIFEST_ROW_HASH, err));
     TRY(object_get_text(o, "id", what, m->id, sizeof m->id, err));
@@ -267,6 +288,16 @@ static int sequences_from_json(const json_t *o, const char *what, struct manifes
     return 0;
 }
 
+static int large_from_json(const json_t *large, const char *what, struct snapshot_large *l, struct error *err)
+{
+    if (!large || json_is_null(large))
+        return 0;
+    l->present = true;
+    TRY(object_get_u32(large, "page_bytes", what, &l->page_bytes, err));
+    TRY(table_from_json(json_object_get(large, "objects"), what, &l->parts[LARGE_OBJECTS], err));
+    return table_from_json(json_object_get(large, "pages"), what, &l->parts[LARGE_PAGES], err);
+}
+
 int manifest_from_json(const json_t *o, const char *what, struct manifest *m, struct error *err)
 {
     json_t *unprotected, *database = json_object_get(o, "database");
@@ -274,6 +305,7 @@ int manifest_from_json(const json_t *o, const char *what, struct manifest *m, st
     TRY(head_from_json(o, what, m, err));
     TRY(tables_from_json(o, what, m, err));
     TRY(sequences_from_json(o, what, m, err));
+    TRY(large_from_json(json_object_get(o, "large_objects"), what, &m->large, err));
     TRY(json_get_array(o, "unprotected", what, &unprotected, err));
     if (!json_is_object(database))
         return error_set(err, ERROR_CORRUPT, "%s: \"database\" is missing or no object", what);

@@ -34,13 +34,13 @@ static int by_name(const void *a, const void *b)
 
 static void collect(struct presence *p, const struct vault *v, const struct manifest *m)
 {
-    for (uint32_t i = 0; i < m->tables_count; i++)
-        p->count += m->tables[i].chunks_count;
+    for (uint32_t i = 0; i < manifest_runs(m); i++)
+        p->count += manifest_run(m, i)->chunks_count;
     p->wanted = mem_zalloc(p->count, sizeof *p->wanted);
     struct wanted *w = p->wanted;
-    for (uint32_t i = 0; i < m->tables_count; i++)
-        for (uint32_t k = 0; k < m->tables[i].chunks_count; k++, w++) {
-            w->ref = &m->tables[i].chunks[k];
+    for (uint32_t i = 0; i < manifest_runs(m); i++)
+        for (uint32_t k = 0; k < manifest_run(m, i)->chunks_count; k++, w++) {
+            w->ref = &manifest_run(m, i)->chunks[k];
             w->name = vault_content_name(v, &w->ref->digest);
         }
     if (p->count > 1)

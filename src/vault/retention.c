@@ -35,6 +35,9 @@ void retention_release(struct retention *r)
         free(r->incarnations[i].segments);
     for (size_t i = 0; i < r->snapshots_count; i++)
         free(r->snapshots[i].chunks);
+    for (size_t i = 0; i < r->large_count; i++)
+        free(r->large[i].chunks);
+    free(r->large);
     free(r->incarnations);
     free(r->snapshots);
     free(r->intents);
@@ -353,24 +356,33 @@ static bool plan_intents(struct retention *r)
     return any;
 }
 
-/* What of the snapshots refers to each chunk. */
+static void refer_to(struct retention *r, const uint32_t *chunks, size_t count, bool removed, const char *why)
+{
+    for (size_t k = 0; k < count; k++) {
+        r->chunks[chunks[k]].remove = removed;
+        r->chunks[chunks[k]].why = why;
+    }
+}
+
+/* What of the snapshots, and of large objects that were captured between them, refers to each chunk. */
 static void refer(struct retention *r, bool removed, const char *why)
 {
-    for (size_t i = 0; i < r->snapshots_count; i++) {
-        const struct retention_snapshot *s = &r->snapshots[i];
-
-        for (size_t k = 0; s->verdict.remove == removed && k < s->chunks_count; k++) {
-            struct retention_chunk *c = &r->chunks[s->chunks[k]];
-            c->remove = removed;
-            c->why = why;
-        }
-    }
+    for (size_t i = 0; i < r->large_count; i++)
+        if (r->large[i].verdict.remove == removed)
+            refer_to(r, r->large[i].chunks, r->large[i].chunks_count, removed,
+                     removed ? "only what goes refers to it" : "large objects that stay refer to it");
+    for (size_t i = 0; i < r->snapshots_count; i++)
+        if (r->snapshots[i].verdict.remove == removed)
+            refer_to(r, r->snapshots[i].chunks, r->snapshots[i].chunks_count, removed, why);
 }
 
 static bool any_unreadable(const struct retention *r)
 {
     for (size_t i = 0; i < r->snapshots_count; i++)
         if (!r->snapshots[i].readable && !r->snapshots[i].verdict.remove)
+            return true;
+    for (size_t i = 0; i < r->large_count; i++)
+        if (!r->large[i].readable && !r->large[i].verdict.remove)
             return true;
     return false;
 }
@@ -393,14 +405,49 @@ static void plan_chunks(struct retention *r, bool running)
     }
 }
 
+static bool below_floor(const struct retention *r, size_t incarnation, struct position position)
+{
+    if (r->floor_index == SIZE_MAX)
+        return false;
+    const struct retention_snapshot *floor = &r->snapshots[r->floor_index];
+    return incarnation < floor->incarnation || (incarnation == floor->incarnation && position_compare(position, floor->position) < 0);
+}
+
+/* The hold of a later position to which a recovery may go from a snapshot that stays below these large objects; NULL: there is none. */
+static const struct hold *hold_of_large(const struct retention *r, const struct retention_large *l)
+{
+    for (size_t i = 0; i < r->snapshots_count; i++) {
+        const struct retention_snapshot *s = &r->snapshots[i];
+        const struct hold *h = s->verdict.remove || s->incarnation != l->incarnation ? NULL : hold_past(r, s);
+
+        if (h && position_compare(s->position, l->position) <= 0 && position_compare(l->position, h->position) <= 0)
+            return h;
+    }
+    return NULL;
+}
+
+/* Below the floor only recoveries to held positions go past a snapshot. */
+static void plan_large(struct retention *r)
+{
+    for (size_t i = 0; i < r->large_count; i++) {
+        struct retention_large *l = &r->large[i];
+        const struct hold *h = hold_of_large(r, l);
+
+        if (!below_floor(r, l->incarnation, l->position))
+            decide(&l->verdict, false, "%s", r->floor_index == SIZE_MAX ? r->summary : "it lies at or above the floor");
+        else if (h)
+            decide(&l->verdict, false, "hold %u: recoveries up to the held position have these large objects: %.80s", h->n, h->reason);
+        else
+            decide(&l->verdict, true, "no recovery that stays possible has these large objects");
+    }
+}
+
 /* A schema lies at its snapshot's position. New snapshots come above the floor, so that below it nobody adopts one. */
 static void plan_schemas(struct retention *r)
 {
     for (size_t i = 0; i < r->schemas_count; i++) {
         struct retention_schema *x = &r->schemas[i];
-        bool below = r->floor_index != SIZE_MAX && (x->incarnation < r->snapshots[r->floor_index].incarnation ||
-                                                    (x->incarnation == r->snapshots[r->floor_index].incarnation &&
-                                                     position_compare(x->position, r->snapshots[r->floor_index].position) < 0));
+        bool below = below_floor(r, x->incarnation, x->position);
 
         decide(&x->verdict, below, below ? "no snapshot that stays has it" : "it lies at or above the floor");
         for (size_t k = 0; below && k < r->snapshots_count; k++)
@@ -424,6 +471,9 @@ static void check_promises(const struct retention *r)
         if (s->proved && s->readable)
             last_proved = i;
     }
+    for (size_t i = 0; i < r->large_count; i++)
+        for (size_t k = 0; !r->large[i].verdict.remove && k < r->large[i].chunks_count; k++)
+            ASSERT(!r->chunks[r->large[i].chunks[k]].remove);
     ASSERT(last_proved == SIZE_MAX || !r->snapshots[last_proved].verdict.remove);
 }
 
@@ -440,6 +490,7 @@ void retention_plan(struct retention *r)
     }
     for (size_t i = 0; i < r->incarnations_count; i++)
         plan_chain(r, i);
+    plan_large(r);
     plan_chunks(r, plan_intents(r));
     plan_schemas(r);
     check_promises(r);

@@ -84,6 +84,18 @@ struct retention_schema {
     struct retention_verdict verdict;
 };
 
+/* Large objects that were captured between snapshots. */
+struct retention_large {
+    size_t incarnation;
+    char id[SNAPSHOT_ID_BYTES];
+    struct position position;
+    bool readable;
+    uint64_t bytes;
+    size_t chunks_count;
+    uint32_t *chunks; /* in the model's list; owned */
+    struct retention_verdict verdict;
+};
+
 struct retention_chunk {
     struct digest digest; /* its name in the vault (vault_content_name) */
     unsigned copies;    /* bit n: copy n is there */
@@ -98,14 +110,15 @@ struct retention {
     struct retention_policy policy;
     int64_t now_us;         /* as far as it can be trusted (trust.h); 0: not at all */
     int64_t commit_wall_us; /* of the newest commit in the vault; 0: none */
-    size_t incarnations_count, snapshots_count, intents_count, chunks_count, holds_count, schemas_count;
-    size_t snapshots_cap, intents_cap, chunks_cap, schemas_cap;
+    size_t incarnations_count, snapshots_count, intents_count, chunks_count, holds_count, schemas_count, large_count;
+    size_t snapshots_cap, intents_cap, chunks_cap, schemas_cap, large_cap;
     struct retention_incarnation *incarnations;
     struct retention_snapshot *snapshots;
     struct retention_intent *intents;
     struct retention_chunk *chunks;
     struct hold *holds;
     struct retention_schema *schemas;
+    struct retention_large *large;
     uint64_t other_count, other_bytes; /* objects that always stay: incarnations, proofs, epochs, holds, records */
     /* Set by the plan: */
     size_t floor_index; /* of snapshots; SIZE_MAX: there is none */

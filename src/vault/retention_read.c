@@ -227,22 +227,43 @@ static enum retention_finding finding_of(struct reading *x, const char *incarnat
     return json_array_size(json_object_get(o, "findings")) > 0 ? RETENTION_DIFFERS : RETENTION_AGREED;
 }
 
+/* What a manifest refers to, as numbers of chunks of the model. */
+struct references {
+    uint32_t *chunks; /* owned */
+    size_t count;
+    bool whole;
+    uint64_t bytes;
+};
+
+static struct references references_of(struct reading *x, const struct manifest *m)
+{
+    struct references r = {.whole = true};
+
+    for (uint32_t i = 0; i < manifest_runs(m); i++)
+        r.count += manifest_run(m, i)->chunks_count;
+    r.chunks = mem_zalloc(r.count + 1, sizeof *r.chunks);
+    r.count = 0;
+    for (uint32_t i = 0; i < manifest_runs(m); i++)
+        for (uint32_t k = 0; k < manifest_run(m, i)->chunks_count; k++) {
+            const struct chunk_ref *ref = &manifest_run(m, i)->chunks[k];
+            struct digest name = vault_content_name(x->v, &ref->digest);
+            uint32_t index = chunk_index(x, &name);
+
+            r.chunks[r.count++] = index;
+            r.whole &= x->r->chunks[index].present;
+            r.bytes += ref->stored_bytes;
+        }
+    return r;
+}
+
 static void take_chunks(struct reading *x, struct retention_snapshot *s, const struct manifest *m)
 {
-    size_t count = 0;
+    struct references r = references_of(x, m);
 
-    for (uint32_t i = 0; i < m->tables_count; i++)
-        count += m->tables[i].chunks_count;
-    s->chunks = mem_zalloc(count + 1, sizeof *s->chunks);
-    s->whole = true;
-    for (uint32_t i = 0; i < m->tables_count; i++)
-        for (uint32_t k = 0; k < m->tables[i].chunks_count; k++) {
-            struct digest name = vault_content_name(x->v, &m->tables[i].chunks[k].digest);
-            uint32_t index = chunk_index(x, &name);
-            s->chunks[s->chunks_count++] = index;
-            s->whole &= x->r->chunks[index].present;
-            s->chunks_bytes += m->tables[i].chunks[k].stored_bytes;
-        }
+    s->chunks = r.chunks;
+    s->chunks_count = r.count;
+    s->chunks_bytes = r.bytes;
+    s->whole = r.whole;
 }
 
 static void take_manifest(struct reading *x, struct retention_snapshot *s, const struct manifest *m)
@@ -366,6 +387,44 @@ static int read_snapshots(struct reading *x, struct error *err)
     return 0;
 }
 
+/* Large objects that were captured between snapshots. After the intents, which are taken back when one of these stands. */
+static int see_large(void *user, const char *key, uint64_t bytes, struct error *err)
+{
+    struct reading *x = user;
+    struct retention *r = x->r;
+    const char *name = strrchr(key, '/') + 1, *incarnation = r->incarnations[x->incarnation].id;
+    struct retention_large l = {.incarnation = x->incarnation, .bytes = bytes};
+    CLEANUP(manifest_release) struct manifest m = {0};
+    struct error why = ERROR_INIT;
+
+    if (!large_parse_name(name, l.id))
+        return 0;
+    TRY(snapshot_position(l.id, &l.position, err));
+    int rc = large_get(x->v, r->source, incarnation, l.id, &m, &why);
+    if (rc < 0 && rc != -ERROR_CORRUPT && rc != -ERROR_NOT_FOUND && rc != -ERROR_REFUSED) {
+        *err = why;
+        return rc;
+    }
+    l.readable = rc >= 0;
+    if (l.readable) {
+        struct references refs = references_of(x, &m);
+
+        l.chunks = refs.chunks;
+        l.chunks_count = refs.count;
+    }
+    MEM_GROW(r->large, r->large_cap, r->large_count);
+    r->large[r->large_count++] = l;
+    return 0;
+}
+
+static int read_large(struct reading *x, struct error *err)
+{
+    char prefix[VAULT_KEY_BYTES];
+
+    vault_key(prefix, source_of(x), x->r->incarnations[x->incarnation].id, "large-objects/");
+    return x->v->driver->ops->list(x->v->driver, prefix, see_large, x, err);
+}
+
 static int see_schema(void *user, const char *key, uint64_t bytes, struct error *err)
 {
     struct reading *x = user;
@@ -455,6 +514,7 @@ static int read_all(struct reading *x, struct error *err)
         x->incarnation = i;
         TRY(read_segments(x, &r->incarnations[i], err));
         TRY(read_snapshots(x, err));
+        TRY(read_large(x, err));
         TRY(read_schemas(x, err));
     }
     TRY(read_others(x, err));

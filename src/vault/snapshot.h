@@ -49,6 +49,15 @@ struct snapshot_sequence {
     int64_t increment;
 };
 
+/* Large objects, as two tables of their own (docs/formats/snapshots.md, "Large objects"). */
+enum large_part { LARGE_OBJECTS, LARGE_PAGES, LARGE_PARTS_ };
+
+struct snapshot_large {
+    bool present;        /* false: they were not captured */
+    uint32_t page_bytes; /* of a whole page */
+    struct snapshot_table parts[LARGE_PARTS_]; /* owned */
+};
+
 /* Visible transactions of an ordinary exported snapshot (no slot): docs/formats/snapshots.md, "visibility". */
 struct snapshot_visibility {
     bool present;
@@ -74,13 +83,25 @@ struct manifest {
     uint32_t sequences_count;
     struct snapshot_sequence *sequences; /* owned */
     json_t *unprotected;        /* array of sentences: what this snapshot does not hold; owned */
-    uint64_t rows, plain_bytes, stored_bytes; /* totals */
+    uint64_t rows, plain_bytes, stored_bytes; /* totals over the tables */
+    struct snapshot_large large;
 };
 
 void manifest_init(struct manifest *m);
 void manifest_release(struct manifest *m);
 void snapshot_table_release(struct snapshot_table *t);
 void chunk_ref_release(struct chunk_ref *c);
+void snapshot_large_release(struct snapshot_large *l);
+
+/* All that has chunks: the tables, then the parts of its large objects. */
+static inline uint32_t manifest_runs(const struct manifest *m)
+{
+    return m->tables_count + (m->large.present ? LARGE_PARTS_ : 0);
+}
+static inline const struct snapshot_table *manifest_run(const struct manifest *m, uint32_t i)
+{
+    return i < m->tables_count ? &m->tables[i] : &m->large.parts[i - m->tables_count];
+}
 
 struct tombstones; /* tombstone.h */
 /*
@@ -125,6 +146,19 @@ MUST_CHECK int schema_get_state(struct vault *v, const struct manifest *m, json_
 MUST_CHECK int manifest_put(struct vault *v, const struct manifest *m, struct error *err);
 MUST_CHECK int manifest_get(struct vault *v, const char *source, const char *incarnation, const char *id,
                             struct manifest *ret, struct error *err); /* CORRUPT: the object is damaged or not this one */
+
+/*
+ * Large objects that were captured between snapshots: large-objects/<id>.json.zst, in the form of a manifest without tables. What is done
+ * before it is that of a snapshot: intent, chunks, securing; the intent is taken back afterwards. Errors of get as of manifest_get.
+ */
+MUST_CHECK int large_put(struct vault *v, const struct manifest *m, struct error *err);
+MUST_CHECK int large_get(struct vault *v, const char *source, const char *incarnation, const char *id, struct manifest *ret,
+                         struct error *err);
+/* Their ids, in position order. */
+MUST_CHECK int large_list(struct vault *v, const char *source, const char *incarnation, char ***ret_ids, size_t *ret_count,
+                          struct error *err);
+/* The shape of the two parts. Owner: caller. */
+void large_relation(enum large_part part, struct relation *ret);
 
 /* The outcome of comparing the snapshot with the one before it and the events between: written once; EXISTS is success. */
 MUST_CHECK int comparison_put(struct vault *v, const struct manifest *m, const json_t *outcome, struct error *err);

@@ -209,6 +209,8 @@ static enum key_kind kind_in_history(const struct parts *k)
         return is_number(k->part[4], 6, ".json") ? KEY_JSON : KEY_UNKNOWN;
     if (k->count == 5 && strcmp(k->part[3], "schemas") == 0)
         return verify_is_schema(k->part[4]) ? KEY_SNAPSHOT : KEY_UNKNOWN;
+    if (k->count == 5 && strcmp(k->part[3], "large-objects") == 0)
+        return large_parse_name(k->part[4], (char[SNAPSHOT_ID_BYTES]){0}) ? KEY_SNAPSHOT : KEY_UNKNOWN;
     if (k->count != 6 || strcmp(k->part[3], "snapshots") != 0 || !is_snapshot(k->part[4]))
         return KEY_UNKNOWN;
     if (strcmp(k->part[5], "intent") == 0 || strcmp(k->part[5], "committed") == 0 ||

@@ -345,11 +345,11 @@ void verify_chunks_of(struct verify *y, struct verify_chunks *c, const struct ma
 {
     CLEANUP(jobs_release) struct jobs jobs = {.source = m->source};
 
-    for (uint32_t i = 0; i < m->tables_count; i++)
-        add_jobs(&jobs, c, &m->tables[i]);
+    for (uint32_t i = 0; i < manifest_runs(m); i++)
+        add_jobs(&jobs, c, manifest_run(m, i));
     verify_parallel(y, jobs.count, run_job, &jobs);
     for (size_t i = 0; i < jobs.count; i++)
         report_job(y, m->source, &jobs.jobs[i], manifest_key);
-    for (uint32_t i = 0; i < m->tables_count; i++)
-        check_table(y, c, &m->tables[i], m->source, manifest_key);
+    for (uint32_t i = 0; i < manifest_runs(m); i++)
+        check_table(y, c, manifest_run(m, i), m->source, manifest_key);
 }

@@ -171,6 +171,35 @@ static int see_schema(void *user, const char *key, uint64_t bytes, struct error 
     return 0;
 }
 
+/* --- large objects that were captured between snapshots --------------------------------------------------------------- */
+
+struct large {
+    struct verify *y;
+    struct verify_chunks *chunks;
+    const char *source, *incarnation;
+};
+
+static int see_large(void *user, const char *key, uint64_t bytes, struct error *ignored)
+{
+    struct large *l = user;
+    CLEANUP(manifest_release) struct manifest m = {0};
+    struct error err = ERROR_INIT;
+    char id[SNAPSHOT_ID_BYTES];
+    bool misplaced = false;
+
+    (void)bytes;
+    (void)ignored;
+    if (!large_parse_name(strrchr(key, '/') + 1, id))
+        return 0; /* told as unknown already */
+    int rc = manifest_get_at(l->y->v, key, l->source, l->incarnation, id, &m, &misplaced, &err);
+    if (rc < 0)
+        verify_find_error(l->y, key, rc, misplaced, err.message);
+    else
+        verify_chunks_of(l->y, l->chunks, &m, key);
+    verify_tell(l->y);
+    return 0;
+}
+
 /* --- all of a history ------------------------------------------------------------------------------------------------- */
 
 int verify_snapshots(struct verify *y, struct verify_chunks *c, const char *source, const char *incarnation,
@@ -201,5 +230,8 @@ int verify_snapshots(struct verify *y, struct verify_chunks *c, const char *sour
         verify_tell(y);
     }
     vault_key(key, source, incarnation, "schemas/");
-    return y->v->driver->ops->list(y->v->driver, key, see_schema, &schemas, err);
+    TRY(y->v->driver->ops->list(y->v->driver, key, see_schema, &schemas, err));
+    struct large large = {.y = y, .chunks = c, .source = source, .incarnation = incarnation};
+    vault_key(key, source, incarnation, "large-objects/");
+    return y->v->driver->ops->list(y->v->driver, key, see_large, &large, err);
 }

@@ -220,7 +220,7 @@ class Corpus:
         self.databases = [Database(self.server, name, self.groups) for name in ENCODINGS if name != "checked"]
         self.checked = Database(self.server, "checked", self.groups)
         self.box = boxes({d.name: {"conninfo": self.server.conninfo(d.name, "salvor", tcp=True), "rpo": "8s", "heartbeat": "500ms", "poll": "1s",
-                                   "snapshot_schedule": "none", "snapshot_quiet": "600s", "snapshot_spacing": "600s", "probe": "1s", "large_objects": "ignore",
+                                   "snapshot_schedule": "none", "snapshot_quiet": "600s", "snapshot_spacing": "600s", "probe": "1s",
                                    "idle_segment": "600s"} for d in self.databases}
                          | {"checked": {"conninfo": self.server.conninfo("checked", "salvor", tcp=True)}})
 

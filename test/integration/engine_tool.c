@@ -277,7 +277,7 @@ static int run_question(const char *what, char **args, struct error *err)
     if (strcmp(what, "sequences") == 0)
         return print_sequences(&c, err);
     if (strcmp(what, "unprotected") == 0)
-        TRY(pg_unprotected(&c, &answer, err));
+        TRY(pg_unprotected(&c, true, &answer, err));
     else
         TRY(pg_database_properties(&c, &answer, err));
     print(answer);

@@ -421,9 +421,17 @@ def test_kill_and_again(shop):
 
 def test_refusals(shop, taker):
     sql(shop, "CREATE TABLE t (id int PRIMARY KEY); SELECT lo_create(4711)")
-    refused = taker.take()
-    assert refused.status == 3 and "1 large objects" in refused.err
-    assert taker.take(large_objects="ignore").status == 0
+    shop.sql("REVOKE pg_read_all_data FROM salvor")
+    try:
+        sql(shop, "GRANT SELECT ON t TO salvor")
+        refused = taker.take()
+        assert refused.status == 3 and "GRANT SELECT ON pg_catalog.pg_largeobject TO salvor" in refused.err
+        ignored = taker.take(large_objects="ignore")
+        assert ignored.status == 0 and ignored.json["unprotected"] == ["1 large object (4711): they are not captured (large_objects = ignore)"]
+        sql(shop, "GRANT SELECT ON pg_largeobject TO salvor")
+        assert taker.take().json["unprotected"] == []
+    finally:
+        shop.sql("GRANT pg_read_all_data TO salvor")
     sql(shop, "SELECT lo_unlink(4711)")
     sql(shop, "ALTER TABLE t ENABLE ROW LEVEL SECURITY")
     shop.sql("CREATE ROLE narrow LOGIN REPLICATION")

@@ -80,8 +80,8 @@ bool pg_fingerprint_untold_same(const char *a, const char *b);
  */
 MUST_CHECK int pg_layout(struct pg_conn *sql, const char *helper_schema, char **ret, struct error *err);
 
-/* What a snapshot cannot hold, one sentence each: large objects, unlogged tables, foreign tables, ... */
-MUST_CHECK int pg_unprotected(struct pg_conn *sql, json_t **ret_sentences, struct error *err);
+/* What a snapshot cannot hold, one sentence each: unlogged tables, foreign tables, ...; large objects where they are ignored. */
+MUST_CHECK int pg_unprotected(struct pg_conn *sql, bool large_objects_ignored, json_t **ret_sentences, struct error *err);
 
 /*
  * Database properties for the target, one object; null where there is nothing:

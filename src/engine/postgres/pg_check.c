@@ -347,12 +347,12 @@ static int check_unprotected(struct check *c, struct error *err)
     size_t i;
     json_t *one;
 
-    TRY(pg_unprotected(&c->sql, &sentences, err));
+    TRY(pg_unprotected(&c->sql, false, &sentences, err));
     json_array_foreach(sentences, i, one)
     {
         const char *text = json_string_value(one);
 
-        if (text && !strstr(text, "large object"))
+        if (text)
             ADD(c, WARN, "unprotected", NULL, NULL, "%s", text);
     }
     return 0;
@@ -384,21 +384,32 @@ static int check_hash_partitions(struct check *c, struct error *err)
     return 0;
 }
 
+static void add_large_objects(struct check *c, bool some, bool readable)
+{
+    CLEANUP(mem_free_ptr) char *role = quoted(c->state.role);
+    CLEANUP(mem_free_ptr) char *mend = mem_printf("GRANT SELECT ON pg_catalog.pg_largeobject TO %s", role);
+
+    if (c->config->large_objects_ignored && some)
+        ADD(c, WARN, "large_objects", NULL, NULL, "large objects are neither captured nor recovered (large_objects = ignore)");
+    else if (c->config->large_objects_ignored)
+        return;
+    else if (!readable)
+        findings_add(c->out, some ? PG_FINDING_REFUSE : PG_FINDING_WARN, "large_objects", NULL, mend,
+            "the role %s may not read large objects%s", c->state.role, some ? ", and there are some" : ": once there are some, no snapshot could be taken");
+    else if (some)
+        ADD(c, WARN, "large_objects", NULL, NULL,
+            "large objects are kept as snapshots see them, since logical decoding does not show their changes: a recovery gives them as of the "
+            "last one before its moment");
+}
+
 static int check_large_objects(struct check *c, struct error *err)
 {
-    CLEANUP(mem_free_ptr) char *some = NULL;
+    CLEANUP(pg_result_free) PGresult *r = NULL;
 
-    TRY(pg_query_value(&c->sql, "SELECT EXISTS (SELECT FROM pg_largeobject_metadata)", PG_QUERY_TIMEOUT_MS, &some,
-                       err));
-    if (some[0] != 't')
-        return 0;
-    if (c->config->large_objects_ignored)
-        ADD(c, WARN, "large_objects", NULL, NULL,
-            "large objects are neither captured nor recovered (large_objects = ignore)");
-    else
-        ADD(c, REFUSE, "large_objects", NULL,
-            "large_objects = ignore in the configuration, or move them into bytea columns",
-            "there are large objects, which logical decoding does not show: a recovered database would lack them");
+    TRY(pg_query(&c->sql,
+                 "SELECT EXISTS (SELECT FROM pg_largeobject_metadata), has_table_privilege('pg_catalog.pg_largeobject', 'SELECT')",
+                 NULL, 0, PG_QUERY_TIMEOUT_MS, &r, err));
+    add_large_objects(c, PQgetvalue(r, 0, 0)[0] == 't', PQgetvalue(r, 0, 1)[0] == 't');
     return 0;
 }
 

@@ -189,19 +189,37 @@ static int copy_out(struct pg_conn *c, const char *sql, int (*fn)(void *, struct
     return 0;
 }
 
+static int copy_out_of(struct pg_conn *c, const char *sql, const char *what, int (*fn)(void *, struct slice, struct error *), void *user,
+                       struct error *err)
+{
+    struct error why = ERROR_INIT;
+
+    int rc = copy_out(c, sql, fn, user, &why);
+    if (rc < 0 && why.code != ERROR_NONE)
+        (void)error_prefix(&why, "reading %s", what);
+    if (rc < 0 && err)
+        *err = why;
+    return rc;
+}
+
 int pg_copy_out(struct pg_conn *c, const struct relation *r, uint32_t block_from, uint32_t block_to,
                 int (*fn)(void *user, struct slice row, struct error *err), void *user, struct error *err)
 {
     CLEANUP(buf_release) struct buf sql = BUF_INIT(COMMAND_BYTES_MAX);
-    struct error why = ERROR_INIT;
+    CLEANUP(buf_release) struct buf what = BUF_INIT(COMMAND_BYTES_MAX);
 
     put_copy_out(&sql, r, block_from, block_to);
-    int rc = copy_out(c, buf_cstr(&sql), fn, user, &why);
-    if (rc < 0 && why.code != ERROR_NONE)
-        (void)error_prefix(&why, "reading %s.%s", r->schema, r->name);
-    if (rc < 0 && err)
-        *err = why;
-    return rc;
+    buf_printf(&what, "%s.%s", r->schema, r->name);
+    return copy_out_of(c, buf_cstr(&sql), buf_cstr(&what), fn, user, err);
+}
+
+int pg_copy_query(struct pg_conn *c, const char *query, const char *what, int (*fn)(void *user, struct slice row, struct error *err),
+                  void *user, struct error *err)
+{
+    CLEANUP(buf_release) struct buf sql = BUF_INIT(COMMAND_BYTES_MAX);
+
+    buf_printf(&sql, "COPY (%s) TO STDOUT", query);
+    return copy_out_of(c, buf_cstr(&sql), what, fn, user, err);
 }
 
 /* --- in --------------------------------------------------------------------------------------------------------- */

@@ -16,6 +16,10 @@
 MUST_CHECK int pg_copy_out(struct pg_conn *c, const struct relation *r, uint32_t block_from, uint32_t block_to,
                            int (*fn)(void *user, struct slice row, struct error *err), void *user, struct error *err);
 
+/* The same of the rows of a query. `what`: for messages. */
+MUST_CHECK int pg_copy_query(struct pg_conn *c, const char *query, const char *what, int (*fn)(void *user, struct slice row, struct error *err),
+                             void *user, struct error *err);
+
 /*
  * COPY the relation's columns FROM STDIN. begin; put any bytes, in pieces of any size, of rows with their newlines in the
  * session's client_encoding; end (checked) or abort. A put that failed is followed by abort.

@@ -77,9 +77,6 @@ static const struct exclusion exclusions[] = {
      "they are not captured: logical decoding does not show them",
      "SELECT " NAME_OF " AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
      " WHERE n.nspname IN ('pg_catalog', 'information_schema') AND c.relkind = 'r' AND c.oid >= 16384"},
-    {"large object", "large objects",
-     "they are not captured: logical decoding does not show them",
-     "SELECT l.oid::text AS name FROM pg_largeobject_metadata l LIMIT 100000"},
     {"tablespace in use", "tablespaces in use",
      "a recovered database puts everything into its default tablespace",
      "SELECT DISTINCT s.spcname::text AS name FROM pg_class c JOIN pg_tablespace s ON s.oid = c.reltablespace"
@@ -93,6 +90,9 @@ static const struct exclusion exclusions[] = {
      " (SELECT oid FROM pg_database WHERE datname = current_database())"},
 };
 
+static const struct exclusion large_objects = {"large object", "large objects", "they are not captured (large_objects = ignore)",
+                                               "SELECT l.oid::text AS name FROM pg_largeobject_metadata l LIMIT 100000"};
+
 static void put_exclusion(const struct exclusion *x, size_t place, struct buf *sql)
 {
     buf_printf(sql,
@@ -103,7 +103,7 @@ static void put_exclusion(const struct exclusion *x, size_t place, struct buf *s
                place, x->sentence, x->one, x->many, x->names);
 }
 
-int pg_unprotected(struct pg_conn *sql, json_t **ret_sentences, struct error *err)
+int pg_unprotected(struct pg_conn *sql, bool large_objects_ignored, json_t **ret_sentences, struct error *err)
 {
     CLEANUP(buf_release) struct buf query = BUF_INIT(QUERY_BYTES_MAX);
 
@@ -112,6 +112,10 @@ int pg_unprotected(struct pg_conn *sql, json_t **ret_sentences, struct error *er
         if (i > 0)
             buf_printf(&query, " UNION ALL ");
         put_exclusion(&exclusions[i], i, &query);
+    }
+    if (large_objects_ignored) {
+        buf_printf(&query, " UNION ALL ");
+        put_exclusion(&large_objects, sizeof exclusions / sizeof *exclusions, &query);
     }
     buf_printf(&query, ") sentences");
     return query_json(sql, buf_cstr(&query), ret_sentences, err);

@@ -141,6 +141,33 @@ static inline void snapshots_fill(struct vault *v, struct manifest *m)
     snapshots_table(v, m, LOG_ID + 1, empty);
 }
 
+static inline void snapshots_large_part(struct vault *v, const struct manifest *m, struct snapshot_table *t, enum large_part part, const char *rows)
+{
+    struct buf stored = BUF_INIT(1 << 20);
+    struct error err;
+
+    large_relation(part, &t->relation);
+    t->chunks = mem_zalloc(1, sizeof *t->chunks);
+    t->chunks[0] = snapshots_chunk(&t->relation, rows, 3, &stored);
+    t->chunks_count = 1;
+    t->rows = t->chunks[0].rows;
+    t->plain_bytes = t->chunks[0].plain_bytes;
+    t->hash = t->chunks[0].hash;
+    if (v)
+        assert_ok(chunk_put(v, m->source, &t->chunks[0], buf_slice(&stored), NULL, &err), err);
+    buf_release(&stored);
+}
+
+/* Two large objects of three pages. */
+static inline void snapshots_large(struct vault *v, struct manifest *m)
+{
+    m->large.present = true;
+    m->large.page_bytes = 2048;
+    snapshots_large_part(v, m, &m->large.parts[LARGE_OBJECTS], LARGE_OBJECTS, "16400\tann\t\\N\ta comment\n4000000000\tbob\t[]\t\\N\n");
+    snapshots_large_part(v, m, &m->large.parts[LARGE_PAGES], LARGE_PAGES,
+                         "16400\t0\t\\\\x00ff\n16400\t7\t\\\\x\n4000000000\t0\t\\\\x61\n");
+}
+
 /* A whole snapshot in the vault. */
 static inline void snapshots_take(struct fixture *x, uint64_t position, unsigned number, struct manifest *m)
 {

@@ -217,7 +217,7 @@ static void test_members(void **state)
     m.visibility.present = true;
     json_t *o = manifest_to_json(&m);
     json_t *table = json_array_get(json_object_get(o, "tables"), 0);
-    each_member(x, &m, o, o, "compatible");
+    each_member(x, &m, o, o, "compatible large_objects"); /* manifests of before there were large objects have none */
     each_member(x, &m, o, table, NULL);
     each_member(x, &m, o, json_array_get(json_object_get(table, "chunks"), 0), NULL);
     each_member(x, &m, o, json_array_get(json_object_get(o, "sequences"), 0), NULL);
@@ -476,6 +476,80 @@ static void test_schemas(void **state)
     manifest_release(&m);
 }
 
+static void test_large_objects(void **state)
+{
+    struct fixture *x = *state;
+    struct manifest m, back;
+
+    snapshots_head(&m, 1000, 1);
+    snapshots_fill(x->v, &m);
+    snapshots_large(x->v, &m);
+    assert_ok(manifest_put(x->v, &m, &x->err), x->err);
+    assert_ok(manifest_get(x->v, "shop", "0001", m.id, &back, &x->err), x->err);
+    assert_true(back.large.present);
+    assert_int_equal(back.large.page_bytes, 2048);
+    assert_int_equal(manifest_runs(&back), m.tables_count + 2);
+    for (int i = 0; i < LARGE_PARTS_; i++) {
+        assert_true(relation_same_shape(&back.large.parts[i].relation, &m.large.parts[i].relation));
+        assert_true(back.large.parts[i].rows == m.large.parts[i].rows && m.large.parts[i].rows > 0);
+        assert_true(hash128_equal(back.large.parts[i].hash, m.large.parts[i].hash));
+        assert_string_equal(back.large.parts[i].chunks[0].last_key, m.large.parts[i].chunks[0].last_key);
+    }
+    assert_ok(snapshot_chunks_present(x->v, &back, &x->err), x->err);
+    manifest_release(&back);
+    json_t *o = manifest_to_json(&m);
+    each_member(x, &m, o, json_object_get(o, "large_objects"), NULL);
+    /* Who does not know them must not read it, and who does must not miss them. */
+    assert_string_equal(json_string_value(json_array_get(json_object_get(o, "incompatible"), 0)), "large-objects");
+    assert_int_equal(json_object_del(o, "large_objects"), 0);
+    assert_int_equal(get_forged(x, &m, o), -ERROR_CORRUPT);
+    json_decref(o);
+    FAULT(m.large.page_bytes, 0, "no size");
+    FAULT(m.large.parts[LARGE_PAGES].rows, 7, "not the sum");
+    FAULT(m.large.parts[LARGE_OBJECTS].relation.columns[1].type_id, 23, "not what large objects are kept as");
+    FAULT(m.large.parts[LARGE_PAGES].relation.columns[0].key, false, "not what large objects are kept as");
+    manifest_release(&m);
+}
+
+static void test_large_objects_between(void **state)
+{
+    struct fixture *x = *state;
+    struct manifest m, other, back;
+    char key[VAULT_KEY_BYTES], id[SNAPSHOT_ID_BYTES], **ids;
+    size_t count;
+
+    snapshots_head(&m, 1000, 1);
+    m.schema_digest[0] = '\0';
+    assert_fails(large_put(x->v, &m, &x->err), x->err, ERROR_BUG); /* neither a snapshot nor large objects */
+    snapshots_large(x->v, &m);
+    assert_ok(large_put(x->v, &m, &x->err), x->err);
+    assert_ok(large_get(x->v, "shop", "0001", m.id, &back, &x->err), x->err);
+    assert_true(back.large.parts[LARGE_PAGES].rows == 3 && back.tables_count == 0);
+    manifest_release(&back);
+    assert_ok(large_list(x->v, "shop", "0001", &ids, &count, &x->err), x->err);
+    assert_int_equal(count, 1);
+    assert_string_equal(ids[0], m.id);
+    free(ids[0]);
+    free(ids);
+    large_key(key, "shop", "0001", m.id);
+    assert_true(large_parse_name(strrchr(key, '/') + 1, id));
+    assert_string_equal(id, m.id);
+    assert_false(large_parse_name("x.json.zst", id));
+    assert_false(large_parse_name(m.id, id));
+    assert_ok(file_remove(fixture_path(x, key), &x->err), x->err);
+    assert_fails(large_get(x->v, "shop", "0001", m.id, &back, &x->err), x->err, ERROR_NOT_FOUND);
+    /* Where a snapshot is expected it is none. */
+    snapshots_head(&other, 1000, 1);
+    snapshots_fill(x->v, &other);
+    assert_ok(manifest_put(x->v, &other, &x->err), x->err);
+    json_t *o = manifest_to_json(&m);
+    assert_int_equal(get_forged(x, &m, o), -ERROR_CORRUPT);
+    assert_contains(x->err.message, "no schema");
+    json_decref(o);
+    manifest_release(&other);
+    manifest_release(&m);
+}
+
 int main(void)
 {
 #define ROW(name) cmocka_unit_test_setup_teardown(name, fixture_new, fixture_free)
@@ -492,6 +566,8 @@ int main(void)
         ROW(test_list),
         ROW(test_intent_of_nonsense),
         ROW(test_schemas),
+        ROW(test_large_objects),
+        ROW(test_large_objects_between),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -279,12 +279,51 @@ static void test_intents(void **state)
     }
 }
 
+/* Large objects between snapshots: those below the floor go, unless a hold's recoveries have them. */
+static void test_large_objects(void **state)
+{
+    struct retention r;
+
+    (void)state;
+    fill(&r, 20); /* the floor is at 13000 */
+    size_t own = r.chunks_count;
+    r.chunks = mem_resize(r.chunks, own + 3, sizeof *r.chunks);
+    r.large = mem_zalloc(3, sizeof *r.large);
+    r.large_count = 3;
+    for (size_t i = 0; i < 3; i++) {
+        r.chunks[r.chunks_count++] = (struct retention_chunk){.present = true};
+        r.large[i] = (struct retention_large){.position = position_of_lsn(5300 + 5000 * i), .readable = true, .chunks_count = 2};
+        r.large[i].chunks = mem_zalloc(2, sizeof *r.large[i].chunks);
+        r.large[i].chunks[0] = (uint32_t)(own + i);
+        r.large[i].chunks[1] = 0; /* of a snapshot that goes, too */
+    }
+    retention_plan(&r);
+    assert_int_equal(r.floor_index, 12);
+    assert_true(r.large[0].verdict.remove && r.large[1].verdict.remove && !r.large[2].verdict.remove);
+    assert_true(r.chunks[own].remove && r.chunks[own + 1].remove && !r.chunks[own + 2].remove);
+    assert_false(r.chunks[0].remove);
+    r.holds_count = 1;
+    r.holds[0] = (struct hold){.n = 1, .kind = HOLD_POSITION, .incarnation = "0001", .position = position_of_lsn(5500)};
+    retention_plan(&r);
+    assert_true(!r.large[0].verdict.remove && r.large[1].verdict.remove && !r.chunks[own].remove);
+    /* Nobody knows what one refers to that cannot be read. */
+    r.large[2].readable = false;
+    r.large[2].chunks_count = 0;
+    retention_plan(&r);
+    assert_false(r.chunks[own + 1].remove);
+    r.policy.keep_us = 0;
+    retention_plan(&r);
+    assert_true(!r.large[0].verdict.remove && !r.large[1].verdict.remove);
+    retention_release(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_window),   cmocka_unit_test(test_nothing_goes), cmocka_unit_test(test_floor),
         cmocka_unit_test(test_open_transaction), cmocka_unit_test(test_calendar), cmocka_unit_test(test_holds),
         cmocka_unit_test(test_barrier),  cmocka_unit_test(test_old_incarnation), cmocka_unit_test(test_intents),
+        cmocka_unit_test(test_large_objects),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
