@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "cmd/fleet.h"
 
 void adopted_release(struct adopted *a)
 {
@@ -325,12 +326,51 @@ static void put_vault_list(const struct adopted *a, const json_t *settings, cons
     buf_printf(out, "%s\n", *parted ? "" : own_name(a));
 }
 
-static void put_source(const struct adopted *a, const char *name, const json_t *names, struct buf *out)
+/* A database of a group that the server had no more when the journal ended. */
+static bool was_dropped(const struct adopted *a, const char *source)
+{
+    bool dropped = false;
+
+    for (size_t i = 0; i < a->journal.count; i++) {
+        const struct journal_entry *e = &a->journal.entries[i];
+        if (strcmp(e->source, source) == 0 && strncmp(e->kind, "database_", 9) == 0)
+            dropped = strcmp(e->kind, "database_gone") == 0;
+    }
+    return dropped;
+}
+
+/* One of its sources has said how the group's section read. */
+static void put_group(const struct adopted *a, const char *source, const json_t *names, json_t *groups, struct buf *out)
+{
+    const json_t *settings = source_settings(a, source), *group = json_object_get(settings, "group");
+    const char *name = text_of(group, "name", ""), *conninfo = text_of(group, "conninfo", NULL);
+    JSON_AUTO known = json_copy(json_object_get(settings, "source"));
+
+    if (!text_is_name(name) || json_object_get(groups, name) || !json_is_string(json_object_get(group, "databases")))
+        return;
+    json_set_bool(groups, name, true);
+    buf_printf(out, "\n# those of its databases that have no section of their own (%s" FLEET_PARTED "...)\n[source %s]\n", name, name);
+    put_option(out, "", "databases", text_of(group, "databases", ""));
+    put_vault_list(a, settings, names, out);
+    (void)json_object_del(known, "vault");
+    (void)json_object_del(known, "conninfo");
+    (void)json_object_del(known, "target");
+    if (conninfo)
+        put_option(out, "", "conninfo", conninfo);
+    put_section_options(out, SECTION_SOURCE, known, true);
+}
+
+static void put_source(const struct adopted *a, const char *name, const json_t *names, json_t *groups, struct buf *out)
 {
     const json_t *settings = source_settings(a, name);
     JSON_AUTO known = json_copy(json_object_get(settings, "source"));
 
+    put_group(a, name, names, groups, out);
     buf_printf(out, "\n[source %s]\n", name);
+    if (was_dropped(a, name)) {
+        buf_printf(out, "# its database was dropped: it can be recovered, and is not captured\n");
+        (void)json_object_del(known, "conninfo");
+    }
     put_vault_list(a, settings, names, out);
     (void)json_object_del(known, "vault");
     put_section_options(out, SECTION_SOURCE, known, true);
@@ -401,6 +441,7 @@ static void put_own_vault(const struct adopted *a, struct buf *out)
 void adopt_configuration(const struct adopted *a, const char *state, struct buf *out)
 {
     JSON_AUTO names = json_object();
+    JSON_AUTO groups = json_object();
     char now[CLOCK_TEXT_BYTES];
     size_t i;
     json_t *source;
@@ -412,7 +453,7 @@ void adopt_configuration(const struct adopted *a, const char *state, struct buf 
     json_set_bool(names, own_name(a), true);
     put_other_vaults(a, names, out);
     json_array_foreach(a->sources, i, source)
-        put_source(a, text_of(source, "name", "?"), names, out);
+        put_source(a, text_of(source, "name", "?"), names, groups, out);
 }
 
 void adopt_for_recovery(const struct adopted *a, const char *source, struct buf *out)

@@ -4,7 +4,11 @@
  * A source that cannot be asked is a finding as well: whoever asks whether it can be protected gets an answer, 0 or 3, and with
  * --json an object, also where several sources are asked and one of them is down.
  */
+#include <stdlib.h>
+
+#include "base/mem.h"
 #include "cmd/command.h"
+#include "cmd/fleet.h"
 
 static const char *severity_name(enum pg_severity s)
 {
@@ -117,7 +121,7 @@ static bool has_conninfo(const struct config *c)
 }
 
 /* A source that is only recovered from cannot be asked; it keeps nobody from checking the others. */
-static void skip(const char *name, bool json, json_t *list)
+static void skip(const char *name, bool json, json_t *list, const char *why)
 {
     json_t *object = json_object();
 
@@ -126,7 +130,94 @@ static void skip(const char *name, bool json, json_t *list)
     json_object_set_new(object, "findings", json_array());
     json_object_set_new(object, "protectable", json_null());
     if (!json)
-        printf("source %s\n%s: not checked: it has no conninfo\n", name, name);
+        printf("source %s\n%s: not checked: %s\n", name, name, why);
+}
+
+/* --- a group: the server as a whole ------------------------------------------------------------------------------------- */
+
+static void add_room(json_t *array, const char *setting, uint32_t needed, uint32_t free_count, uint32_t most, const struct fleet_room *room)
+{
+    bool enough = needed <= free_count;
+    CLEANUP(mem_free_ptr) char *text = mem_printf("%u of %u are free; %u databases of the group need %u more%s", free_count, most, room->databases, needed,
+                                                  needed > 0 ? " (one each, and one for a snapshot)" : "");
+    CLEANUP(mem_free_ptr) char *mend = mem_printf("ALTER SYSTEM SET %s = %u, then restart the server", setting, most + needed - free_count);
+    json_t *j = json_object();
+
+    json_array_append_new(array, j);
+    json_set_str(j, "severity", severity_name(enough ? PG_FINDING_OK : PG_FINDING_REFUSE));
+    json_set_str(j, "code", "group_room");
+    json_set_str(j, "object", setting);
+    json_set_str(j, "text", text);
+    json_set_str(j, "mend", enough ? NULL : mend);
+}
+
+/* Which databases it has, and is there room for all of them. An unreachable server is a finding here too. */
+static int check_group(struct config *c, const char *name, bool json, json_t *list, bool *refused, struct error *err)
+{
+    const struct config_section *g = fleet_group(c, name);
+    json_t *object = json_object(), *array = json_array();
+    struct fleet_room room = {0};
+    struct error why = ERROR_INIT;
+    bool changed = false;
+    int rc = 0;
+
+    json_array_append_new(list, object);
+    json_object_set_new(object, "findings", array);
+    if (fleet_is_open(g))
+        rc = fleet_look(c, g, false, &changed, &why);
+    if (rc >= 0 && changed) {
+        CLEANUP(mem_free_ptr) char *path = mem_strdup(c->path);
+        config_release(c);
+        TRY(config_load(path, c, err));
+        g = fleet_group(c, name);
+    }
+    if (rc >= 0)
+        rc = g ? fleet_room(c, g, &room, &why) : error_set(&why, ERROR_USAGE, "the configuration has changed meanwhile: check again");
+    uint32_t more = room.slots_needed > 0 ? room.slots_needed + 1 : 0;
+    if (rc >= 0) {
+        add_room(array, "max_replication_slots", more, room.slots_free, room.slots_max, &room);
+        add_room(array, "max_wal_senders", more, room.senders_free, room.senders_max, &room);
+    } else {
+        json_array_append_new(array, unreachable_json(&why));
+    }
+    bool refuse = count_of(array, PG_FINDING_REFUSE) > 0;
+    json_set_str(object, "name", name);
+    json_set_bool(object, "group", true);
+    json_set_bool(object, "protectable", !refuse);
+    if (!json)
+        print_findings(name, array);
+    *refused |= refuse;
+    return 0;
+}
+
+static int check_groups(struct config *c, const char *wanted, bool json, json_t *list, bool *refused, struct error *err)
+{
+    for (size_t i = 0; i < c->groups_count; i++) {
+        CLEANUP(mem_free_ptr) char *name = mem_strdup(c->groups[i].name);
+        size_t n = strlen(name);
+
+        if (config_text(&c->groups[i], OPTION_CONNINFO) && (!wanted || (strncmp(wanted, name, n) == 0 && (wanted[n] == '\0' || wanted[n] == '/'))))
+            TRY(check_group(c, name, json, list, refused, err));
+    }
+    return 0;
+}
+
+static int check_sources(const struct config *c, const char *name, bool json, json_t *list, bool *refused, struct error *err)
+{
+    CLEANUP(fleet_selection_release) struct fleet_selection wanted = {0};
+    bool some = has_conninfo(c);
+
+    TRY(fleet_select(c, name, &wanted, err));
+    for (size_t i = 0; i < wanted.count; i++) {
+        const struct config_section *s = wanted.sources[i];
+        if (s->gone)
+            skip(s->name, json, list, s->problem);
+        else if (!name && some && !config_text(s, OPTION_CONNINFO))
+            skip(s->name, json, list, "it has no conninfo");
+        else
+            TRY(check_one(c, s->name, json, list, refused, err));
+    }
+    return 0;
 }
 
 int command_check(const struct invocation *in, struct error *err)
@@ -139,16 +230,10 @@ int command_check(const struct invocation *in, struct error *err)
 
     TRY(arguments_parse(in, command_find("check"), flags, 1, &name, err));
     TRY(config_load(in->config_path, &c, err));
-    if (name) {
-        const struct config_section *s;
-        TRY(config_source(&c, name, &s, err));
-    }
-    bool some = has_conninfo(&c);
-    for (size_t i = 0; i < c.sources_count; i++)
-        if (!name && some && !config_text(&c.sources[i], OPTION_CONNINFO))
-            skip(c.sources[i].name, json, list);
-        else if (!name || strcmp(name, c.sources[i].name) == 0)
-            TRY(check_one(&c, c.sources[i].name, json, list, &refused, err));
+    TRY(check_groups(&c, name, json, list, &refused, err));
+    /* A group of which nothing is known has been told by its own finding. */
+    if (!(refused && name && fleet_group(&c, name) && c.sources_count == 0))
+        TRY(check_sources(&c, name, json, list, &refused, err));
     if (json) {
         JSON_AUTO object = json_object();
         json_object_set(object, "sources", list);

@@ -1,5 +1,7 @@
 /* cmd/cmd_config.c - the effective configuration, and where each value came from. */
+#include "base/mem.h"
 #include "cmd/command.h"
+#include "cmd/fleet.h"
 
 static void print_value(const struct config *c, const struct config_section *s, int id, bool origin)
 {
@@ -9,15 +11,30 @@ static void print_value(const struct config *c, const struct config_section *s, 
         return;
     printf("%s = %s", options[id].name, v->text);
     if (origin && v->line)
-        printf("   # %s:%d", c->path, v->line);
+        printf("   # %s:%d%s%s", c->path, v->line, v->origin ? ", " : "", v->origin ? v->origin : "");
     else if (origin)
         printf("   # default");
     printf("\n");
 }
 
+/* One database of a group: which, and who says that there is one. */
+static void print_group(const struct config *c, const struct config_section *s, bool origin)
+{
+    CLEANUP(mem_free_ptr) char *path = fleet_is_open(s->group) ? fleet_list_path(c, s->group) : NULL;
+
+    printf("   # database %s of [source %s]", s->database, s->group->name);
+    if (origin && path)
+        printf(", %s:%d, as the server said: %s", c->path, s->group->values[OPTION_DATABASES].line, path);
+    else if (origin)
+        printf(", %s:%d", c->path, s->group->values[OPTION_DATABASES].line);
+}
+
 static void print_section(const struct config *c, const struct config_section *s, bool origin)
 {
-    printf("[%s%s%s]\n", option_section_name(s->kind), *s->name ? " " : "", s->name);
+    printf("[%s%s%s]", option_section_name(s->kind), *s->name ? " " : "", s->name);
+    if (s->group)
+        print_group(c, s, origin);
+    printf("\n");
     for (int i = 0; i < OPTION_COUNT_; i++)
         if (options[i].section == s->kind)
             print_value(c, s, i, origin);
@@ -46,6 +63,8 @@ int command_config(const struct invocation *in, struct error *err)
     print_section(&c, &c.salvor, origin);
     for (size_t i = 0; i < c.vaults_count; i++)
         print_section(&c, &c.vaults[i], origin);
+    for (size_t i = 0; i < c.groups_count; i++)
+        print_section(&c, &c.groups[i], origin);
     for (size_t i = 0; i < c.sources_count; i++) {
         print_section(&c, &c.sources[i], origin);
         TRY(print_moved(&c, c.sources[i].name, err));

@@ -10,6 +10,7 @@ static void print_commands(void)
             printf("  %-10s %s\n", c->name, c->summary);
     printf("\n`salvor help COMMAND` tells more; `salvor help config` lists every option of the configuration.\n"
            "FILE is %s unless --config or SALVOR_CONFIG names another.\n"
+           "SOURCE is a source's name; of a group ([source NAME] with databases) NAME/DATABASE, or NAME for all of it where that can be.\n"
            "Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 refused, 4 damage or a gap found by verify.\n",
            CONFIG_PATH_DEFAULT);
 }

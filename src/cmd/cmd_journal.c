@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "cmd/command.h"
+#include "cmd/fleet.h"
 #include "cmd/journaled.h"
 #include "journal/read.h"
 
@@ -62,25 +63,36 @@ static json_t *entry_json(const struct journal_entry *e)
     return o;
 }
 
-static bool is_wanted(const struct journal_entry *e, const char *source)
+/* A name of the configuration stands for one source or a group's; any other is taken as it is: the journal may know it. */
+struct wanted {
+    const char *name; /* NULL: all */
+    struct fleet_selection sources;
+};
+
+static bool is_wanted(const struct journal_entry *e, const struct wanted *w)
 {
-    return !source || strcmp(e->source, source) == 0;
+    if (!w->name || strcmp(e->source, w->name) == 0)
+        return true;
+    for (size_t i = 0; i < w->sources.count; i++)
+        if (strcmp(e->source, w->sources.sources[i]->name) == 0)
+            return true;
+    return false;
 }
 
-static void print_all(const struct journal_entries *e, const char *source)
+static void print_all(const struct journal_entries *e, const struct wanted *w)
 {
     for (size_t i = 0; i < e->count; i++)
-        if (is_wanted(&e->entries[i], source))
+        if (is_wanted(&e->entries[i], w))
             print_entry(&e->entries[i]);
 }
 
-static void print_all_json(const struct journal_entries *e, const char *source, json_t *writers)
+static void print_all_json(const struct journal_entries *e, const struct wanted *w, json_t *writers)
 {
     JSON_AUTO o = json_object();
     json_t *list = json_array();
 
     for (size_t i = 0; i < e->count; i++)
-        if (is_wanted(&e->entries[i], source))
+        if (is_wanted(&e->entries[i], w))
             json_array_append_new(list, entry_json(&e->entries[i]));
     json_object_set_new(o, "entries", list);
     json_object_set(o, "writers", writers);
@@ -158,20 +170,24 @@ int command_journal(const struct invocation *in, struct error *err)
 {
     CLEANUP(config_release) struct config c = {0};
     CLEANUP(journal_entries_release) struct journal_entries e = JOURNAL_ENTRIES_INIT;
-    const char *name = NULL;
+    struct wanted w = {0};
+    struct error unknown = ERROR_INIT;
     bool json = false, failed = false;
     const struct argument flags[] = {{"--json", NULL, &json}};
     JSON_AUTO writers = json_array();
 
-    TRY(arguments_parse(in, command_find("journal"), flags, 1, &name, err));
+    TRY(arguments_parse(in, command_find("journal"), flags, 1, &w.name, err));
     TRY(config_load(in->config_path, &c, err));
     TRY(read_all(&c, &e, writers, &failed, err));
+    if (w.name && fleet_select(&c, w.name, &w.sources, &unknown) < 0)
+        w.sources = (struct fleet_selection){0};
     if (json)
-        print_all_json(&e, name, writers);
+        print_all_json(&e, &w, writers);
     else
-        print_all(&e, name);
-    if (!json && !name)
+        print_all(&e, &w);
+    if (!json && !w.name)
         print_writers(writers);
+    fleet_selection_release(&w.sources);
     if (e.unread > 0)
         fprintf(stderr, "salvor journal: %zu runs of entries cannot be read (`salvor verify` names them): %s\n", e.unread,
                 e.first_unread);

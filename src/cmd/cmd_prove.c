@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "cmd/command.h"
+#include "cmd/fleet.h"
 #include "cmd/journaled.h"
 #include "keep/prove.h"
 
@@ -110,7 +111,7 @@ static int run(const struct wish *w, const struct source_context *s, struct erro
 int command_prove(const struct invocation *in, struct error *err)
 {
     CLEANUP(config_release) struct config c = {0};
-    CLEANUP(source_context_release) struct source_context s = {0};
+    CLEANUP(fleet_selection_release) struct fleet_selection list = {0};
     const struct command *self = command_find("prove");
     struct wish w = {0};
     const struct argument flags[] = {{"--snapshot", &w.snapshot, NULL}, {"--json", NULL, &w.json}, {"--background", NULL, &w.background}};
@@ -119,6 +120,13 @@ int command_prove(const struct invocation *in, struct error *err)
     if (!w.name)
         return error_set(err, ERROR_USAGE, "name the source; usage: salvor %s %s", self->name, self->arguments);
     TRY(config_load(in->config_path, &c, err));
-    TRY(source_context_open(&c, w.name, SOURCE_NEEDS_VAULTS, &s, err));
-    return run(&w, &s, err);
+    TRY(fleet_select(&c, w.name, &list, err));
+    for (size_t i = 0; i < list.count; i++) {
+        CLEANUP(source_context_release) struct source_context s = {0};
+
+        TRY(source_context_open(&c, list.sources[i]->name, SOURCE_NEEDS_VAULTS, &s, err));
+        if (run(&w, &s, err) < 0)
+            return list.count > 1 ? error_prefix(err, "source %s", list.sources[i]->name) : -(int)err->code;
+    }
+    return 0;
 }

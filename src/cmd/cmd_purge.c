@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "cmd/command.h"
+#include "cmd/fleet.h"
 #include "cmd/journaled.h"
 #include "keep/purge.h"
 
@@ -290,7 +291,7 @@ static int purge_source(const struct config *c, const struct config_section *sec
 int command_purge(const struct invocation *in, struct error *err)
 {
     CLEANUP(config_release) struct config c = {0};
-    const struct config_section *wanted = NULL;
+    CLEANUP(fleet_selection_release) struct fleet_selection wanted = {0};
     const char *name = NULL;
     bool json = false, dry_run = false;
     const struct argument flags[] = {{"--json", NULL, &json}, {"--dry-run", NULL, &dry_run}};
@@ -298,15 +299,12 @@ int command_purge(const struct invocation *in, struct error *err)
 
     TRY(arguments_parse(in, command_find("purge"), flags, 2, &name, err));
     TRY(config_load(in->config_path, &c, err));
-    if (name)
-        TRY(config_source(&c, name, &wanted, err));
-    for (size_t i = 0; i < c.sources_count; i++) {
-        if (wanted && wanted != &c.sources[i])
-            continue;
-        if (wanted && !config_text(wanted, OPTION_KEEP))
+    TRY(fleet_select(&c, name, &wanted, err));
+    for (size_t i = 0; i < wanted.count; i++) {
+        if (name && !config_text(wanted.sources[i], OPTION_KEEP))
             return error_set(err, ERROR_USAGE, "[source %s] has no keep: nothing of it is ever purged", name);
-        if (config_text(&c.sources[i], OPTION_KEEP))
-            TRY(purge_source(&c, &c.sources[i], dry_run, json, list, err));
+        if (config_text(wanted.sources[i], OPTION_KEEP))
+            TRY(purge_source(&c, wanted.sources[i], dry_run, json, list, err));
     }
     if (json) {
         JSON_AUTO object = json_object();

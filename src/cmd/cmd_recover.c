@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "cmd/adopt.h"
 #include "cmd/command.h"
+#include "cmd/fleet.h"
 #include "cmd/ini.h"
 #include "cmd/journaled.h"
 #include "os/file.h"
@@ -191,6 +192,17 @@ static int make_work(const struct source_context *s, bool bare, char **ret, stru
     return dir_make_all(*ret, 0700, err);
 }
 
+/* As the vault has it: of GROUP/DATABASE the name that the database got. NULL: it is none. Owner: caller. */
+static char *source_name(const char *wish)
+{
+    const char *slash = wish ? strchr(wish, '/') : NULL;
+    CLEANUP(mem_free_ptr) char *group = slash ? mem_strndup(wish, (size_t)(slash - wish)) : NULL;
+
+    if (!slash)
+        return text_is_name(wish) ? mem_strdup(wish) : NULL;
+    return text_is_name(group) && strlen(group) <= FLEET_GROUP_BYTES_MAX && slash[1] ? fleet_source_name(group, slash + 1, 0) : NULL;
+}
+
 /* The configuration file, or a vault that is named itself, and with it no file at all. */
 static int open_context(const struct invocation *in, const struct wish *w, struct config *c, struct source_context *s, struct error *err)
 {
@@ -201,12 +213,13 @@ static int open_context(const struct invocation *in, const struct wish *w, struc
         TRY(config_load(in->config_path, c, err));
         return source_context_open(c, w->name, SOURCE_NEEDS_VAULTS, s, err);
     }
-    if (!w->name || !text_is_name(w->name))
+    CLEANUP(mem_free_ptr) char *name = source_name(w->name);
+    if (!name)
         return error_set(err, ERROR_USAGE, "--vault needs the name of a source; `salvor adopt %s` lists them", w->vault.place);
     TRY(adopt_open(&w->vault, &a, err));
-    adopt_for_recovery(&a, w->name, &text);
+    adopt_for_recovery(&a, name, &text);
     TRY(config_parse(buf_slice(&text), a.location.place, c, err));
-    return source_context_open(c, w->name, SOURCE_NEEDS_VAULTS, s, err);
+    return source_context_open(c, name, SOURCE_NEEDS_VAULTS, s, err);
 }
 
 int command_recover(const struct invocation *in, struct error *err)

@@ -1,16 +1,20 @@
 /*
  * cmd/cmd_role.c - the processes of `salvor run`: capture of one source, keeper of all. Started by the supervisor.
  */
+#include <pthread.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "cmd/command.h"
+#include "cmd/fleet.h"
 #include "cmd/journaled.h"
 #include "keep/keeper.h"
 #include "keep/prove.h"
+#include "os/file.h"
 #include "os/queue.h"
 
 static volatile bool stop_wanted;
@@ -63,11 +67,29 @@ static void clean_proofs(const struct config *c)
         log_warn("what an earlier proof left behind: %s", err.message);
 }
 
+/* One source that is watched. Sources are added while the keeper runs (databases of a group), and none goes before its end. */
 struct watched {
+    struct config config; /* its own: one that was read when it was added */
     struct source_context context;
     struct keeper_source keeper;
+    _Atomic bool gone;
     struct thread *thread;
+    struct watched *next;
 };
+
+struct keeper {
+    const char *config_path;
+    pthread_mutex_t lock;
+    struct watched *first; /* newest first; under the lock, the rest of each is its own threads' */
+};
+
+static struct watched *first_watched(struct keeper *k)
+{
+    pthread_mutex_lock(&k->lock);
+    struct watched *w = k->first;
+    pthread_mutex_unlock(&k->lock);
+    return w;
+}
 
 static int fill_keeper(struct watched *w, struct error *err)
 {
@@ -96,7 +118,11 @@ static int fill_keeper(struct watched *w, struct error *err)
         .rpo_us = config_duration(o, OPTION_RPO),
         .rto_us = config_duration(o, OPTION_RTO),
         .moved = source_moved_write,
+        .group = o->group ? o->group->name : NULL,
+        .database = o->database,
+        .gone = &w->gone,
     };
+    w->gone = o->gone;
     return schedule_parse(slice_str(config_text(o, OPTION_SNAPSHOT_SCHEDULE)), &w->keeper.schedule, err);
 }
 
@@ -107,12 +133,6 @@ static void *watch_thread(void *arg)
     keeper_watch(&w->keeper, &stop_wanted);
     return NULL;
 }
-
-struct ship {
-    const struct config *config;
-    struct watched *list;
-    size_t count;
-};
 
 static void ship_pending(struct journal *j, struct vault *v, char *last_error)
 {
@@ -133,53 +153,142 @@ static void ship_pending(struct journal *j, struct vault *v, char *last_error)
 /* A thread of its own: a vault that hangs must not keep anybody from probing. */
 static void *ship_thread(void *arg)
 {
-    const struct ship *s = arg;
+    struct keeper *keeper = arg;
+    CLEANUP(config_release) struct config c = {0};
     CLEANUP(journal_done) struct journal *j = NULL;
     char last_error[ERROR_MESSAGE_BYTES] = "";
     struct error err = ERROR_INIT;
 
-    if (journaled_open(s->config, &j, &err) < 0)
+    if (config_load(keeper->config_path, &c, &err) < 0 || journaled_open(&c, &j, &err) < 0)
         return NULL;
     for (int64_t rest = 0; !stop_wanted; rest--) {
         if (rest > 0) {
             clock_sleep_ms(100);
             continue;
         }
-        for (size_t i = 0; i < s->count && !stop_wanted; i++)
-            for (size_t k = 0; k < s->list[i].context.vaults_count; k++)
-                ship_pending(j, s->list[i].context.vaults[k], last_error);
+        for (const struct watched *w = first_watched(keeper); w && !stop_wanted; w = w->next)
+            for (size_t k = 0; k < w->context.vaults_count; k++)
+                ship_pending(j, w->context.vaults[k], last_error);
         rest = SHIP_EVERY_S * 10;
     }
     return NULL;
 }
 
+static void watched_free(struct watched *w)
+{
+    if (w->thread)
+        thread_join(w->thread);
+    source_context_release(&w->context);
+    config_release(&w->config);
+    free(w);
+}
+
+static int watch_source(struct keeper *k, const char *name, struct error *err)
+{
+    struct watched *w = mem_zalloc(1, sizeof *w);
+
+    int rc = config_load(k->config_path, &w->config, err);
+    if (rc >= 0)
+        rc = source_context_open(&w->config, name, SOURCE_NEEDS_VAULTS, &w->context, err);
+    if (rc >= 0)
+        rc = dir_make_all(w->context.state_directory, 0700, err);
+    if (rc >= 0)
+        rc = fill_keeper(w, err);
+    if (rc < 0) {
+        watched_free(w);
+        return rc;
+    }
+    journaled_settings(&w->context);
+    pthread_mutex_lock(&k->lock);
+    w->next = k->first;
+    k->first = w;
+    pthread_mutex_unlock(&k->lock);
+    w->thread = thread_start("watch", watch_thread, w);
+    return 0;
+}
+
+/* --- groups: their databases come, go and are renamed ------------------------------------------------------------------- */
+
+struct looking {
+    struct keeper *keeper;
+    const char *group;
+    struct thread *thread;
+};
+
+static void add_or_mark(struct keeper *k, const struct config_section *s)
+{
+    struct error err = ERROR_INIT;
+
+    for (struct watched *w = first_watched(k); w; w = w->next) {
+        if (strcmp(w->context.name, s->name) != 0)
+            continue;
+        w->gone = s->gone;
+        if (strcmp(w->context.section->database, s->database) != 0)
+            kill(getpid(), SIGTERM); /* renamed: started again by the supervisor, with the conninfo as it is now */
+        return;
+    }
+    if (watch_source(k, s->name, &err) < 0)
+        log_error("ALERT: %s is not watched yet: %s", s->name, err.message);
+}
+
+static void group_changed(void *user, const struct config *now)
+{
+    const struct looking *l = user;
+
+    for (size_t i = 0; i < now->sources_count; i++)
+        if (now->sources[i].group && strcmp(now->sources[i].group->name, l->group) == 0)
+            add_or_mark(l->keeper, &now->sources[i]);
+}
+
+static void *look_thread(void *arg)
+{
+    struct looking *l = arg;
+
+    fleet_watch(l->keeper->config_path, l->group, &stop_wanted, group_changed, l);
+    return NULL;
+}
+
+static struct looking *look_at_groups(struct keeper *k, const struct config *c)
+{
+    struct looking *list = mem_zalloc(c->groups_count + 1, sizeof *list);
+
+    for (size_t i = 0; i < c->groups_count; i++) {
+        list[i] = (struct looking){.keeper = k, .group = c->groups[i].name};
+        if (fleet_is_open(&c->groups[i]))
+            list[i].thread = thread_start("databases", look_thread, &list[i]);
+    }
+    return list;
+}
+
+static int watch_all(struct keeper *k, const struct config *c, struct error *err)
+{
+    for (size_t i = 0; i < c->sources_count; i++)
+        if (config_text(&c->sources[i], OPTION_CONNINFO))
+            TRY(watch_source(k, c->sources[i].name, err));
+    return 0;
+}
+
 static int role_keeper(const struct config *c, struct error *err)
 {
-    CLEANUP(mem_free_ptr) struct watched *list = mem_zalloc(c->sources_count ? c->sources_count : 1, sizeof *list);
-    size_t count = 0;
+    struct keeper k = {.config_path = c->path, .lock = PTHREAD_MUTEX_INITIALIZER};
 
     role_log_init(c, "keeper");
     clean_proofs(c);
-    for (size_t i = 0; i < c->sources_count; i++) {
-        if (!config_text(&c->sources[i], OPTION_CONNINFO))
-            continue;
-        TRY(source_context_open(c, c->sources[i].name, SOURCE_NEEDS_VAULTS, &list[count].context, err));
-        TRY(fill_keeper(&list[count], err));
-        journaled_settings(&list[count].context);
-        count++;
-    }
-    struct ship ship = {.config = c, .list = list, .count = count};
-    struct thread *shipper = thread_start("journal", ship_thread, &ship);
-    for (size_t i = 0; i < count; i++)
-        list[i].thread = thread_start("watch", watch_thread, &list[i]);
+    TRY(watch_all(&k, c, err));
+    struct thread *shipper = thread_start("journal", ship_thread, &k);
+    CLEANUP(mem_free_ptr) struct looking *groups = look_at_groups(&k, c);
     while (!stop_wanted)
         pause();
     /* A thread may be in the middle of a recovery. What it began is durable and is gone on with at the next start. */
     alarm(8);
     thread_join(shipper);
-    for (size_t i = 0; i < count; i++) {
-        thread_join(list[i].thread);
-        source_context_release(&list[i].context);
+    for (size_t i = 0; i < c->groups_count; i++)
+        if (groups[i].thread)
+            thread_join(groups[i].thread);
+    while (k.first) {
+        struct watched *w = k.first;
+        k.first = w->next;
+        watched_free(w);
     }
     return 0;
 }

@@ -7,6 +7,8 @@
  */
 #include <errno.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,6 +16,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "cmd/command.h"
+#include "cmd/fleet.h"
 #include "os/file.h"
 #include "os/spawn.h"
 
@@ -25,19 +28,41 @@
 
 struct child {
     const char *role;   /* "capture" or "keeper" */
-    const char *source; /* NULL for the keeper */
+    char *source;       /* NULL for the keeper */
+    char *database;     /* of a group: as it was called when this was started last; else NULL */
+    bool retired;       /* a database that is gone: ended, and not started again unless it comes back */
     pid_t pid;          /* 0: not running */
     int64_t failed_mono_us[RESTARTS_MAX]; /* a ring of the last failures */
     uint32_t failures;
     int64_t start_mono_us; /* not before */
 };
 
+/* The list of a group's databases, as seen last. */
+struct list_file {
+    char *path;
+    struct stat seen;
+};
+
 struct supervisor {
     const char *config_path;
     struct child *children;
-    size_t count;
+    size_t count, cap;
+    struct list_file *lists;
+    size_t lists_count;
     bool stopping;
 };
+
+static void supervisor_release(struct supervisor *s)
+{
+    for (size_t i = 0; i < s->count; i++) {
+        free(s->children[i].source);
+        free(s->children[i].database);
+    }
+    for (size_t i = 0; i < s->lists_count; i++)
+        free(s->lists[i].path);
+    free(s->children);
+    free(s->lists);
+}
 
 static const char *child_name(const struct child *c)
 {
@@ -90,7 +115,7 @@ static void reap(struct supervisor *s)
             c->start_mono_us = 0;
             int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
             /* 0: it ended at a commit boundary because it was asked to, to come back with another conninfo. */
-            if (code != 0 && !s->stopping)
+            if (code != 0 && !s->stopping && !c->retired)
                 count_failure(c, code);
         }
 }
@@ -98,7 +123,7 @@ static void reap(struct supervisor *s)
 static void start_due(struct supervisor *s)
 {
     for (size_t i = 0; i < s->count; i++)
-        if (s->children[i].pid == 0 && clock_mono_us() >= s->children[i].start_mono_us)
+        if (s->children[i].pid == 0 && !s->children[i].retired && clock_mono_us() >= s->children[i].start_mono_us)
             start(s, &s->children[i]);
 }
 
@@ -115,6 +140,109 @@ static void signal_all(const struct supervisor *s, int signal_number)
     for (size_t i = 0; i < s->count; i++)
         if (s->children[i].pid)
             kill(s->children[i].pid, signal_number);
+}
+
+/* --- databases of a group come and go: the keeper asks the server, this reads what it wrote ------------------------------ */
+
+static void add_child(struct supervisor *s, const char *role, const char *source, const char *database)
+{
+    MEM_GROW(s->children, s->cap, s->count);
+    s->children[s->count++] = (struct child){.role = role, .source = mem_strdup(source), .database = mem_strdup(database)};
+}
+
+static struct child *capture_of(const struct supervisor *s, const char *source)
+{
+    for (size_t i = 0; i < s->count; i++)
+        if (s->children[i].source && strcmp(s->children[i].source, source) == 0)
+            return &s->children[i];
+    return NULL;
+}
+
+/* It knows the old name; it comes back at once and reads the new one. */
+static void rename_child(struct child *child, const struct config_section *source)
+{
+    if (child->database && strcmp(child->database, source->database) == 0)
+        return;
+    free(child->database);
+    child->database = mem_strdup(source->database);
+    if (child->pid)
+        kill(child->pid, SIGTERM);
+}
+
+static void take_up(struct supervisor *s, const struct config *c, const struct config_section *source)
+{
+    CLEANUP(mem_free_ptr) char *directory = config_source_state(c, source);
+    struct error err = ERROR_INIT;
+    struct child *child = capture_of(s, source->name);
+
+    if (child && !child->retired) {
+        rename_child(child, source);
+        return;
+    }
+    if (dir_make_all(directory, 0700, &err) < 0)
+        log_error("%s: %s", source->name, err.message);
+    log_info("%s is captured from now on", source->name);
+    if (child)
+        child->retired = false;
+    else
+        add_child(s, "capture", source->name, source->database);
+}
+
+/* Nothing is captured of one that is not set up: it would fail every second, and the keeper says what is missing. */
+static void retire(struct supervisor *s, const struct config_section *source)
+{
+    struct child *child = capture_of(s, source->name);
+
+    if (!child || child->retired)
+        return;
+    log_warn("%s is not captured any more: %s", source->name, source->problem);
+    child->retired = true;
+    if (child->pid)
+        kill(child->pid, SIGTERM);
+}
+
+static void follow_groups(struct supervisor *s)
+{
+    CLEANUP(config_release) struct config c = {0};
+    struct error err = ERROR_INIT;
+
+    if (config_load(s->config_path, &c, &err) < 0) {
+        log_error("the configuration is not read again, and goes on as it was: %s", err.message);
+        return;
+    }
+    for (size_t i = 0; i < c.sources_count; i++)
+        if (c.sources[i].problem)
+            retire(s, &c.sources[i]);
+        else if (c.sources[i].group)
+            take_up(s, &c, &c.sources[i]);
+}
+
+static bool has_changed(struct list_file *f)
+{
+    struct stat now = {0};
+
+    if (stat(f->path, &now) != 0 || (now.st_ino == f->seen.st_ino && now.st_mtim.tv_sec == f->seen.st_mtim.tv_sec && now.st_mtim.tv_nsec == f->seen.st_mtim.tv_nsec))
+        return false;
+    f->seen = now;
+    return true;
+}
+
+static void look_at_lists(struct supervisor *s)
+{
+    bool changed = false;
+
+    for (size_t i = 0; i < s->lists_count; i++)
+        changed |= has_changed(&s->lists[i]);
+    if (changed)
+        follow_groups(s);
+}
+
+static void find_lists(struct supervisor *s, const struct config *c)
+{
+    s->lists = mem_zalloc(c->groups_count + 1, sizeof *s->lists);
+    for (size_t i = 0; i < c->groups_count; i++)
+        if (fleet_is_open(&c->groups[i]))
+            s->lists[s->lists_count++].path = fleet_list_path(c, &c->groups[i]);
 }
 
 /* SIGTERM to all, then SIGKILL to who is left at the deadline: safe at any instant. */
@@ -145,6 +273,7 @@ static void supervise(struct supervisor *s)
     sigaddset(&set, SIGCHLD);
     sigprocmask(SIG_BLOCK, &set, NULL);
     while (got != SIGTERM && got != SIGINT) {
+        look_at_lists(s);
         start_due(s);
         got = sigtimedwait(&set, NULL, &second);
         reap(s);
@@ -173,24 +302,25 @@ int command_run(const struct invocation *in, struct error *err)
 {
     CLEANUP(config_release) struct config c = {0};
     CLEANUP(file_release) struct file lock = FILE_INIT;
-    struct supervisor s = {0};
+    CLEANUP(supervisor_release) struct supervisor s = {0};
 
     TRY(arguments_parse(in, command_find("run"), NULL, 0, NULL, err));
     TRY(config_load(in->config_path, &c, err));
     role_log_init(&c, "run");
     TRY(prepare(&c, &lock, err));
-    CLEANUP(mem_free_ptr) struct child *children = mem_zalloc(c.sources_count + 1, sizeof *children);
     s.config_path = c.path;
-    s.children = children;
+    find_lists(&s, &c);
     for (size_t i = 0; i < c.sources_count; i++) {
-        if (config_text(&c.sources[i], OPTION_CONNINFO))
-            children[s.count++] = (struct child){.role = "capture", .source = c.sources[i].name};
+        if (c.sources[i].problem)
+            log_warn("%s is not captured: %s", c.sources[i].name, c.sources[i].problem);
+        else if (config_text(&c.sources[i], OPTION_CONNINFO))
+            add_child(&s, "capture", c.sources[i].name, c.sources[i].database);
         else
             log_warn("%s has no conninfo: it is not captured", c.sources[i].name);
     }
-    if (s.count == 0)
+    if (s.count == 0 && s.lists_count == 0)
         return error_set(err, ERROR_USAGE, "%s has no [source NAME] with a conninfo: there is nothing to run", c.path);
-    children[s.count++] = (struct child){.role = "keeper"};
+    add_child(&s, "keeper", NULL, NULL);
     log_info("salvor %s: %zu sources, state in %s", SALVOR_VERSION, s.count - 1, config_text(&c.salvor, OPTION_STATE));
     supervise(&s);
     return 0;

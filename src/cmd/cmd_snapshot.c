@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "cmd/command.h"
+#include "cmd/fleet.h"
 #include "cmd/journaled.h"
 #include "keep/compare.h"
 #include "keep/needed.h"
@@ -97,28 +98,23 @@ static bool is_needed(const struct source_context *s, bool json)
     return false;
 }
 
-int command_snapshot(const struct invocation *in, struct error *err)
+struct wish {
+    bool json, if_needed;
+};
+
+static int snapshot_one(const struct config *c, const struct config_section *section, const struct wish *w, struct error *err)
 {
-    CLEANUP(config_release) struct config c = {0};
     CLEANUP(source_context_release) struct source_context s = {0};
     CLEANUP(manifest_release) struct manifest m;
-    const struct command *self = command_find("snapshot");
-    const char *name = NULL;
-    bool json = false, if_needed = false;
-    const struct argument flags[] = {{"--json", NULL, &json}, {"--if-needed", NULL, &if_needed}};
     struct snapshot_config sc;
     char incarnation[VAULT_INCARNATION_BYTES];
     JSON_AUTO findings = NULL;
 
     manifest_init(&m);
-    TRY(arguments_parse(in, self, flags, 2, &name, err));
-    if (!name)
-        return error_set(err, ERROR_USAGE, "name the source; usage: salvor %s %s", self->name, self->arguments);
-    TRY(config_load(in->config_path, &c, err));
-    TRY(source_context_open(&c, name, SOURCE_NEEDS_CONNINFO | SOURCE_NEEDS_VAULTS, &s, err));
+    TRY(source_context_open(c, section->name, SOURCE_NEEDS_CONNINFO | SOURCE_NEEDS_VAULTS, &s, err));
     if (capture_current(s.state_directory, incarnation, err) < 0)
-        return error_prefix(err, "source %s is not being captured on this host (start `salvor run`)", name);
-    if (if_needed && !is_needed(&s, json))
+        return error_prefix(err, "source %s is not being captured on this host (start `salvor run`)", s.name);
+    if (w->if_needed && !is_needed(&s, w->json))
         return 0;
     source_snapshot_config(&s, &sc);
     int64_t begun_mono_us = clock_mono_us();
@@ -130,11 +126,31 @@ int command_snapshot(const struct invocation *in, struct error *err)
     result = compare_with_previous(&s.protect, s.vaults[0], s.state_directory, &m, config_number(s.section, OPTION_SORT_MEMORY),
                                    &findings, err);
     journal_snapshot(&s, &m, findings, seconds);
-    journaled_ship(&c, s.vaults, s.vaults_count);
+    journaled_ship(c, s.vaults, s.vaults_count);
     TRY(result);
-    if (json)
+    if (w->json)
         print_manifest_json(&m, findings);
     else
         print_manifest(&m, findings);
+    return 0;
+}
+
+int command_snapshot(const struct invocation *in, struct error *err)
+{
+    CLEANUP(config_release) struct config c = {0};
+    CLEANUP(fleet_selection_release) struct fleet_selection list = {0};
+    const struct command *self = command_find("snapshot");
+    const char *name = NULL;
+    struct wish w = {0};
+    const struct argument flags[] = {{"--json", NULL, &w.json}, {"--if-needed", NULL, &w.if_needed}};
+
+    TRY(arguments_parse(in, self, flags, 2, &name, err));
+    if (!name)
+        return error_set(err, ERROR_USAGE, "name the source; usage: salvor %s %s", self->name, self->arguments);
+    TRY(config_load(in->config_path, &c, err));
+    TRY(fleet_select(&c, name, &list, err));
+    for (size_t i = 0; i < list.count; i++)
+        if ((!list.sources[i]->problem || list.count == 1) && snapshot_one(&c, list.sources[i], &w, err) < 0)
+            return list.count > 1 ? error_prefix(err, "source %s", list.sources[i]->name) : -(int)err->code;
     return 0;
 }

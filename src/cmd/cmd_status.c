@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "capture/chain.h"
 #include "cmd/command.h"
+#include "cmd/fleet.h"
 #include "cmd/status_read.h"
 #include "os/file.h"
 
@@ -207,8 +208,13 @@ static void print_source(const json_t *o)
 {
     const json_t *range = json_object_get(o, "recoverable");
 
-    printf("source %s: %s%s%s\n", text_of(o, "name"), text_of(o, "state"), json_object_get(o, "incarnation") ? ", incarnation " : "",
+    printf("source %s", text_of(o, "name"));
+    if (json_object_get(o, "group"))
+        printf(" (%s/%s)", text_of(o, "group"), text_of(o, "database"));
+    printf(": %s%s%s\n", text_of(o, "state"), json_object_get(o, "incarnation") ? ", incarnation " : "",
            json_object_get(o, "incarnation") ? text_of(o, "incarnation") : "");
+    if (json_string_length(json_object_get(o, "not_captured")) > 0)
+        printf("  %-22s %s\n", "NOT PROTECTED", text_of(o, "not_captured"));
     if (json_string_length(json_object_get(o, "error")) > 0)
         printf("  %-22s %s\n", "ERROR", text_of(o, "error"));
     if (json_string_length(json_object_get(o, "warning")) > 0)
@@ -247,10 +253,21 @@ static void print_source(const json_t *o)
         printf("  %-22s %s\n", "SNAPSHOT", text_of(guard, "snapshot_error"));
 }
 
+/* Of a group: which database, and why nothing of it is captured. */
+static void add_database(json_t *o, const struct config_section *s)
+{
+    if (!s->group)
+        return;
+    json_set_str(o, "group", s->group->name);
+    json_object_set_new(o, "database", json_bytes(slice_str(s->database)));
+    json_set_bool(o, "gone", s->gone);
+    json_object_set_new(o, "not_captured", s->problem ? json_bytes(slice_str(s->problem)) : json_null());
+}
+
 int command_status(const struct invocation *in, struct error *err)
 {
     CLEANUP(config_release) struct config c = {0};
-    const struct config_section *wanted = NULL;
+    CLEANUP(fleet_selection_release) struct fleet_selection wanted = {0};
     const char *name = NULL;
     bool json = false;
     const struct argument flags[] = {{"--json", NULL, &json}};
@@ -258,13 +275,11 @@ int command_status(const struct invocation *in, struct error *err)
 
     TRY(arguments_parse(in, command_find("status"), flags, 1, &name, err));
     TRY(config_load(in->config_path, &c, err));
-    if (name)
-        TRY(config_source(&c, name, &wanted, err));
-    for (size_t i = 0; i < c.sources_count; i++) {
+    TRY(fleet_select(&c, name, &wanted, err));
+    for (size_t i = 0; i < wanted.count; i++) {
         json_t *o;
-        if (wanted && wanted != &c.sources[i])
-            continue;
-        TRY(status_read(&c, c.sources[i].name, &o, err));
+        TRY(status_read(&c, wanted.sources[i]->name, &o, err));
+        add_database(o, wanted.sources[i]);
         json_array_append_new(list, o);
         if (!json)
             print_source(o);

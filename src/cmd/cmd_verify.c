@@ -2,6 +2,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "cmd/command.h"
+#include "cmd/fleet.h"
 #include "cmd/journaled.h"
 #include "cmd/shipped.h"
 #include "vault/verify.h"
@@ -106,10 +107,27 @@ static bool list_has(char **list, const char *name)
     return false;
 }
 
+/* The whole vault, or what it has of the sources that are wanted. */
+static int verify_vault(const struct config *c, const struct config_section *v, const struct fleet_selection *wanted, unsigned threads, bool json,
+                        json_t *list, size_t *findings, struct error *err)
+{
+    if (!wanted)
+        return verify_one(c, v, NULL, threads, json, list, findings, err);
+    for (size_t i = 0; i < wanted->count; i++) {
+        char **vaults = config_list(wanted->sources[i], OPTION_VAULTS);
+        bool keeps = list_has(vaults, v->name);
+
+        config_list_free(vaults);
+        if (keeps)
+            TRY(verify_one(c, v, wanted->sources[i]->name, threads, json, list, findings, err));
+    }
+    return 0;
+}
+
 int command_verify(const struct invocation *in, struct error *err)
 {
     CLEANUP(config_release) struct config c = {0};
-    const struct config_section *source = NULL;
+    CLEANUP(fleet_selection_release) struct fleet_selection wanted = {0};
     const char *name = NULL;
     bool json = false;
     const char *threads_text = NULL;
@@ -123,14 +141,9 @@ int command_verify(const struct invocation *in, struct error *err)
         TRY(text_parse_u64(slice_str(threads_text), 1, 64, &threads, err));
     TRY(config_load(in->config_path, &c, err));
     if (name)
-        TRY(config_source(&c, name, &source, err));
-    char **vaults = source ? config_list(source, OPTION_VAULTS) : NULL;
-    int result = 0;
-    for (size_t i = 0; i < c.vaults_count && result >= 0; i++)
-        if (!source || list_has(vaults, c.vaults[i].name))
-            result = verify_one(&c, &c.vaults[i], name, (unsigned)threads, json, list, &findings, err);
-    config_list_free(vaults);
-    TRY(result);
+        TRY(fleet_select(&c, name, &wanted, err));
+    for (size_t i = 0; i < c.vaults_count; i++)
+        TRY(verify_vault(&c, &c.vaults[i], name ? &wanted : NULL, (unsigned)threads, json, list, &findings, err));
     if (json) {
         JSON_AUTO object = json_object();
         json_object_set(object, "vaults", list);

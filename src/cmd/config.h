@@ -14,7 +14,7 @@
 struct config_value {
     char *text; /* NULL: not set and no default */
     int line;   /* 0: the default */
-    const char *origin; /* where it came from when neither file nor default; NULL else */
+    const char *origin; /* what was made of the file's value for one database of a group; NULL: nothing */
 };
 
 struct config_section {
@@ -22,13 +22,20 @@ struct config_section {
     char *name; /* "" for [salvor] */
     int line;
     struct config_value values[OPTION_COUNT_];
+    /* A source that stands for one database of a group (cmd/fleet.h); else NULL. The group lives as long as the configuration. */
+    const struct config_section *group;
+    char *database; /* as the server spells it */
+    char *problem;  /* why nothing of it is captured: not set up, dropped; NULL: it is */
+    bool gone;      /* the server has no such database any more */
+    bool to_set_up; /* it never was set up: `salvor run` tries */
 };
 
+/* What stands for several databases ([source NAME] with `databases`) is in groups, and each of its databases in sources. */
 struct config {
     char *path;
     struct config_section salvor;
-    size_t vaults_count, sources_count;
-    struct config_section *vaults, *sources;
+    size_t vaults_count, sources_count, groups_count;
+    struct config_section *vaults, *sources, *groups;
 };
 
 /*
@@ -47,11 +54,18 @@ uint64_t config_number(const struct config_section *s, enum option_id id); /* si
 uint64_t config_rate(const struct config_section *s, enum option_id id);   /* bytes a second; 0: not set */
 double config_decimal(const struct config_section *s, enum option_id id);  /* 0: not set */
 bool config_bool(const struct config_section *s, enum option_id id);
+/* Is a text a value of this option? Errors: USAGE, without its name. */
+MUST_CHECK int config_value_check(const struct option *o, const char *text, struct error *err);
 /* The parts of NAMES or TABLES, NULL-terminated; freed by config_list_free. */
 char **config_list(const struct config_section *s, enum option_id id);
 void config_list_free(char **list);
 
-/* USAGE when there is no such source. name NULL: the only source, if there is one. */
+void config_section_init(struct config_section *s, enum option_section kind, const char *name, int line);
+void config_section_release(struct config_section *s);
+/*
+ * One source: its name, or GROUP/DATABASE. name NULL: the only source, if there is one.
+ * Errors: USAGE there is no such source, or the name is a group's, which stands for several.
+ */
 MUST_CHECK int config_source(const struct config *c, const char *name, const struct config_section **ret,
                              struct error *err);
 const struct config_section *config_vault(const struct config *c, const char *name);

@@ -61,6 +61,19 @@ static void put_options(json_t *o, const struct config_section *s)
             json_object_set_new(o, options[i].name, json_bytes(slice_str(s->values[i].text)));
 }
 
+/* Of one database of a group: what the group's section says, from which `adopt` makes it again. */
+static json_t *group_of(const struct config_section *s)
+{
+    const char *conninfo = config_text(s->group, OPTION_CONNINFO);
+    json_t *o = json_object();
+
+    json_set_str(o, "name", s->group->name);
+    json_object_set_new(o, "databases", json_bytes(slice_str(config_text(s->group, OPTION_DATABASES))));
+    json_object_set_new(o, "conninfo", conninfo ? json_bytes(slice_str(conninfo)) : json_null());
+    json_object_set_new(o, "database", json_bytes(slice_str(s->database)));
+    return o;
+}
+
 static json_t *settings_of(const struct source_context *s)
 {
     json_t *members = json_object(), *source = json_object(), *vaults = json_array();
@@ -79,6 +92,8 @@ static json_t *settings_of(const struct source_context *s)
     config_list_free(names);
     json_object_set_new(members, "source", source);
     json_object_set_new(members, "vaults", vaults);
+    if (s->section->group)
+        json_object_set_new(members, "group", group_of(s->section));
     return members;
 }
 

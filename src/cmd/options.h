@@ -26,6 +26,7 @@ enum option_type {
     TYPE_TARGET,   /* local DIRECTORY */
     TYPE_DECIMAL,  /* 0.023 */
     TYPE_RATE,     /* 20MB/s, 8MiB/s */
+    TYPE_DATABASES, /* shop, "Odd, name" | *, !scratch */
 };
 
 /* X(id, section, name, type, default or NULL, min, max, choices or NULL, help). Durations in microseconds. */
@@ -61,6 +62,8 @@ enum option_type {
     X(ENGINE, SOURCE, "engine", CHOICE, "postgres", 0, 0, "postgres", "The kind of source.")                           \
     X(CONNINFO, SOURCE, "conninfo", CONNINFO, NULL, 0, 0, NULL,                                                        \
       "libpq connection string of the database, without a password: use PGPASSFILE, a service file or the environment.") \
+    X(DATABASES, SOURCE, "databases", DATABASES, NULL, 0, 0, NULL,                                                     \
+      "Several databases of the server: shop, crm; or * for all but those behind !: *, !scratch. Each is a source of its own, NAME/DATABASE.") \
     X(VAULTS, SOURCE, "vault", NAMES, NULL, 0, 0, NULL, "The vaults that keep this source: main, west.")               \
     X(RPO, SOURCE, "rpo", DURATION, "15min", 1 * OPTION_S, 30 * 86400 * OPTION_S, NULL,                                \
       "Objective: the most that may be lost, as time. A quarter of it, at most a minute, is the age of a segment.")    \

@@ -287,7 +287,9 @@ static int cut_over(const struct act *a, const struct keeper_source *s, struct e
     CLEANUP(mem_free_ptr) char *source_var = mem_printf("SALVOR_SOURCE=%s", s->protect.source);
     CLEANUP(mem_free_ptr) char *conninfo_var = mem_printf("SALVOR_CONNINFO=%s", conninfo);
     const char *argv[] = {s->cutover, conninfo, NULL};
-    const char *env[] = {source_var, conninfo_var, NULL};
+    CLEANUP(mem_free_ptr) char *group_var = mem_printf("SALVOR_GROUP=%s", s->group ? s->group : "");
+    CLEANUP(mem_free_ptr) char *database_var = mem_printf("SALVOR_DATABASE=%s", s->database ? s->database : "");
+    const char *env[] = {source_var, conninfo_var, s->database ? group_var : NULL, database_var, NULL};
     struct spawn spawn = SPAWN_INIT;
 
     TRY(check_answers(a, err));

@@ -49,10 +49,15 @@ struct watch {
 
 static void feed(struct watch *w, enum guard_event event);
 
+static bool is_gone(const struct watch *w)
+{
+    return w->s->gone && *w->s->gone;
+}
+
 /* Armed: automation = act, the source has answered once, and no action was ever begun into this target. */
 static bool is_armed(const struct watch *w)
 {
-    return w->s->act && w->answered && w->s->target_directory && !act_used_target(&w->act, w->s->target_directory);
+    return w->s->act && !is_gone(w) && w->answered && w->s->target_directory && !act_used_target(&w->act, w->s->target_directory);
 }
 
 /*
@@ -171,7 +176,9 @@ static void announce(struct watch *w)
     record_loss(w);
     if (is_armed(w))
         return;
-    if (w->s->act && !w->answered)
+    if (is_gone(w))
+        log_error("%s: not acting: the database had been dropped before", w->s->protect.source);
+    else if (w->s->act && !w->answered)
         log_error("%s: not acting: by this conninfo the source has never answered yet", w->s->protect.source);
     else if (w->s->act && w->s->target_directory)
         log_error("%s: not acting: %s was used by an earlier action; name another target", w->s->protect.source,
@@ -286,7 +293,8 @@ static void outcome(struct watch *w, const char *text)
 /* Somebody answers, and nothing is captured: no loss, nothing is acted upon, and a person has to know. */
 static void see_unprotected(struct watch *w, const struct probed *p)
 {
-    const char *reason = w->state == GUARD_WATCHING ? p->unprotected : "";
+    const char *dropped = "it was dropped; what the vault has of it stays recoverable";
+    const char *reason = w->state != GUARD_WATCHING ? "" : is_gone(w) ? dropped : p->unprotected;
 
     switch (alert_see(&w->alert, reason, w->s->loss_after_us, clock_mono_us())) {
     case ALERT_NOTHING:
@@ -439,7 +447,7 @@ void keeper_watch(struct keeper_source *s, const volatile bool *stop)
         recorder_turn(&w.recorder, s);
         rto_keeper_turn(&w.rto, s);
         recorder_predicted(&w.recorder, s, w.rto.predicted_s);
-        if (w.state == GUARD_WATCHING) {
+        if (w.state == GUARD_WATCHING && !is_gone(&w)) {
             snapshot_keeper_turn(&w.snapshots, s);
             proof_keeper_turn(&w.proofs, s);
             purge_keeper_turn(&w.purges, s, w.snapshots.job.child != 0);

@@ -148,6 +148,19 @@ int pg_conninfo_with(const char *conninfo, const char *const *keywords, const ch
     return 0;
 }
 
+int pg_conninfo_value(const char *conninfo, const char *keyword, char **ret, struct error *err)
+{
+    CLEANUP(conninfo_free) PQconninfoOption *parsed = NULL;
+    const char *value = NULL;
+
+    TRY(conninfo_parse(conninfo, &parsed, err));
+    for (const PQconninfoOption *o = parsed; o->keyword; o++)
+        if (strcmp(o->keyword, keyword) == 0)
+            value = o->val;
+    *ret = mem_strdup(value);
+    return 0;
+}
+
 /* --- connecting ------------------------------------------------------------------------------------------------- */
 
 #define PARAMS_MAX 96

@@ -41,6 +41,8 @@ MUST_CHECK int pg_conninfo_check(const char *conninfo, struct error *err);
 /* The conninfo with keywords replaced or added (value NULL: removed). Owner: caller. */
 MUST_CHECK int pg_conninfo_with(const char *conninfo, const char *const *keywords, const char *const *values,
                                 char **ret, struct error *err);
+/* The value of one keyword; NULL: it is not there. Owner: caller. */
+MUST_CHECK int pg_conninfo_value(const char *conninfo, const char *keyword, char **ret, struct error *err);
 
 /*
  * Connects with the pinned settings.
