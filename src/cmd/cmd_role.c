@@ -72,7 +72,7 @@ struct watched {
     struct config config; /* its own: one that was read when it was added */
     struct source_context context;
     struct keeper_source keeper;
-    _Atomic bool gone;
+    _Atomic bool let_go;
     struct thread *thread;
     struct watched *next;
 };
@@ -89,6 +89,12 @@ static struct watched *first_watched(struct keeper *k)
     struct watched *w = k->first;
     pthread_mutex_unlock(&k->lock);
     return w;
+}
+
+/* On purpose: nothing of it is captured, and nothing is done for it when the server is lost. */
+static bool is_let_go(const struct config_section *s)
+{
+    return s->gone || s->taken_down;
 }
 
 static int fill_keeper(struct watched *w, struct error *err)
@@ -120,9 +126,9 @@ static int fill_keeper(struct watched *w, struct error *err)
         .moved = source_moved_write,
         .group = o->group ? o->group->name : NULL,
         .database = o->database,
-        .gone = &w->gone,
+        .let_go = &w->let_go,
     };
-    w->gone = o->gone;
+    w->let_go = is_let_go(o);
     return schedule_parse(slice_str(config_text(o, OPTION_SNAPSHOT_SCHEDULE)), &w->keeper.schedule, err);
 }
 
@@ -222,7 +228,7 @@ static void add_or_mark(struct keeper *k, const struct config_section *s)
     for (struct watched *w = first_watched(k); w; w = w->next) {
         if (strcmp(w->context.name, s->name) != 0)
             continue;
-        w->gone = s->gone;
+        w->let_go = is_let_go(s);
         if (strcmp(w->context.section->database, s->database) != 0)
             kill(getpid(), SIGTERM); /* renamed: started again by the supervisor, with the conninfo as it is now */
         return;

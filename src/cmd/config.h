@@ -27,6 +27,7 @@ struct config_section {
     char *database; /* as the server spells it */
     char *problem;  /* why nothing of it is captured: not set up, dropped; NULL: it is */
     bool gone;      /* the server has no such database any more */
+    bool taken_down; /* a person has taken it down */
     bool to_set_up; /* it never was set up: `salvor run` tries */
 };
 

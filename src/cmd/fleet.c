@@ -163,6 +163,7 @@ static int add_member(struct config *c, const struct config_section *group, cons
         s->gone = true;
         s->problem = mem_printf("the server has no database %s any more: it was dropped. What is in the vault stays recoverable", database);
     } else if (m && m->taken_down) {
+        s->taken_down = true;
         s->problem = mem_printf("it was taken down; `salvor setup %s/%s` protects it again", group->name, database);
     } else if (m && !m->set_up) {
         s->to_set_up = true;

@@ -6,6 +6,7 @@
  */
 #include "keep/keeper.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -24,6 +25,7 @@
 #define PROBE_TIMEOUT_MS 2500
 #define STEP_TRIES_MAX 5
 #define STEP_PAUSE_US (20 * CLOCK_US_PER_S)
+#define RECOVERIES_AT_ONCE 2 /* of databases of groups: a server's loss is that of all of them */
 
 struct watch {
     struct keeper_source *s;
@@ -49,15 +51,15 @@ struct watch {
 
 static void feed(struct watch *w, enum guard_event event);
 
-static bool is_gone(const struct watch *w)
+static bool is_let_go(const struct watch *w)
 {
-    return w->s->gone && *w->s->gone;
+    return w->s->let_go && *w->s->let_go;
 }
 
 /* Armed: automation = act, the source has answered once, and no action was ever begun into this target. */
 static bool is_armed(const struct watch *w)
 {
-    return w->s->act && !is_gone(w) && w->answered && w->s->target_directory && !act_used_target(&w->act, w->s->target_directory);
+    return w->s->act && !is_let_go(w) && w->answered && w->s->target_directory && !act_used_target(&w->act, w->s->target_directory);
 }
 
 /*
@@ -176,8 +178,8 @@ static void announce(struct watch *w)
     record_loss(w);
     if (is_armed(w))
         return;
-    if (is_gone(w))
-        log_error("%s: not acting: the database had been dropped before", w->s->protect.source);
+    if (is_let_go(w))
+        log_error("%s: not acting: the database had been dropped or taken down before", w->s->protect.source);
     else if (w->s->act && !w->answered)
         log_error("%s: not acting: by this conninfo the source has never answered yet", w->s->protect.source);
     else if (w->s->act && w->s->target_directory)
@@ -227,6 +229,36 @@ static void step_result(struct watch *w, const char *step, int result, const str
     feed(w, GUARD_EVENT_STEP_FAILED);
 }
 
+/* Each needs memory and disk as any recovery does; the order is nobody's. false: told to stop. */
+static bool wait_for_turn(const struct watch *w, _Atomic int *running)
+{
+    bool told = false;
+
+    while (!*w->stop) {
+        int now = *running;
+        if (now < RECOVERIES_AT_ONCE && atomic_compare_exchange_weak(running, &now, now + 1))
+            return true;
+        if (!told)
+            log_info("%s: waits for its turn: %d databases are being recovered", w->s->protect.source, now);
+        told = true;
+        clock_sleep_ms(100);
+    }
+    return false;
+}
+
+static int recover_in_turn(struct watch *w, struct error *err)
+{
+    static _Atomic int running;
+
+    if (!w->s->group)
+        return act_recover(&w->act, w->s, w->stop, err);
+    if (!wait_for_turn(w, &running))
+        return error_set(err, ERROR_CANCELLED, "told to stop before its turn");
+    int result = act_recover(&w->act, w->s, w->stop, err);
+    running--;
+    return result;
+}
+
 static void do_recover(struct watch *w)
 {
     struct error err = ERROR_INIT;
@@ -239,7 +271,7 @@ static void do_recover(struct watch *w)
         result = act_begin(&w->act, w->s, w->first_failed_wall_us, w->last_why.message, &err);
     if (result >= 0) {
         log_info("%s: recovering into %s", w->s->protect.source, w->s->target_directory);
-        result = act_recover(&w->act, w->s, w->stop, &err);
+        result = recover_in_turn(w, &err);
     }
     step_result(w, "the recovery", result, &err);
 }
@@ -293,8 +325,8 @@ static void outcome(struct watch *w, const char *text)
 /* Somebody answers, and nothing is captured: no loss, nothing is acted upon, and a person has to know. */
 static void see_unprotected(struct watch *w, const struct probed *p)
 {
-    const char *dropped = "it was dropped; what the vault has of it stays recoverable";
-    const char *reason = w->state != GUARD_WATCHING ? "" : is_gone(w) ? dropped : p->unprotected;
+    const char *dropped = "its database was dropped, or taken down; what the vault has of it stays recoverable";
+    const char *reason = w->state != GUARD_WATCHING ? "" : is_let_go(w) ? dropped : p->unprotected;
 
     switch (alert_see(&w->alert, reason, w->s->loss_after_us, clock_mono_us())) {
     case ALERT_NOTHING:
@@ -447,7 +479,7 @@ void keeper_watch(struct keeper_source *s, const volatile bool *stop)
         recorder_turn(&w.recorder, s);
         rto_keeper_turn(&w.rto, s);
         recorder_predicted(&w.recorder, s, w.rto.predicted_s);
-        if (w.state == GUARD_WATCHING && !is_gone(&w)) {
+        if (w.state == GUARD_WATCHING && !is_let_go(&w)) {
             snapshot_keeper_turn(&w.snapshots, s);
             proof_keeper_turn(&w.proofs, s);
             purge_keeper_turn(&w.purges, s, w.snapshots.job.child != 0);

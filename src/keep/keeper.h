@@ -30,7 +30,7 @@ struct keeper_source {
     const char *cutover;              /* NULL: none */
     int64_t cutover_timeout_us;
     const char *group, *database;     /* of a source that is one database of a group; else NULL */
-    const _Atomic bool *gone;         /* the server has no such database any more: nothing is captured, nothing acted upon. NULL: it has */
+    const _Atomic bool *let_go;       /* its database was dropped, or taken down by a person: nothing is captured, nothing acted upon */
     bool prove;                       /* each new snapshot by itself */
     int64_t rpo_us, rto_us;
     /* Writes where the source went (STATE/<source>/moved.json). */

@@ -1,5 +1,6 @@
 """Several databases of one server under one section: named, or all that there are. Each comes back on its own, and new, dropped, renamed and oddly named ones
 are what the configuration says of them."""
+import json
 import shutil
 
 import psycopg2
@@ -57,8 +58,8 @@ def wait_protected(box, *sources):
 
 @pytest.fixture
 def fleet(servers, boxes):
-    def prepare_fleet(databases, **options):
-        server = servers()
+    def prepare_fleet(databases, conf=None, **options):
+        server = servers(conf)
         box = prepare(server, boxes, dbname="fleet", **{"databases": databases, "conninfo": server.conninfo("postgres", "salvor", tcp=True), **options})
         box.ok("init")
         return server, box
@@ -167,13 +168,48 @@ def test_all_databases_new_odd_renamed_and_dropped_ones(fleet):
     shutil.rmtree(server.datadir)
     box.stop()
     del truths["New2026"]
+    odd_truth = truths.pop(ODD)[0]  # by the adopting host, below
     for i, (name, (truth, _)) in enumerate(truths.items()):
         result = box.recover(f"fleet/{name}", "--local", str(box.root / f"back{i}"))
         with psycopg2.connect(result["conninfo"]) as c:
             assert c.info.dbname == ("New2026" if name == "renamed" else name)
             compare(contents(c), truth, f"the recovered {name}")
         box.stop_target(box.root / f"back{i}")
-    adopt(box, odd, truths[ODD][0])
+    adopt(box, odd, odd_truth)
+
+
+def test_one_made_again_is_a_new_history_and_slots_that_are_used_up_are_told(fleet):
+    server, box = fleet("*, !postgres", conf={"max_replication_slots": 2, "max_wal_senders": 10})
+    for name in ("shop", "crm"):
+        make(server, name, "salvor")
+    found = box.fails(3, "check", "fleet", says="2 of 2 are free; 2 databases of the group need 3 more")
+    assert "ALTER SYSTEM SET max_replication_slots = 3" in found.out, found
+    box.start()
+    box.wait("two sources", lambda: len(statuses(box)) == 2)
+    wait_protected(box, "fleet__shop", "fleet__crm")
+    make(server, "third", "salvor")
+    box.wait("the alert", lambda: "the database third is not protected: " in box.log_text())
+    assert "slots" in statuses(box)["fleet__third"]["not_captured"]
+    # A person makes room: the third takes it by itself; what was dropped and made again is the next incarnation of its source.
+    box.ok("teardown", "fleet/crm")
+    wait_for("the database to be dropped", lambda: dropped(server, "crm"))
+    wait_protected(box, "fleet__third")
+    box.ok("teardown", "fleet/third")
+    assert "taken down" in statuses(box)["fleet__third"]["not_captured"]
+    make(server, "crm", "salvor")
+    box.wait("the next incarnation", lambda: statuses(box)["fleet__crm"].get("incarnation") == "0002")
+    wait_protected(box, "fleet__crm")
+    assert "taken down" in statuses(box)["fleet__third"]["not_captured"]  # and not set up again by itself
+    assert not box.ok("verify", "fleet", "--json").json["vaults"][0]["findings"]
+    box.stop()
+    # Another server at the address is not taken up by itself, but by a person.
+    path = box.state / "fleet" / "databases.json"
+    listed = json.loads(path.read_text())
+    assert listed["system_id"] == server.sql("SELECT system_identifier::text FROM pg_control_system()")[0][0]
+    path.write_text(json.dumps({**listed, "system_id": "1"}))
+    box.fails(3, "check", "fleet", says="another server answers")
+    box.fails(3, "setup", "fleet", says="max_replication_slots")  # of the third; it keeps nobody from the others
+    assert json.loads(path.read_text())["system_id"] == listed["system_id"]
 
 
 def dropped(server, name):
