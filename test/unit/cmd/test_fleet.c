@@ -46,6 +46,9 @@ static void names_are_legal_and_stay(void **state)
     assert_int_equal(strncmp(once, "g__shop_x", 9), 0);
     assert_string_not_equal(once, salted);
     assert_int_equal(strncmp(plain, "g__shop_x", 9), 0);
+    /* A database that is called as another one's source is, behind the group's name. */
+    CLEANUP(mem_free_ptr) char *other = fleet_source_name("g", once + 3, 0);
+    assert_string_not_equal(once, other);
 }
 
 static void what_databases_may_say(void **state)
