@@ -105,6 +105,7 @@ static int capture_init(struct capture *c, const struct capture_config *config, 
     c->pending_notes = json_array();
     c->schema_changed = json_array();
     c->inexact = json_array();
+    c->renewed = json_object();
     c->gaps = json_array();
     return 0;
 }
@@ -114,6 +115,7 @@ static void capture_release(struct capture *c)
     json_decref(c->pending_notes);
     json_decref(c->schema_changed);
     json_decref(c->inexact);
+    json_decref(c->renewed);
     json_decref(c->gaps);
     free(c->old);
     if (c->wake_fd > 0)
@@ -147,6 +149,7 @@ static void reset_shared(struct capture *c, struct line *l)
     for (size_t i = 0; i < c->config->vaults_count; i++)
         c->vaults[i] = (struct vault_state){.vault = c->config->vaults[i]};
     json_array_clear(c->pending_notes);
+    json_object_clear(c->renewed);
 }
 
 struct threads {

@@ -6,11 +6,14 @@
  * object of the vaults as well, put there by each shipper before anything else: this host may be lost before the note's segment is shipped.
  */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "capture/chain.h"
 #include "capture/role.h"
+#include "vault/snapshot.h"
 
 #define CHANGES_TOLD_MAX 500 /* of the schema, that no snapshot covers yet: the newest */
 #define OPEN "open.json"
@@ -138,12 +141,93 @@ static bool prune_list(json_t *list, struct position snapshot)
     return pruned;
 }
 
+static bool has_id(const json_t *ids, const json_t *id)
+{
+    const json_t *one;
+    size_t i;
+
+    json_array_foreach(ids, i, one)
+        if (json_equal(one, id))
+            return true;
+    return false;
+}
+
+static bool is_renewed(const struct capture *c, const json_t *entry)
+{
+    const char *id;
+    json_t *r;
+
+    json_object_foreach(c->renewed, id, r)
+        if (has_id(json_object_get(r, "tables"), json_object_get(entry, "id")) &&
+            position_compare(position_in(entry, "to"), position_in(r, "position")) <= 0)
+            return true;
+    return false;
+}
+
+static bool prune_renewed(struct capture *c)
+{
+    bool pruned = false;
+
+    for (size_t i = json_array_size(c->inexact); i-- > 0;)
+        if (is_renewed(c, json_array_get(c->inexact, i))) {
+            json_array_remove(c->inexact, i);
+            pruned = true;
+        }
+    return pruned;
+}
+
+/* Taken among open transactions it covers nothing that was not captured. */
+static json_t *renewal_entry(const struct manifest *m)
+{
+    char position[POSITION_TEXT_BYTES];
+    json_t *entry = json_object(), *tables = json_array();
+
+    json_set_str(entry, "position", position_format(m->position, position));
+    for (uint32_t i = 0; i < m->tables_count && !m->visibility.present; i++)
+        json_array_append_new(tables, json_integer(m->tables[i].relation.id));
+    json_object_set_new(entry, "tables", tables);
+    return entry;
+}
+
+static int see_renewal(struct capture *c, struct vault *v, const char *snapshot, const char *id, struct error *err)
+{
+    CLEANUP(manifest_release) struct manifest m;
+
+    capture_lock(c);
+    bool known = json_object_get(c->renewed, id) != NULL;
+    capture_unlock(c);
+    manifest_init(&m);
+    if (known)
+        return 0;
+    TRY(renewal_get(v, c->config->protect.source, c->line->incarnation.id, snapshot, id, &m, err));
+    capture_lock(c);
+    json_object_set_new(c->renewed, id, renewal_entry(&m));
+    capture_unlock(c);
+    return 0;
+}
+
+int notes_see_renewals(struct capture *c, struct vault *v, const char *snapshot, struct error *err)
+{
+    struct error ignored = ERROR_INIT;
+    char **ids;
+    size_t count;
+
+    TRY(renewal_list(v, c->config->protect.source, c->line->incarnation.id, snapshot, &ids, &count, err));
+    for (size_t i = 0; i < count; i++) {
+        if (see_renewal(c, v, snapshot, ids[i], &ignored) < 0) /* status goes on saying that its tables are inexact */
+            log_debug("%s", ignored.message);
+        free(ids[i]);
+    }
+    free(ids);
+    return 0;
+}
+
 void notes_prune(struct capture *c)
 {
     bool schema = prune_list(c->schema_changed, c->snapshot_position);
-    bool inexact = prune_list(c->inexact, c->snapshot_position);
+    bool inexact = prune_list(c->inexact, c->snapshot_position), renewed = prune_renewed(c);
 
-    c->open_notes_changed |= schema || inexact;
+    c->open_notes_changed |= schema || inexact || renewed;
 }
 
 /* --- keeping ----------------------------------------------------------------------------------------------------- */

@@ -151,6 +151,7 @@ struct capture {
 
     /* Kept for status: not yet covered by a snapshot. */
     json_t *schema_changed, *inexact, *gaps;
+    json_t *renewed; /* {renewal of the newest snapshot: {"position", "tables": [ids]}} */
     bool open_notes_changed;
     char want_reason[256]; /* "": nothing */
     uint64_t changed_lsn;  /* the schema is known to have changed up to here; 0: never */
@@ -188,7 +189,9 @@ MUST_CHECK int notes_load(struct capture *c, struct error *err);
 /* From the vault's segments: for a state directory that was lost. */
 MUST_CHECK int notes_load_from_vault(struct capture *c, struct vault *v, struct error *err);
 MUST_CHECK int notes_store(struct capture *c, struct error *err); /* where something changed */
-/* Forgets what the newest snapshot covers. With the mutex held. */
+/* Which tables the snapshot's renewals have: what is known already is not read again. */
+MUST_CHECK int notes_see_renewals(struct capture *c, struct vault *v, const char *snapshot, struct error *err);
+/* Forgets what the newest snapshot, or a renewal of it, covers. With the mutex held. */
 void notes_prune(struct capture *c);
 /* A gap of the source's history, for status: kept in gaps.json for good. */
 MUST_CHECK int notes_add_gap(struct capture *c, json_t *gap, struct error *err);

@@ -543,6 +543,8 @@ static int see_snapshots(struct capture *c, struct vault *v, struct error *err)
     TRY(snapshot_list(v, c->config->protect.source, c->line->incarnation.id, &ids, &count, err));
     if (count > 0)
         rc = snapshot_position(ids[count - 1], &position, err);
+    if (count > 0 && rc >= 0)
+        rc = notes_see_renewals(c, v, ids[count - 1], err);
     for (size_t i = 0; i < count; i++)
         free(ids[i]);
     free(ids);

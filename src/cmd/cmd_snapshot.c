@@ -1,4 +1,4 @@
-/* cmd/cmd_snapshot.c - a full snapshot now, and its comparison with the one before. */
+/* cmd/cmd_snapshot.c - a full snapshot now, and its comparison with the one before; or only what is needed. */
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -25,7 +25,7 @@ static void print_manifest(const struct manifest *m, const json_t *findings)
     size_t i;
     json_t *text;
 
-    printf("snapshot %s of %s at %s: %u tables, %llu rows, %s (%s stored)\n", m->id, m->source,
+    printf("%s %s of %s at %s: %u tables, %llu rows, %s (%s stored)\n", m->renews[0] ? "renewal" : "snapshot", m->id, m->source,
            position_format(m->position, position), m->tables_count, (unsigned long long)m->rows,
            text_format_size(m->plain_bytes, plain), text_format_size(m->stored_bytes, stored));
     json_array_foreach(m->unprotected, i, text)
@@ -40,6 +40,8 @@ static void print_manifest_json(const struct manifest *m, json_t *findings)
     char position[POSITION_TEXT_BYTES];
 
     json_set_str(j, "id", m->id);
+    if (m->renews[0])
+        json_set_str(j, "renews", m->renews);
     json_set_str(j, "source", m->source);
     json_set_str(j, "position", position_format(m->position, position));
     json_set_u64(j, "tables", m->tables_count);
@@ -75,27 +77,94 @@ static void journal_failure(const struct source_context *s, const struct error *
     journaled_add(s->config, "snapshot_failed", s->name, members);
 }
 
-/* false: said why there is no need. */
-static bool is_needed(const struct source_context *s, bool json)
+static void journal_renewal(const struct source_context *s, const struct manifest *m, double seconds)
+{
+    json_t *members = json_object(), *tables = json_array();
+    char position[POSITION_TEXT_BYTES];
+
+    json_set_str(members, "incarnation", m->incarnation);
+    json_set_str(members, "renewal", m->id);
+    json_set_str(members, "snapshot", m->renews);
+    json_set_str(members, "position", position_format(m->position, position));
+    for (uint32_t i = 0; i < m->tables_count; i++) {
+        CLEANUP(mem_free_ptr) char *name = mem_printf("%s.%s", m->tables[i].relation.schema, m->tables[i].relation.name);
+        json_array_append_new(tables, json_bytes(slice_str(name)));
+    }
+    json_object_set_new(members, "tables", tables);
+    json_set_u64(members, "rows", m->rows);
+    json_set_u64(members, "stored_bytes", m->stored_bytes);
+    json_object_set_new(members, "seconds", json_real(seconds));
+    journaled_add(s->config, "renewal", s->name, members);
+}
+
+static void print_no_need(const struct source_context *s, bool json)
+{
+    if (!json) {
+        printf("no snapshot of %s is needed: recovery goes on from the last one\n", s->name);
+        return;
+    }
+    JSON_AUTO j = json_object();
+    json_set_str(j, "source", s->name);
+    json_set_bool(j, "needed", false);
+    print_json(j);
+}
+
+/* What is to be taken; says why, or why nothing. */
+static enum need ask(const struct source_context *s, bool json, struct recover_survey *ret)
 {
     struct error why = ERROR_INIT;
     struct recover_config rc;
 
     source_recover_config(s, NULL, &rc);
     rc.kind = RECOVER_LATEST;
-    if (snapshot_is_needed(&rc, &why)) {
-        fprintf(stderr, "salvor snapshot: %s: a snapshot is needed: %s\n", s->name, why.message);
-        return true;
-    }
-    if (json) {
-        JSON_AUTO j = json_object();
-        json_set_str(j, "source", s->name);
-        json_set_bool(j, "needed", false);
-        print_json(j);
-    } else {
-        printf("no snapshot of %s is needed: recovery goes on from the last one\n", s->name);
-    }
-    return false;
+    enum need need = snapshot_need(&rc, ret, &why);
+    if (need == NEED_NOTHING)
+        print_no_need(s, json);
+    else
+        fprintf(stderr, "salvor snapshot: %s: %s: %s\n", s->name,
+                need == NEED_SNAPSHOT ? "a snapshot is needed" : "newer rows of single tables are needed", why.message);
+    return need;
+}
+
+static int take(const struct source_context *s, const struct snapshot_config *sc, const char *incarnation, struct manifest *m, double *ret_seconds,
+                struct error *err)
+{
+    int64_t begun_mono_us = clock_mono_us();
+    int result = snapshot_take(sc, incarnation, on_progress, s->section->name, m, err);
+
+    *ret_seconds = (double)(clock_mono_us() - begun_mono_us) / 1e6;
+    if (result < 0)
+        journal_failure(s, err);
+    return result;
+}
+
+static int take_renewal(struct source_context *s, const char *incarnation, const struct recover_survey *of, struct manifest *m, struct error *err)
+{
+    int64_t begun_wall_us = clock_wall_us();
+    struct snapshot_config sc;
+    double seconds;
+
+    source_snapshot_config(s, &sc);
+    sc.renews = of->snapshot;
+    sc.tables = of->tables;
+    sc.renewed_count = of->count;
+    TRY(take(s, &sc, incarnation, m, &seconds, err));
+    journal_renewal(s, m, seconds);
+    snapshot_wish_fulfil(s->state_directory, begun_wall_us);
+    return 0;
+}
+
+static int take_snapshot(struct source_context *s, const char *incarnation, struct manifest *m, json_t **ret_findings, struct error *err)
+{
+    struct snapshot_config sc;
+    double seconds;
+
+    source_snapshot_config(s, &sc);
+    TRY(take(s, &sc, incarnation, m, &seconds, err));
+    int result = compare_with_previous(&s->protect, s->vaults[0], s->state_directory, m, config_number(s->section, OPTION_SORT_MEMORY),
+                                       ret_findings, err);
+    journal_snapshot(s, m, *ret_findings, seconds);
+    return result;
 }
 
 struct wish {
@@ -106,27 +175,25 @@ static int snapshot_one(const struct config *c, const struct config_section *sec
 {
     CLEANUP(source_context_release) struct source_context s = {0};
     CLEANUP(manifest_release) struct manifest m;
-    struct snapshot_config sc;
+    CLEANUP(recover_survey_release) struct recover_survey survey = {0};
     char incarnation[VAULT_INCARNATION_BYTES];
+    enum need need = NEED_SNAPSHOT;
     JSON_AUTO findings = NULL;
 
     manifest_init(&m);
     TRY(source_context_open(c, section->name, SOURCE_NEEDS_CONNINFO | SOURCE_NEEDS_VAULTS, &s, err));
     if (capture_current(s.state_directory, incarnation, err) < 0)
         return error_prefix(err, "source %s is not being captured on this host (start `salvor run`)", s.name);
-    if (w->if_needed && !is_needed(&s, w->json))
+    if (w->if_needed)
+        need = ask(&s, w->json, &survey);
+    if (need == NEED_NOTHING)
         return 0;
-    source_snapshot_config(&s, &sc);
-    int64_t begun_mono_us = clock_mono_us();
-    int result = snapshot_take(&sc, incarnation, on_progress, s.section->name, &m, err);
-    double seconds = (double)(clock_mono_us() - begun_mono_us) / 1e6;
-    if (result < 0)
-        journal_failure(&s, err);
-    TRY(result);
-    result = compare_with_previous(&s.protect, s.vaults[0], s.state_directory, &m, config_number(s.section, OPTION_SORT_MEMORY),
-                                   &findings, err);
-    journal_snapshot(&s, &m, findings, seconds);
-    journaled_ship(c, s.vaults, s.vaults_count);
+    /* The survey is of the newest history that can be recovered: capture may have begun another since. */
+    if (need == NEED_RENEWAL && strcmp(survey.incarnation, incarnation) != 0)
+        need = NEED_SNAPSHOT;
+    int result = need == NEED_RENEWAL ? take_renewal(&s, incarnation, &survey, &m, err) : take_snapshot(&s, incarnation, &m, &findings, err);
+    if (m.id[0])
+        journaled_ship(c, s.vaults, s.vaults_count);
     TRY(result);
     if (w->json)
         print_manifest_json(&m, findings);

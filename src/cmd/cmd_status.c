@@ -76,6 +76,20 @@ static void print_retained(const json_t *o)
     print_large_transactions(o);
 }
 
+/* Of the newest snapshot. */
+static void print_renewals(const json_t *snapshot)
+{
+    const json_t *list = json_object_get(snapshot, "renewals");
+    size_t count = json_array_size(list);
+    const json_t *newest = json_array_get(list, count - 1), *tables = json_object_get(newest, "tables");
+
+    if (count == 0)
+        return;
+    printf("  %-22s %zu of single tables since: %s  at %s  %s%s\n", "renewals", count, text_of(newest, "time"), text_of(newest, "position"),
+           json_is_string(json_array_get(tables, 0)) ? json_string_value(json_array_get(tables, 0)) : "a table",
+           json_array_size(tables) > 1 ? " and others" : "");
+}
+
 static void print_snapshots(const json_t *o)
 {
     const json_t *list = json_object_get(o, "snapshots");
@@ -94,6 +108,7 @@ static void print_snapshots(const json_t *o)
     }
     if (first > 0)
         printf("  %-22s and %zu older\n", "", first);
+    print_renewals(json_array_get(list, count - 1));
 }
 
 static void print_proof(const json_t *o)

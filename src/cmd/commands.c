@@ -27,7 +27,7 @@ const struct command commands[] = {
      false, command_run},
     {"snapshot", "SOURCE [--if-needed] [--json]", "a full snapshot now, while capture goes on",
      "Needs a running or earlier `salvor run`: a snapshot is of no use without the events after it. --if-needed: only where a recovery of the\n"
-     "latest state would be refused without it.", false, command_snapshot},
+     "latest state would be refused without it; and where single tables are in the way, only these are read.", false, command_snapshot},
     {"status", "[SOURCE] [--json]", "one screen: exposure, positions, snapshots, recoverable range, gaps",
      "Exposure is what would be lost now, measured from what is durable: if the source is lost, and if this host is lost with it.",
      false, command_status},

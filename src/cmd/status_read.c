@@ -187,6 +187,23 @@ static void add_comparison(json_t *o, json_t *j, const struct source_context *s,
     }
 }
 
+static json_t *renewal_json(const struct manifest *m)
+{
+    json_t *j = json_object(), *tables = json_array();
+    char text[POSITION_TEXT_BYTES];
+
+    json_set_str(j, "id", m->id);
+    json_set_str(j, "position", position_format(m->position, text));
+    set_wall(j, "time", m->position_wall_us);
+    for (uint32_t i = 0; i < m->tables_count; i++) {
+        CLEANUP(mem_free_ptr) char *name = mem_printf("%s.%s", m->tables[i].relation.schema, m->tables[i].relation.name);
+        json_array_append_new(tables, json_bytes(slice_str(name)));
+    }
+    json_object_set_new(j, "tables", tables);
+    json_set_u64(j, "rows", m->rows);
+    return j;
+}
+
 static json_t *snapshot_json(json_t *o, const struct source_context *s, const char *incarnation, const char *id)
 {
     json_t *j = json_object();
@@ -218,6 +235,29 @@ static json_t *snapshot_json(json_t *o, const struct source_context *s, const ch
     return j;
 }
 
+/* Newer rows of single tables. */
+static void add_renewals(json_t *snapshot, const struct source_context *s, const char *incarnation, const char *id)
+{
+    json_t *list = json_array();
+    struct error ignored = ERROR_INIT;
+    size_t count = 0;
+    char **ids = NULL;
+
+    json_object_set_new(snapshot, "renewals", list);
+    if (renewal_list(s->vaults[0], s->name, incarnation, id, &ids, &count, &ignored) < 0)
+        return;
+    for (size_t i = 0; i < count; i++) {
+        struct manifest m;
+
+        manifest_init(&m);
+        if (renewal_get(s->vaults[0], s->name, incarnation, id, ids[i], &m, &ignored) >= 0)
+            json_array_append_new(list, renewal_json(&m));
+        manifest_release(&m);
+        free(ids[i]);
+    }
+    free(ids);
+}
+
 static int fill_snapshots(json_t *o, const struct source_context *s, const char *incarnation, struct error *err)
 {
     json_t *list = json_array();
@@ -227,7 +267,10 @@ static int fill_snapshots(json_t *o, const struct source_context *s, const char 
     json_object_set_new(o, "snapshots", list);
     TRY(snapshot_list(s->vaults[0], s->name, incarnation, &ids, &count, err));
     for (size_t i = 0; i < count; i++) {
-        json_array_append_new(list, snapshot_json(o, s, incarnation, ids[i]));
+        json_t *snapshot = snapshot_json(o, s, incarnation, ids[i]);
+        if (i + 1 == count)
+            add_renewals(snapshot, s, incarnation, ids[i]);
+        json_array_append_new(list, snapshot);
         free(ids[i]);
     }
     free(ids);

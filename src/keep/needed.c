@@ -54,16 +54,35 @@ static bool is_being_captured(const struct recover_config *c)
     return false;
 }
 
-bool snapshot_is_needed(const struct recover_config *config, struct error *why)
+static const char *reason_of(const struct recover_survey *s, size_t i)
 {
-    CLEANUP(recover_plan_release) struct recover_plan plan = {0};
+    const char *text = json_string_value(json_array_get(s->reasons, i));
+
+    return text ? text : "";
+}
+
+static enum need judge(const struct recover_survey *s, struct error *why)
+{
+    const char *more = s->count > 1 ? ", and others" : "";
+
+    if (s->bytes >= s->bytes_total - s->bytes)
+        (void)error_set(why, ERROR_REFUSED, "%.600s%s: half of all rows or more would have to be read anew", reason_of(s, 0), more);
+    else
+        (void)error_set(why, ERROR_REFUSED, "%.600s%s", reason_of(s, 0), more);
+    return s->bytes >= s->bytes_total - s->bytes ? NEED_SNAPSHOT : NEED_RENEWAL;
+}
+
+enum need snapshot_need(const struct recover_config *config, struct recover_survey *ret, struct error *why)
+{
     int64_t deadline_us = clock_mono_us() + CAPTURE_WAIT_US;
 
     while (is_being_captured(config) && clock_mono_us() < deadline_us)
         clock_sleep_ms(LOOK_EVERY_MS);
     int64_t asked_wall_us = clock_wall_us();
-    if (recover_plan(config, &plan, why) < 0)
-        return true;
+    if (recover_survey(config, ret, why) < 0)
+        return NEED_SNAPSHOT;
+    if (ret->count > 0)
+        return judge(ret, why);
     snapshot_wish_fulfil(config->state_directory, asked_wall_us);
-    return false;
+    return NEED_NOTHING;
 }

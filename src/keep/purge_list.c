@@ -24,7 +24,7 @@ enum purge_group purge_group_of(const char *key)
         return PURGE_SEGMENTS;
     if (strstr(key, "/schemas/") || strstr(key, "/large-objects/"))
         return PURGE_SCHEMAS;
-    if (name && strcmp(name, "/manifest.json.zst") == 0)
+    if (name && (strcmp(name, "/manifest.json.zst") == 0 || strncmp(name, "/renewal-", 9) == 0))
         return PURGE_MANIFESTS;
     return name && strcmp(name, "/intent") == 0 ? PURGE_INTENTS : PURGE_MARKS;
 }
@@ -57,6 +57,13 @@ static void add_snapshots(const struct adding *a, const struct retention *r)
         for (size_t k = 0; k < sizeof names / sizeof *names; k++)
             add(a, mem_printf("%s/snapshots/%s/%s", r->incarnations[s->incarnation].id, s->id, names[k]), k == 2 ? s->bytes : 0,
                 s->verdict.remove, s->verdict.why);
+    }
+    for (size_t i = 0; i < r->renewals_count; i++) {
+        const struct retention_renewal *n = &r->renewals[i];
+        const char *incarnation = r->incarnations[n->incarnation].id;
+
+        add(a, mem_printf("%s/snapshots/%s/renewal-%s.json.zst", incarnation, n->id, n->base), n->bytes, n->verdict.remove, n->verdict.why);
+        add(a, mem_printf("%s/snapshots/%s/intent", incarnation, n->id), 0, n->verdict.remove, n->verdict.why);
     }
     for (size_t i = 0; i < r->intents_count; i++) {
         const struct retention_intent *s = &r->intents[i];

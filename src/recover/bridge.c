@@ -15,6 +15,7 @@ static void trace_free(struct trace *t)
 {
     layout_table_release(&t->now);
     free(t->from);
+    free(t->barred);
     free(t);
 }
 
@@ -49,6 +50,22 @@ static void bridge_drop(struct bridge **b)
 const struct rowmap *bridge_rowmap(const struct bridge *b, uint32_t table) { return b->maps[table]; }
 bool bridge_pours(const struct bridge *b, uint32_t table) { return b->poured[table]; }
 uint32_t bridge_tables_gone(const struct bridge *b) { return b->gone; }
+
+const char *bridge_barred(const struct bridge *b, uint32_t table)
+{
+    const struct trace *t = idmap_get(&b->by_id, b->to.tables[table].id);
+
+    return t ? t->barred : NULL;
+}
+
+int bridge_bar(const struct bridge *b, struct trace *t, int rc, struct error *err)
+{
+    if (rc != -ERROR_REFUSED || !b->survey)
+        return rc;
+    t->barred = mem_strdup(err->message);
+    *err = (struct error)ERROR_INIT;
+    return 0;
+}
 
 /* --- is every table's way known? ---------------------------------------------------------------------------------------- */
 
@@ -122,21 +139,6 @@ struct trace *bridge_trace(struct bridge *b, uint32_t id)
     return t;
 }
 
-static void copy_layout(const struct layout_table *from, struct layout_table *to)
-{
-    *to = *from;
-    to->schema = mem_strdup(from->schema);
-    to->name = mem_strdup(from->name);
-    to->keys = mem_zalloc((size_t)from->keys_count + 1, sizeof *to->keys);
-    memcpy(to->keys, from->keys, from->keys_count * sizeof *to->keys);
-    to->columns = mem_zalloc((size_t)from->columns_count + 1, sizeof *to->columns);
-    for (uint32_t i = 0; i < from->columns_count; i++) {
-        to->columns[i] = from->columns[i];
-        to->columns[i].name = mem_strdup(from->columns[i].name);
-        to->columns[i].missing = mem_strdup(from->columns[i].missing);
-    }
-}
-
 static const struct snapshot_table *table_of(const struct manifest *m, uint32_t id)
 {
     for (uint32_t i = 0; i < m->tables_count; i++)
@@ -167,13 +169,15 @@ static int begin_traces(struct bridge *b, const struct manifest *from, struct er
             return refuse(before, "is not in the snapshot as its layout says", err);
         t->known = t->in_snapshot = true;
         t->rows = s->rows > 0;
-        copy_layout(before, &t->now);
+        t->since = renewals_find(b->renewals, before->id);
+        layout_table_copy(before, &t->now);
         if (t->to == BRIDGE_NONE) {
             b->gone++;
             continue;
         }
-        TRY(check_table(before, &b->to.tables[t->to], s->rows, err));
-        take_rows(b, before, t->to, s->rows);
+        TRY(bridge_bar(b, t, check_table(before, &b->to.tables[t->to], s->rows, err), err));
+        if (!t->barred)
+            take_rows(b, before, t->to, s->rows);
     }
     return 0;
 }
@@ -319,6 +323,7 @@ static int read_both(struct bridge *b, const struct bridge_config *c, const stru
     JSON_AUTO state = NULL;
 
     TRY(read_layout(c->vault, from, "the snapshot", &state, &b->from, err));
+    renewals_copy_layouts(c->renewals, &b->from);
     TRY(read_layout(c->vault, &choice->at, "the capture of the schema", ret_state, &b->to, err));
     TRY(check_record_table(b, err));
     TRY(check_named(&b->from, err));
@@ -366,8 +371,11 @@ int bridge_make(const struct bridge_config *config, struct manifest *from, struc
     manifest_init(&choice.at);
     manifest_init(&next);
     b->labels = json_object();
+    b->renewals = config->renewals;
+    b->survey = config->survey;
     pg_names_of(config->source, &b->names);
     TRY(bridge_choose(config, from, &choice, err));
+    renewals_move_rows(config->renewals, from);
     b->records_expected = choice.changes;
     TRY(read_both(b, config, from, &choice, &state, err));
     TRY(read_rest(&choice, state, from, &next, err));

@@ -11,6 +11,7 @@
 #include "capture/chain.h"
 #include "merge/changes.h"
 #include "recover/layout.h"
+#include "recover/renewals.h"
 #include "recover/rowmap.h"
 #include "vault/snapshot.h"
 
@@ -22,6 +23,8 @@ struct bridge_config {
     const json_t *notes;        /* of the chain */
     char *const *snapshot_ids;  /* of the history, in order: a later one is a capture as well */
     size_t snapshots_count;
+    struct renewals *renewals;  /* of the snapshot, at or before the target; outlives the bridge */
+    bool survey;                /* tables that cannot be followed are set aside, and the others are gone on with: bridge_barred */
 };
 
 /*
@@ -46,6 +49,8 @@ uint32_t bridge_tables_gone(const struct bridge *b);
  */
 MUST_CHECK int bridge_event(struct bridge *b, const struct chain_transaction *t, const struct relation *r, const struct event *e,
                             struct changes *changes, struct error *err);
+/* In a survey: is this table of the target one that could not be followed, and why? NULL: no. */
+const char *bridge_barred(const struct bridge *b, uint32_t table);
 /* All events were given: did they lead to the target's layout? REFUSED. */
 MUST_CHECK int bridge_finish(struct bridge *b, struct error *err);
 

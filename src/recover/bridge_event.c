@@ -116,6 +116,12 @@ static int move_on(struct bridge *b, const struct chain_transaction *at, struct 
     return 0;
 }
 
+/* Its renewal holds that already; or it was set aside. */
+static bool is_past(const struct trace *t, const struct chain_transaction *at)
+{
+    return t->barred || (t->since && renewal_holds(t->since, at->position, at->xid));
+}
+
 static int apply_record(struct bridge *b, const struct chain_transaction *t, const struct pg_ddl_record *d, struct error *err)
 {
     CLEANUP(layout_release) struct layout l = {0};
@@ -128,8 +134,12 @@ static int apply_record(struct bridge *b, const struct chain_transaction *t, con
     const char *label = bridge_label_changed(b, l.enums);
     if (label)
         return refuse_command(t, d, "a value of an enum was renamed", err);
-    for (size_t i = 0; i < l.count; i++)
-        TRY(move_on(b, t, &l.tables[i], err));
+    for (size_t i = 0; i < l.count; i++) {
+        struct trace *trace = bridge_trace(b, l.tables[i].id);
+
+        if (!is_past(trace, t))
+            TRY(bridge_bar(b, trace, move_on(b, t, &l.tables[i], err), err));
+    }
     return 0;
 }
 
@@ -208,6 +218,19 @@ static int add_event(struct bridge *b, struct trace *t, const struct chain_trans
     return changes ? changes_add(changes, t->to, &out, err) : 0;
 }
 
+static int follow_event(struct bridge *b, struct trace *t, const struct chain_transaction *at, const struct relation *r, const struct event *e,
+                        struct changes *changes, struct error *err)
+{
+    if (e->op == EVENT_OVERSIZE && t->to != BRIDGE_NONE)
+        return read_refuse_oversize(r, at, err);
+    if (t->shape != r)
+        TRY(compare_shape(b, t, at, r, err));
+    if (t->to != BRIDGE_NONE)
+        return add_event(b, t, at, e, changes, err);
+    t->rows = true;
+    return 0;
+}
+
 static bool is_record(const struct bridge *b, const struct relation *r, const struct event *e, struct pg_ddl_record *ret)
 {
     return r->id == b->from.record && pg_ddl_record(r, e, &b->names, ret);
@@ -223,12 +246,7 @@ int bridge_event(struct bridge *b, const struct chain_transaction *t, const stru
     if (strcmp(r->schema, b->names.schema) == 0)
         return 0;
     struct trace *trace = bridge_trace(b, r->id);
-    if (trace->shape != r)
-        TRY(compare_shape(b, trace, t, r, err));
-    if (trace->to != BRIDGE_NONE)
-        return add_event(b, trace, t, e, changes, err);
-    trace->rows = true;
-    return 0;
+    return is_past(trace, t) ? 0 : bridge_bar(b, trace, follow_event(b, trace, t, r, e, changes, err), err);
 }
 
 /* --- the end ----------------------------------------------------------------------------------------------------------------- */
@@ -256,7 +274,11 @@ int bridge_finish(struct bridge *b, struct error *err)
     if (b->records != b->records_expected)
         return error_set(err, ERROR_REFUSED, "%llu schema changes were noted, and the records of %llu are there",
                          (unsigned long long)b->records_expected, (unsigned long long)b->records);
-    for (uint32_t i = 0; i < b->to.count; i++)
-        TRY(check_end(b, i, err));
+    for (uint32_t i = 0; i < b->to.count; i++) {
+        struct trace *t = bridge_trace(b, b->to.tables[i].id);
+
+        if (!t->barred)
+            TRY(bridge_bar(b, t, check_end(b, i, err), err));
+    }
     return 0;
 }

@@ -19,6 +19,8 @@ struct trace {
     bool touched;    /* a command on the way was about it: only then may a new file be a rewrite */
     bool doubtful;   /* for a time nothing identified its rows: who changed them then was not captured */
     struct layout_table now;
+    const struct renewal *since; /* its rows begin there; NULL: in the snapshot, or on the way */
+    char *barred;    /* in a survey: why it cannot be followed; owned */
     const struct relation *shape; /* of the events, as last compared with `now`; NULL: never */
     uint32_t *from;  /* per column of the target: the event's, or BRIDGE_NONE */
 };
@@ -31,6 +33,8 @@ struct bridge {
     bool *poured;
     uint32_t gone;
     uint64_t records_expected, records;
+    const struct renewals *renewals;
+    bool survey;
     struct idmap by_id;
     struct trace **traces;
     size_t traces_count, traces_cap;
@@ -39,6 +43,8 @@ struct bridge {
 };
 
 struct trace *bridge_trace(struct bridge *b, uint32_t id);
+/* rc, or 0 where a survey sets a table aside that was refused. */
+int bridge_bar(const struct bridge *b, struct trace *t, int rc, struct error *err);
 /* The first of the labels that is not what it was; NULL. All are remembered. */
 const char *bridge_label_changed(struct bridge *b, const json_t *enums);
 

@@ -111,6 +111,7 @@ static int add_note(const json_t *note, struct choose_notes *n, struct error *er
         return 0;
     TRY(read_position(note, "from", &item.from, err));
     TRY(read_position(note, "to", &item.to, err));
+    item.table = (uint32_t)json_integer_value(json_object_get(note, "id"));
     item.text = describe(item.kind, note);
     MEM_GROW(n->items, n->cap, n->count);
     n->items[n->count++] = item;
@@ -138,7 +139,7 @@ int choose_notes_read(const json_t *notes, struct choose_notes *ret, struct erro
 
 bool choose_note_forbids(const struct choose_note *n, struct position snapshot, struct position target)
 {
-    return position_compare(snapshot, n->to) < 0 && position_compare(target, n->from) >= 0;
+    return !n->lifted && position_compare(snapshot, n->to) < 0 && position_compare(target, n->from) >= 0;
 }
 
 const struct choose_note *choose_obstacle(const struct choose_notes *n, struct position snapshot, struct position target)

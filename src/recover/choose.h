@@ -31,6 +31,8 @@ size_t choose_snapshot(const struct position *positions, size_t count, const str
 struct choose_note {
     enum choose_kind { CHOOSE_SCHEMA, CHOOSE_INEXACT, CHOOSE_GAP } kind;
     struct position from, to;
+    uint32_t table; /* CHOOSE_INEXACT: its id */
+    bool lifted;    /* newer rows of the table are there: it forbids nothing */
     char *text; /* what happened, for a person: no full stop; owned */
 };
 struct choose_notes {

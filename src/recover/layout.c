@@ -22,6 +22,21 @@ void layout_table_release(struct layout_table *t)
     *t = (struct layout_table){0};
 }
 
+void layout_table_copy(const struct layout_table *from, struct layout_table *to)
+{
+    *to = *from;
+    to->schema = mem_strdup(from->schema);
+    to->name = mem_strdup(from->name);
+    to->keys = mem_zalloc((size_t)from->keys_count + 1, sizeof *to->keys);
+    memcpy(to->keys, from->keys, from->keys_count * sizeof *to->keys);
+    to->columns = mem_zalloc((size_t)from->columns_count + 1, sizeof *to->columns);
+    for (uint32_t i = 0; i < from->columns_count; i++) {
+        to->columns[i] = from->columns[i];
+        to->columns[i].name = mem_strdup(from->columns[i].name);
+        to->columns[i].missing = mem_strdup(from->columns[i].missing);
+    }
+}
+
 void layout_release(struct layout *l)
 {
     for (size_t i = 0; i < l->count; i++)

@@ -31,6 +31,7 @@ struct layout_table {
     bool made, permanent; /* of a record */
 };
 void layout_table_release(struct layout_table *t);
+void layout_table_copy(const struct layout_table *from, struct layout_table *to); /* to is overwritten */
 
 struct layout {
     uint32_t record; /* id of the table of records; 0: there is none that can be trusted */

@@ -48,6 +48,7 @@ void planned_release(struct planned *p)
     manifest_release(&p->manifest);
     snapshot_large_release(&p->large);
     bridge_free(p->bridge);
+    renewals_release(&p->renewals);
     changes_free(p->changes);
     buf_release(&p->dump);
     free(p->sequences);

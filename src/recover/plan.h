@@ -8,6 +8,7 @@
 #include "recover/bridge.h"
 #include "recover/choose.h"
 #include "recover/recover.h"
+#include "recover/renewals.h"
 #include "recover/sequences.h"
 
 #define RECOVER_CURSOR_BYTES ((size_t)8 << 20)
@@ -27,7 +28,8 @@ struct planned {
     struct recover_plan plan;
     struct manifest manifest; /* of the snapshot; with a bridge that of the target, with the snapshot's chunks */
     struct snapshot_large large; /* those that are recovered: the plan tells of which capture */
-    struct bridge *bridge;    /* across schema changes; NULL: there are none */
+    struct renewals renewals; /* of the snapshot, where something is in the way */
+    struct bridge *bridge;    /* across schema changes, or to renewed tables; NULL: there are none */
     struct changes *changes; /* NULL: they were not wanted; tables in the manifest's order */
     struct buf dump;         /* of the schema, custom format */
     uint64_t events;         /* past the snapshot */
@@ -40,6 +42,7 @@ struct plan_options {
     const struct recover_config *config;
     const struct passed_over *passed;
     bool changes_wanted;
+    struct recover_survey *survey; /* not NULL: tables that cannot be followed are noted in it, and no refusal */
     void (*tick)(void *user, uint64_t events); /* may be NULL */
     void *user;
 };
@@ -84,6 +87,11 @@ MUST_CHECK int plan_large(const struct plan_options *o, const struct history *h,
                           struct error *err);
 /* How old they are, once it is known what the plan reaches; a warning where that matters. */
 void plan_large_age(const struct plan_options *o, struct planned *p);
+/* --- survey.c ------------------------------------------------------------------------------------------------------- */
+
+void survey_add(struct recover_survey *s, uint32_t table, const char *reason);
+/* Takes what the bridge has set aside, and sizes. REFUSED: a table of it is gone at the target, and cannot be read anew. */
+MUST_CHECK int survey_end(struct recover_survey *s, const struct planned *p, struct error *err);
 
 /* --- plan_findings.c ----------------------------------------------------------------------------------------------- */
 

@@ -24,6 +24,7 @@ struct attempt {
     struct planned *planned;
     json_t *notes; /* of the chain; owned */
     struct choose_notes obstacles;
+    const struct choose_note *obstacle; /* the first of them; NULL: there is none */
 };
 
 static void attempt_release(struct attempt *a)
@@ -42,6 +43,7 @@ static int load_snapshot(struct attempt *a, const char *id, struct error *err)
     manifest_release(&p->manifest);
     bridge_free(p->bridge);
     p->bridge = NULL;
+    renewals_release(&p->renewals);
     TRY(manifest_get(c->vault, c->source, a->history->incarnation.id, id, &p->manifest, err));
     choose_sort_visibility(&p->manifest.visibility);
     buf_release(&p->dump);
@@ -117,10 +119,25 @@ static int refuse_note(struct attempt *a, const struct choose_note *n, const cha
     char from[POSITION_TEXT_BYTES], to[POSITION_TEXT_BYTES], target[POSITION_TEXT_BYTES], advice[128];
 
     return error_set(err, n->kind == CHOOSE_GAP ? ERROR_GAP : ERROR_REFUSED,
-                     "%s cannot be recovered: between %s and %s, after the newest snapshot that serves, %.300s%s%s, and so can what follows a "
-                     "snapshot taken after it%s",
+                     "%s cannot be recovered: between %s and %s, after the newest snapshot that serves, %.300s%s%s; a snapshot taken after "
+                     "that serves again%s",
                      position_format(p->target, target), position_format(n->from, from), position_format(n->to, to), n->text,
-                     why ? "; from there on only what leaves rows as they are can be followed: " : "", why ? why : "", advise(a, n->from, advice));
+                     why ? ": from there on only what leaves rows as they are can be followed, and " : "", why ? why : "", advise(a, n->from, advice));
+}
+
+/* Up to where all was followed is nearer than what was before the first change. */
+static int refuse_bridge(struct attempt *a, const struct read_result *r, const char *why, struct error *err)
+{
+    const struct recover_plan *p = &a->planned->plan;
+    char target[POSITION_TEXT_BYTES], followed[POSITION_TEXT_BYTES];
+
+    if (position_is_zero(r->last) || position_compare(r->last, p->target) >= 0)
+        return refuse_note(a, a->obstacle, why, err);
+    position_format(r->last, followed);
+    return error_set(err, ERROR_REFUSED,
+                     "%s cannot be recovered: after the newest snapshot that serves, %.300s: from there on only what leaves rows as they are can be "
+                     "followed, and %s; a snapshot taken after that serves again; all was followed up to %s: --to %s",
+                     position_format(p->target, target), a->obstacle->text, why, followed, followed);
 }
 
 /* One that is no schema change. */
@@ -148,6 +165,8 @@ static int cross(struct attempt *a, const struct choose_note *n, struct error *e
         .notes = a->notes,
         .snapshot_ids = a->history->ids,
         .snapshots_count = a->history->count,
+        .renewals = &p->renewals,
+        .survey = a->options->survey != NULL,
     };
     struct error why = ERROR_INIT;
     int rc = bridge_make(&config, &p->manifest, &p->dump, &p->bridge, &why);
@@ -162,14 +181,36 @@ static int cross(struct attempt *a, const struct choose_note *n, struct error *e
     return rc;
 }
 
-static int check_notes(struct attempt *a, struct error *err)
+/* A survey notes the tables that are inexact, and goes on as if they were not. */
+static void survey_notes(struct attempt *a)
 {
     const struct recover_plan *p = &a->planned->plan;
-    const struct choose_note *n = choose_obstacle(&a->obstacles, p->snapshot_position, p->target);
 
+    for (size_t i = 0; a->options->survey && i < a->obstacles.count; i++) {
+        struct choose_note *n = &a->obstacles.items[i];
+
+        if (n->kind != CHOOSE_INEXACT || n->table == 0 || !choose_note_forbids(n, p->snapshot_position, p->target))
+            continue;
+        survey_add(a->options->survey, n->table, n->text);
+        n->lifted = true;
+    }
+}
+
+static int check_notes(struct attempt *a, struct error *err)
+{
+    struct planned *p = a->planned;
+    const struct choose_note *n = choose_obstacle(&a->obstacles, p->plan.snapshot_position, p->plan.target);
+
+    if (!n)
+        return 0;
+    a->obstacle = n;
+    TRY(renewals_read(a->options->config->vault, &p->manifest, p->plan.target, p->plan.warnings, &p->renewals, err));
+    renewals_lift(&p->renewals, &a->obstacles);
+    survey_notes(a);
+    const struct choose_note *left = choose_obstacle(&a->obstacles, p->plan.snapshot_position, p->plan.target);
     if (other_obstacle(a))
-        return refuse_note(a, n, NULL, err);
-    return n ? cross(a, n, err) : 0;
+        return refuse_note(a, left, NULL, err);
+    return cross(a, left ? left : n, err);
 }
 
 /* Gaps that are objects of the vault: the segment with the note of one may not have arrived. */
@@ -274,7 +315,7 @@ static int read_way(struct attempt *a, struct read_result *r, struct error *err)
         if (rc < 0 && is_damage(rc))
             return refuse_way(a, r, &why, err);
         if (rc == -ERROR_REFUSED && p->bridge)
-            return refuse_note(a, choose_obstacle(&a->obstacles, p->plan.snapshot_position, p->plan.target), why.message, err);
+            return refuse_bridge(a, r, why.message, err);
         if (rc < 0) {
             *err = why;
             return rc;
@@ -370,6 +411,7 @@ static void fill_plan(struct attempt *a, const struct read_result *r)
 
 static int plan_attempt(struct attempt *a, size_t i, struct error *err)
 {
+    const struct plan_options *o = a->options;
     struct recover_plan *p = &a->planned->plan;
     struct read_result r;
 
@@ -394,7 +436,7 @@ static int plan_attempt(struct attempt *a, size_t i, struct error *err)
     warn_of_schema(a);
     fill_plan(a, &r);
     plan_large_age(a->options, a->planned);
-    return 0;
+    return o->survey ? survey_end(o->survey, a->planned, err) : 0;
 }
 
 int plan_from_snapshot(const struct plan_options *o, struct history *h, const struct choose_span *span, size_t i,

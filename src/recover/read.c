@@ -96,7 +96,7 @@ static int on_begin(void *user, const struct chain_transaction *t, struct error 
     return 1;
 }
 
-static int refuse_oversize(const struct relation *r, const struct chain_transaction *t, struct error *err)
+int read_refuse_oversize(const struct relation *r, const struct chain_transaction *t, struct error *err)
 {
     char at[POSITION_TEXT_BYTES];
 
@@ -119,8 +119,8 @@ static int on_event(void *user, const struct chain_transaction *t, const struct 
         TRY(find_table(d, t, r, &table, err));
     if (table == OWN && !bridged)
         return 0;
-    if (e->op == EVENT_OVERSIZE)
-        return refuse_oversize(r, t, err);
+    if (e->op == EVENT_OVERSIZE && !bridged)
+        return read_refuse_oversize(r, t, err);
     if (++d->result->events % TICK_EVENTS == 0 && d->config->tick)
         d->config->tick(d->config->user, d->result->events);
     if (bridged)

@@ -38,6 +38,9 @@ MUST_CHECK int read_chain(const struct read_config *config, struct read_result *
 /* The same as relation_same_shape, for a table of a snapshot and what the stream says of it. */
 bool read_same_shape(const struct relation *in_snapshot, const struct relation *in_stream);
 
+/* REFUSED: a change of the table was too large to be captured. */
+int read_refuse_oversize(const struct relation *r, const struct chain_transaction *t, struct error *err);
+
 /* The last commit at or before p: its position and time; zero where the chain has none. */
 MUST_CHECK int read_commit_at(struct chain *chain, struct position p, struct position *ret, int64_t *ret_wall_us,
                               bool *ret_in_spool, struct error *err);

@@ -90,6 +90,22 @@ json_t *recover_result_json(const char *source, const struct recover_result *r);
  */
 MUST_CHECK int recover_plan(const struct recover_config *config, struct recover_plan *ret, struct error *err);
 
+/* What stands between the newest snapshot and the wish: tables whose rows have to be read anew. */
+struct recover_survey {
+    char incarnation[VAULT_INCARNATION_BYTES];
+    char snapshot[SNAPSHOT_ID_BYTES];
+    size_t count, cap;
+    uint32_t *tables;            /* ids; owned */
+    json_t *reasons;             /* a sentence for each; owned */
+    uint64_t bytes, bytes_total; /* of their rows and of all, as far as the snapshot knows them */
+};
+void recover_survey_release(struct recover_survey *s);
+/*
+ * As recover_plan; where all that is in the way are single tables, *ret has them, and renewals of them would clear the way. None: nothing is.
+ * Errors: those of recover_plan for whatever else is in the way.
+ */
+MUST_CHECK int recover_survey(const struct recover_config *config, struct recover_survey *ret, struct error *err);
+
 /*
  * How long a recovery takes that loads so many plain bytes and reads so many transactions, from the phases of the last verified ones, as
  * their proofs in the vault tell. *ret_s 0: there is nothing to go by.

@@ -303,8 +303,8 @@ static int find_base(struct take *t, struct error *err)
     char **ids;
     size_t count;
 
-    m->base = true;
-    if (t->config->vaults_count == 0)
+    m->base = !t->config->renews;
+    if (t->config->vaults_count == 0 || t->config->renews)
         return 0;
     TRY(snapshot_list(t->config->vaults[0], m->source, m->incarnation, &ids, &count, err));
     m->base = count == 0;
@@ -349,6 +349,8 @@ static int take_try(struct snapshot_config *config, const char *incarnation, con
     t.lock_first = lock_first;
     (void)snprintf(m->source, sizeof m->source, "%s", config->protect.source);
     (void)snprintf(m->incarnation, sizeof m->incarnation, "%s", incarnation);
+    if (config->renews)
+        (void)snprintf(m->renews, sizeof m->renews, "%s", config->renews);
     m->begun_wall_us = clock_wall_us();
     int rc = prepare(&t, err);
     if (t.slot_timed_out)

@@ -1,5 +1,5 @@
 /*
- * snapshot/snapshot_take.h - a full snapshot of a source into its vaults, while capture goes on.
+ * snapshot/snapshot_take.h - a snapshot of a source, or a renewal of some of its tables, into its vaults, while capture goes on.
  */
 #ifndef SALVOR_SNAPSHOT_SNAPSHOT_TAKE_H
 #define SALVOR_SNAPSHOT_SNAPSHOT_TAKE_H
@@ -19,6 +19,9 @@ struct snapshot_config {
     bool split_tables;           /* ctid ranges of one table in parallel: empties the source's cache */
     int64_t slot_timeout_us;     /* for the temporary slot, then an ordinary snapshot serves */
     int64_t lock_patience_us;    /* others queue longer behind our lock: let go and start again later */
+    const char *renews;          /* a renewal of this snapshot: only the tables with these ids. NULL: a snapshot */
+    const uint32_t *tables;
+    size_t renewed_count;
 };
 
 struct snapshot_progress {
@@ -27,12 +30,12 @@ struct snapshot_progress {
 };
 
 /*
- * Takes one snapshot and commits its manifest in every vault.
+ * Takes one snapshot, or one renewal, and commits its manifest in every vault.
  *   incarnation  the one being captured now
  *   progress     called about once a second; may be NULL
  *   ret          the manifest; manifest_release
  * Errors: BUSY others waited for our lock, a table was rewritten meanwhile, or the server could not give a snapshot: try again
- * later; NO_SPACE; REFUSED; those of sessions and vaults. Nothing half-made is visible after a failure.
+ * later; NO_SPACE; REFUSED, also where none of the tables to be renewed is there; those of sessions and vaults. Nothing half-made is visible after a failure.
  */
 MUST_CHECK int snapshot_take(const struct snapshot_config *config, const char *incarnation,
                              void (*progress)(void *user, const struct snapshot_progress *p), void *user,

@@ -106,6 +106,8 @@ MUST_CHECK int take_source(struct take *t, struct error *err);
 /* A session in a transaction that sees the snapshot. */
 MUST_CHECK int take_import(struct take *t, struct pg_conn *ret, struct error *err);
 MUST_CHECK int take_list(struct take *t, struct error *err);
+/* t->tables: those that are to be copied. */
+MUST_CHECK int take_tables(struct take *t, struct pg_conn *sql, struct error *err);
 /* Until a crash of the server could not undo anything that the snapshot has seen. */
 MUST_CHECK int take_wait_flushed(struct take *t, struct pg_conn *sql, struct error *err);
 

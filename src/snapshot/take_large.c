@@ -28,7 +28,7 @@ static int take_large(struct take *t, struct error *err)
         .cancel = &t->stop,
     };
 
-    if (t->config->protect.large_objects_ignored)
+    if (t->config->protect.large_objects_ignored || t->config->renews)
         return 0;
     TRY(take_import(t, &sql, err));
     say(t, &t->large_begun);

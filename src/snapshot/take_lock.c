@@ -150,7 +150,7 @@ int take_lock(struct take *t, struct error *err)
  */
 int take_lock_first(struct take *t, struct error *err)
 {
-    TRY(pg_tables(&t->holder, t->names.schema, &t->tables, &t->tables_count, err));
+    TRY(take_tables(t, &t->holder, err));
     int rc = set_lock_wait(t, "SESSION", err);
     if (rc >= 0)
         rc = pg_exec(&t->holder, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", PG_QUERY_TIMEOUT_MS, err);

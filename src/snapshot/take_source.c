@@ -225,12 +225,37 @@ static int check_row_security(struct take *t, struct error *err)
                      PQgetvalue(r, 0, 0));
 }
 
+static bool is_wanted(const struct snapshot_config *c, uint32_t id)
+{
+    for (size_t i = 0; i < c->renewed_count; i++)
+        if (c->tables[i] == id)
+            return true;
+    return !c->renews;
+}
+
+int take_tables(struct take *t, struct pg_conn *sql, struct error *err)
+{
+    size_t kept = 0;
+
+    TRY(pg_tables(sql, t->names.schema, &t->tables, &t->tables_count, err));
+    for (size_t i = 0; i < t->tables_count; i++) {
+        if (is_wanted(t->config, t->tables[i].relation.id))
+            t->tables[kept++] = t->tables[i];
+        else
+            pg_table_release(&t->tables[i]);
+    }
+    t->tables_count = kept;
+    return 0;
+}
+
 int take_list(struct take *t, struct error *err)
 {
     struct manifest *m = t->manifest;
 
     TRY(check_row_security(t, err));
-    TRY(pg_tables(&t->holder, t->names.schema, &t->tables, &t->tables_count, err));
+    TRY(take_tables(t, &t->holder, err));
+    if (t->config->renews && t->tables_count == 0)
+        return error_set(err, ERROR_REFUSED, "none of the tables that were to be read again is there any more");
     m->tables_count = (uint32_t)t->tables_count;
     m->tables = mem_zalloc(t->tables_count, sizeof *m->tables);
     t->states = mem_zalloc(t->tables_count, sizeof *t->states);

@@ -85,7 +85,7 @@ int large_get(struct vault *v, const char *source, const char *incarnation, cons
     char key[VAULT_KEY_BYTES];
 
     large_key(key, source, incarnation, id);
-    return manifest_get_at(v, key, source, incarnation, id, ret, NULL, err);
+    return manifest_get_at(v, key, source, incarnation, id, "", ret, NULL, err);
 }
 
 struct ids {

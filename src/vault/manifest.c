@@ -14,6 +14,8 @@
 #include "vault/tombstone.h"
 
 #define ID_HEX 8u
+#define RENEWAL_PREFIX "renewal-"
+#define MANIFEST_SUFFIX ".json.zst"
 
 void manifest_init(struct manifest *m)
 {
@@ -80,6 +82,27 @@ void manifest_key(char key[static VAULT_KEY_BYTES], const char *source, const ch
     vault_key(key, source, incarnation, "snapshots/%s/%s", id, name);
 }
 
+const char *manifest_name(const char *renews, char name[static MANIFEST_NAME_BYTES])
+{
+    if (renews[0])
+        (void)snprintf(name, MANIFEST_NAME_BYTES, RENEWAL_PREFIX "%s" MANIFEST_SUFFIX, renews);
+    else
+        (void)snprintf(name, MANIFEST_NAME_BYTES, "manifest" MANIFEST_SUFFIX);
+    return name;
+}
+
+bool renewal_parse_name(const char *name, char ret_base[static SNAPSHOT_ID_BYTES])
+{
+    size_t n = strlen(name), before = strlen(RENEWAL_PREFIX), after = strlen(MANIFEST_SUFFIX);
+    struct position p;
+
+    if (n < before + after || n - before - after >= SNAPSHOT_ID_BYTES || strncmp(name, RENEWAL_PREFIX, before) != 0 ||
+        strcmp(name + n - after, MANIFEST_SUFFIX) != 0)
+        return false;
+    (void)snprintf(ret_base, SNAPSHOT_ID_BYTES, "%.*s", (int)(n - before - after), name + before);
+    return snapshot_position(ret_base, &p, NULL) >= 0;
+}
+
 /* An object that says who and when, and of which snapshot. Takes o over. */
 static int put_mark(struct vault *v, const struct manifest *m, const char *name, json_t *members, struct error *err)
 {
@@ -104,19 +127,6 @@ int snapshot_intent(struct vault *v, const struct manifest *m, struct error *err
     json_t *o = json_object();
     json_set_u64(o, "tombstones", l.count > 0 ? l.states[l.count - 1].n : 0);
     return put_mark(v, m, "intent", o, err);
-}
-
-int snapshot_intent_remove(struct vault *v, const char *source, const char *incarnation, const char *id, struct error *err)
-{
-    char key[VAULT_KEY_BYTES];
-    uint64_t bytes;
-
-    manifest_key(key, source, incarnation, id, "manifest.json.zst");
-    int rc = v->driver->ops->size(v->driver, key, &bytes, err);
-    if (rc != -ERROR_NOT_FOUND)
-        return rc < 0 ? rc : 0;
-    manifest_key(key, source, incarnation, id, "intent");
-    return v->driver->ops->remove(v->driver, key, err);
 }
 
 static int check_before_put(const struct manifest *m, struct error *err)
@@ -154,26 +164,29 @@ static int check_same(struct vault *v, const char *key, struct slice bytes, stru
 int manifest_put(struct vault *v, const struct manifest *m, struct error *err)
 {
     CLEANUP(buf_release) struct buf b = BUF_INIT(OBJECT_STORED_BYTES_MAX);
-    char key[VAULT_KEY_BYTES];
+    char key[VAULT_KEY_BYTES], name[MANIFEST_NAME_BYTES];
 
-    manifest_key(key, m->source, m->incarnation, m->id, "manifest.json.zst");
+    manifest_key(key, m->source, m->incarnation, m->id, manifest_name(m->renews, name));
     TRY(manifest_encode(m, key, &b, err));
     struct slice bytes = buf_slice(&b);
     int rc = v->driver->ops->put_if_absent(v->driver, key, &bytes, 1, err);
     if (rc == -ERROR_EXISTS)
         rc = check_same(v, key, bytes, err);
     TRY(rc);
+    if (m->renews[0])
+        return 0;
     int ignored = put_mark(v, m, "committed", json_object(), NULL); /* only evidence: the snapshot is committed without it */
     (void)ignored;
     return 0;
 }
 
-static int check_place(const struct manifest *m, const char *source, const char *incarnation, const char *id,
+static int check_place(const struct manifest *m, const char *source, const char *incarnation, const char *id, const char *renews,
                        struct error *err)
 {
-    if (strcmp(m->id, id) == 0 && strcmp(m->source, source) == 0 && strcmp(m->incarnation, incarnation) == 0)
+    if (strcmp(m->id, id) == 0 && strcmp(m->source, source) == 0 && strcmp(m->incarnation, incarnation) == 0 &&
+        strcmp(m->renews, renews) == 0)
         return 0;
-    return error_set(err, ERROR_CORRUPT, "it is misplaced: it is snapshot %s of %s/%s", m->id, m->source,
+    return error_set(err, ERROR_CORRUPT, "it is misplaced: it is %s %s of %s/%s", m->renews[0] ? "renewal" : "snapshot", m->id, m->source,
                      m->incarnation);
 }
 
@@ -185,7 +198,7 @@ static int decode(const char *key, struct slice plain, struct manifest *m, struc
     return manifest_from_json(o, key, m, err);
 }
 
-int manifest_get_at(struct vault *v, const char *key, const char *source, const char *incarnation, const char *id,
+int manifest_get_at(struct vault *v, const char *key, const char *source, const char *incarnation, const char *id, const char *renews,
                     struct manifest *ret, bool *ret_misplaced, struct error *err)
 {
     CLEANUP(buf_release) struct buf plain = BUF_INIT(MANIFEST_PLAIN_BYTES_MAX);
@@ -193,7 +206,7 @@ int manifest_get_at(struct vault *v, const char *key, const char *source, const 
 
     TRY(object_get_zst(v->driver, key, MANIFEST_PLAIN_BYTES_MAX, &plain, ret_misplaced, err));
     TRY(decode(key, buf_slice(&plain), &m, err));
-    int rc = check_place(&m, source, incarnation, id, err);
+    int rc = check_place(&m, source, incarnation, id, renews, err);
     if (ret_misplaced)
         *ret_misplaced = rc < 0;
     if (rc >= 0)
@@ -206,13 +219,13 @@ int manifest_get_at(struct vault *v, const char *key, const char *source, const 
     return 0;
 }
 
-int manifest_get_where(struct vault *v, const char *source, const char *incarnation, const char *id,
+int manifest_get_where(struct vault *v, const char *source, const char *incarnation, const char *id, const char *renews,
                        struct manifest *ret, bool *ret_misplaced, struct error *err)
 {
-    char key[VAULT_KEY_BYTES];
+    char key[VAULT_KEY_BYTES], name[MANIFEST_NAME_BYTES];
 
-    manifest_key(key, source, incarnation, id, "manifest.json.zst");
-    TRY(manifest_get_at(v, key, source, incarnation, id, ret, ret_misplaced, err));
+    manifest_key(key, source, incarnation, id, manifest_name(renews, name));
+    TRY(manifest_get_at(v, key, source, incarnation, id, renews, ret, ret_misplaced, err));
     if (ret->schema_digest[0] != '\0')
         return 0;
     manifest_release(ret);
@@ -222,12 +235,19 @@ int manifest_get_where(struct vault *v, const char *source, const char *incarnat
 int manifest_get(struct vault *v, const char *source, const char *incarnation, const char *id, struct manifest *ret,
                  struct error *err)
 {
-    return manifest_get_where(v, source, incarnation, id, ret, NULL, err);
+    return manifest_get_where(v, source, incarnation, id, "", ret, NULL, err);
+}
+
+int renewal_get(struct vault *v, const char *source, const char *incarnation, const char *base, const char *id, struct manifest *ret,
+                struct error *err)
+{
+    return manifest_get_where(v, source, incarnation, id, base, ret, NULL, err);
 }
 
 struct ids {
     char **ids;
     size_t count, cap;
+    const char *base; /* of renewals: NULL: any */
 };
 
 static void ids_release(struct ids *s)
@@ -237,21 +257,26 @@ static void ids_release(struct ids *s)
     free(s->ids);
 }
 
-static int see_object(struct ids *s, const char *key, const char *wanted)
+/* The folder that the object lies in, if that is a snapshot's. */
+static int add_id(struct ids *s, const char *key, const char *name)
 {
-    const char *name = strrchr(key, '/');
-    struct position p;
-
-    if (!name || strcmp(name, wanted) != 0)
-        return 0;
     const char *begin = memrchr(key, '/', (size_t)(name - key));
     CLEANUP(mem_free_ptr) char *id = mem_strndup(begin + 1, (size_t)(name - begin - 1));
+    struct position p;
+
     if (snapshot_position(id, &p, NULL) < 0)
         return 0;
     MEM_GROW(s->ids, s->cap, s->count);
     s->ids[s->count++] = id;
     id = NULL;
     return 0;
+}
+
+static int see_object(struct ids *s, const char *key, const char *wanted)
+{
+    const char *name = strrchr(key, '/');
+
+    return name && strcmp(name, wanted) == 0 ? add_id(s, key, name) : 0;
 }
 
 static int see_manifest(void *user, const char *key, uint64_t bytes, struct error *err)
@@ -280,6 +305,51 @@ int snapshot_list(struct vault *v, const char *source, const char *incarnation, 
     *ret_count = s.count;
     s = (struct ids){0};
     return 0;
+}
+
+static int see_renewal(void *user, const char *key, uint64_t bytes, struct error *err)
+{
+    struct ids *s = user;
+    const char *name = strrchr(key, '/');
+    char base[SNAPSHOT_ID_BYTES];
+
+    (void)bytes;
+    (void)err;
+    if (!name || !renewal_parse_name(name + 1, base) || (s->base && strcmp(s->base, base) != 0))
+        return 0;
+    return add_id(s, key, name);
+}
+
+int renewal_list(struct vault *v, const char *source, const char *incarnation, const char *base, char ***ret_ids, size_t *ret_count,
+                 struct error *err)
+{
+    CLEANUP(ids_release) struct ids s = {.base = base};
+    char prefix[VAULT_KEY_BYTES];
+
+    vault_key(prefix, source, incarnation, "snapshots/");
+    TRY(v->driver->ops->list(v->driver, prefix, see_renewal, &s, err));
+    *ret_ids = s.ids;
+    *ret_count = s.count;
+    s = (struct ids){0};
+    return 0;
+}
+
+int snapshot_intent_remove(struct vault *v, const char *source, const char *incarnation, const char *id, struct error *err)
+{
+    CLEANUP(ids_release) struct ids renewals = {0};
+    char key[VAULT_KEY_BYTES];
+    uint64_t bytes;
+
+    manifest_key(key, source, incarnation, id, "manifest.json.zst");
+    int rc = v->driver->ops->size(v->driver, key, &bytes, err);
+    if (rc != -ERROR_NOT_FOUND)
+        return rc < 0 ? rc : 0;
+    manifest_key(key, source, incarnation, id, "");
+    TRY(v->driver->ops->list(v->driver, key, see_renewal, &renewals, err));
+    if (renewals.count > 0)
+        return 0;
+    manifest_key(key, source, incarnation, id, "intent");
+    return v->driver->ops->remove(v->driver, key, err);
 }
 
 static bool ids_have(char *const *ids, size_t count, const char *id)

@@ -121,6 +121,8 @@ static int check_names(const struct manifest *m, struct error *err)
     TRY(snapshot_position(m->id, &position, err));
     if (position_compare(position, m->position) != 0)
         return error_set(err, ERROR_CORRUPT, "its position is not the one in its id");
+    if (m->renews[0] && (snapshot_position(m->renews, &position, NULL) < 0 || position_compare(position, m->position) > 0))
+        return error_set(err, ERROR_CORRUPT, "\"%.80s\" is no snapshot that it could renew", m->renews);
     if (!text_is_name(m->source) || strlen(m->incarnation) != 4 || strspn(m->incarnation, "0123456789") != 4)
         return error_set(err, ERROR_CORRUPT, "\"%s\" and \"%s\" are no source and incarnation", m->source,
                          m->incarnation);

@@ -105,6 +105,8 @@ static void set_head(json_t *o, const struct manifest *m)
 {
     object_set_format(o, MANIFEST_FORMAT);
     json_set_str(o, "id", m->id);
+    if (m->renews[0])
+        json_set_str(o, "renews", m->renews);
     json_set_str(o, "source", m->source);
     json_set_str(o, "incarnation", m->incarnation);
     object_set_position(o, "position", m->position);
@@ -249,6 +251,8 @@ static int head_from_json(const json_t *o, const char *what, struct manifest *m,
     TRY(expect_text(o, "key_order", what, MANIFEST_KEY_ORDER, err));
     TRY(expect_text(o, "row_hash", what, MANIFEST_ROW_HASH, err));
     TRY(object_get_text(o, "id", what, m->id, sizeof m->id, err));
+    if (json_object_get(o, "renews"))
+        TRY(object_get_text(o, "renews", what, m->renews, sizeof m->renews, err));
     TRY(object_get_text(o, "source", what, m->source, sizeof m->source, err));
     TRY(object_get_text(o, "incarnation", what, m->incarnation, sizeof m->incarnation, err));
     TRY(object_get_position(o, "position", what, &m->position, err));

@@ -38,8 +38,11 @@ void retention_release(struct retention *r)
     for (size_t i = 0; i < r->large_count; i++)
         free(r->large[i].chunks);
     free(r->large);
+    for (size_t i = 0; i < r->renewals_count; i++)
+        free(r->renewals[i].chunks);
     free(r->incarnations);
     free(r->snapshots);
+    free(r->renewals);
     free(r->intents);
     free(r->chunks);
     free(r->holds);
@@ -356,6 +359,19 @@ static bool plan_intents(struct retention *r)
     return any;
 }
 
+/* A renewal goes with its snapshot; one whose snapshot is not there is named by verify, and nobody knows what it is good for. */
+static void plan_renewals(struct retention *r)
+{
+    for (size_t i = 0; i < r->renewals_count; i++) {
+        struct retention_renewal *n = &r->renewals[i];
+
+        decide(&n->verdict, false, "the snapshot of which it has some tables is not there");
+        for (size_t k = 0; k < r->snapshots_count; k++)
+            if (r->snapshots[k].incarnation == n->incarnation && strcmp(r->snapshots[k].id, n->base) == 0)
+                n->verdict = r->snapshots[k].verdict;
+    }
+}
+
 static void refer_to(struct retention *r, const uint32_t *chunks, size_t count, bool removed, const char *why)
 {
     for (size_t k = 0; k < count; k++) {
@@ -364,13 +380,16 @@ static void refer_to(struct retention *r, const uint32_t *chunks, size_t count, 
     }
 }
 
-/* What of the snapshots, and of large objects that were captured between them, refers to each chunk. */
+/* What of the snapshots, of renewals, and of large objects that were captured between them, refers to each chunk. */
 static void refer(struct retention *r, bool removed, const char *why)
 {
     for (size_t i = 0; i < r->large_count; i++)
         if (r->large[i].verdict.remove == removed)
             refer_to(r, r->large[i].chunks, r->large[i].chunks_count, removed,
                      removed ? "only what goes refers to it" : "large objects that stay refer to it");
+    for (size_t i = 0; i < r->renewals_count; i++)
+        if (r->renewals[i].verdict.remove == removed)
+            refer_to(r, r->renewals[i].chunks, r->renewals[i].chunks_count, removed, why);
     for (size_t i = 0; i < r->snapshots_count; i++)
         if (r->snapshots[i].verdict.remove == removed)
             refer_to(r, r->snapshots[i].chunks, r->snapshots[i].chunks_count, removed, why);
@@ -380,6 +399,9 @@ static bool any_unreadable(const struct retention *r)
 {
     for (size_t i = 0; i < r->snapshots_count; i++)
         if (!r->snapshots[i].readable && !r->snapshots[i].verdict.remove)
+            return true;
+    for (size_t i = 0; i < r->renewals_count; i++)
+        if (!r->renewals[i].readable && !r->renewals[i].verdict.remove)
             return true;
     for (size_t i = 0; i < r->large_count; i++)
         if (!r->large[i].readable && !r->large[i].verdict.remove)
@@ -442,6 +464,22 @@ static void plan_large(struct retention *r)
     }
 }
 
+/* A snapshot that stays lies at it, or at or before it and its events stay too: a recovery across a schema change needs the capture after it. */
+static void keep_schema(const struct retention *r, struct retention_schema *x)
+{
+    for (size_t k = 0; k < r->snapshots_count; k++) {
+        const struct retention_snapshot *s = &r->snapshots[k];
+        int order = position_compare(s->position, x->position);
+
+        if (s->incarnation == x->incarnation && !s->verdict.remove && (order == 0 || (order < 0 && needs_events(r, k))))
+            decide(&x->verdict, false, order == 0 ? "a snapshot that stays has it" : "recoveries across schema changes need it: a snapshot before it stays, and its events");
+    }
+    for (size_t k = 0; k < r->renewals_count; k++)
+        if (r->renewals[k].incarnation == x->incarnation && !r->renewals[k].verdict.remove &&
+            position_compare(r->renewals[k].position, x->position) == 0)
+            decide(&x->verdict, false, "a renewal that stays has it");
+}
+
 /* A schema lies at its snapshot's position. New snapshots come above the floor, so that below it nobody adopts one. */
 static void plan_schemas(struct retention *r)
 {
@@ -450,10 +488,8 @@ static void plan_schemas(struct retention *r)
         bool below = below_floor(r, x->incarnation, x->position);
 
         decide(&x->verdict, below, below ? "no snapshot that stays has it" : "it lies at or above the floor");
-        for (size_t k = 0; below && k < r->snapshots_count; k++)
-            if (r->snapshots[k].incarnation == x->incarnation && !r->snapshots[k].verdict.remove &&
-                position_compare(r->snapshots[k].position, x->position) == 0)
-                decide(&x->verdict, false, "a snapshot that stays has it");
+        if (below)
+            keep_schema(r, x);
     }
 }
 
@@ -474,6 +510,9 @@ static void check_promises(const struct retention *r)
     for (size_t i = 0; i < r->large_count; i++)
         for (size_t k = 0; !r->large[i].verdict.remove && k < r->large[i].chunks_count; k++)
             ASSERT(!r->chunks[r->large[i].chunks[k]].remove);
+    for (size_t i = 0; i < r->renewals_count; i++)
+        for (size_t k = 0; !r->renewals[i].verdict.remove && k < r->renewals[i].chunks_count; k++)
+            ASSERT(!r->chunks[r->renewals[i].chunks[k]].remove);
     ASSERT(last_proved == SIZE_MAX || !r->snapshots[last_proved].verdict.remove);
 }
 
@@ -490,6 +529,7 @@ void retention_plan(struct retention *r)
     }
     for (size_t i = 0; i < r->incarnations_count; i++)
         plan_chain(r, i);
+    plan_renewals(r);
     plan_large(r);
     plan_chunks(r, plan_intents(r));
     plan_schemas(r);

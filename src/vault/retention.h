@@ -65,6 +65,18 @@ struct retention_snapshot {
     struct retention_verdict verdict;
 };
 
+/* Some tables of a snapshot at a later position: it stays as long as that one does. */
+struct retention_renewal {
+    size_t incarnation;
+    char id[SNAPSHOT_ID_BYTES], base[SNAPSHOT_ID_BYTES];
+    struct position position;
+    bool readable;
+    uint64_t bytes;
+    size_t chunks_count;
+    uint32_t *chunks; /* in the model's list; owned */
+    struct retention_verdict verdict;
+};
+
 /* A snapshot that was begun and has no manifest. */
 struct retention_intent {
     size_t incarnation;
@@ -110,10 +122,11 @@ struct retention {
     struct retention_policy policy;
     int64_t now_us;         /* as far as it can be trusted (trust.h); 0: not at all */
     int64_t commit_wall_us; /* of the newest commit in the vault; 0: none */
-    size_t incarnations_count, snapshots_count, intents_count, chunks_count, holds_count, schemas_count, large_count;
-    size_t snapshots_cap, intents_cap, chunks_cap, schemas_cap, large_cap;
+    size_t incarnations_count, snapshots_count, renewals_count, intents_count, chunks_count, holds_count, schemas_count, large_count;
+    size_t snapshots_cap, renewals_cap, intents_cap, chunks_cap, schemas_cap, large_cap;
     struct retention_incarnation *incarnations;
     struct retention_snapshot *snapshots;
+    struct retention_renewal *renewals;
     struct retention_intent *intents;
     struct retention_chunk *chunks;
     struct hold *holds;

@@ -306,6 +306,38 @@ static int read_snapshot(struct reading *x, const char *id, uint64_t bytes, stru
     return 0;
 }
 
+static void take_renewed_chunks(struct reading *x, struct retention_renewal *n, const struct manifest *m)
+{
+    struct retention_snapshot s = {0};
+
+    n->readable = true;
+    take_chunks(x, &s, m);
+    n->chunks = s.chunks;
+    n->chunks_count = s.chunks_count;
+}
+
+static int read_renewal(struct reading *x, const char *id, const char *base, uint64_t bytes, struct error *err)
+{
+    struct retention *r = x->r;
+    struct retention_renewal n = {.incarnation = x->incarnation, .bytes = bytes};
+    CLEANUP(manifest_release) struct manifest m = {0};
+    struct error why = ERROR_INIT;
+
+    (void)snprintf(n.id, sizeof n.id, "%s", id);
+    (void)snprintf(n.base, sizeof n.base, "%s", base);
+    TRY(snapshot_position(id, &n.position, err));
+    int rc = renewal_get(x->v, r->source, r->incarnations[x->incarnation].id, base, id, &m, &why);
+    if (rc >= 0)
+        take_renewed_chunks(x, &n, &m);
+    else if (rc != -ERROR_CORRUPT && rc != -ERROR_NOT_FOUND && rc != -ERROR_REFUSED) {
+        *err = why;
+        return rc;
+    }
+    MEM_GROW(r->renewals, r->renewals_cap, r->renewals_count);
+    r->renewals[r->renewals_count++] = n;
+    return 0;
+}
+
 static int read_intent(struct reading *x, const char *id, uint64_t bytes, struct error *err)
 {
     struct retention *r = x->r;
@@ -328,8 +360,8 @@ static int read_intent(struct reading *x, const char *id, uint64_t bytes, struct
 }
 
 struct folder {
-    char id[SNAPSHOT_ID_BYTES];
-    bool intent, manifest, committed;
+    char id[SNAPSHOT_ID_BYTES], renews[SNAPSHOT_ID_BYTES];
+    bool intent, manifest, committed, renewal;
     uint64_t bytes;
 };
 
@@ -367,6 +399,7 @@ static int see_folder(void *user, const char *key, uint64_t bytes, struct error 
     one->intent |= strcmp(name + 1, "intent") == 0;
     one->manifest |= strcmp(name + 1, "manifest.json.zst") == 0;
     one->committed |= strcmp(name + 1, "committed") == 0;
+    one->renewal |= renewal_parse_name(name + 1, one->renews);
     return 0;
 }
 
@@ -381,6 +414,8 @@ static int read_snapshots(struct reading *x, struct error *err)
         /* One that was committed and lost its manifest is a snapshot that cannot be read. */
         if (f.list[i].manifest || f.list[i].committed)
             TRY(read_snapshot(x, f.list[i].id, f.list[i].bytes, err));
+        else if (f.list[i].renewal)
+            TRY(read_renewal(x, f.list[i].id, f.list[i].renews, f.list[i].bytes, err));
         else if (f.list[i].intent)
             TRY(read_intent(x, f.list[i].id, f.list[i].bytes, err));
     }

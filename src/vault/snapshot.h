@@ -68,6 +68,7 @@ struct snapshot_visibility {
 
 struct manifest {
     char id[SNAPSHOT_ID_BYTES];
+    char renews[SNAPSHOT_ID_BYTES]; /* a renewal: the snapshot of which it has some tables at a later position; "": a snapshot */
     char source[VAULT_SOURCE_BYTES];
     char incarnation[VAULT_INCARNATION_BYTES];
     struct position position;   /* holds every transaction at or before it, except as visibility says */
@@ -142,7 +143,7 @@ MUST_CHECK int schema_get_sql(struct vault *v, const struct manifest *m, struct 
  */
 MUST_CHECK int schema_put_state(struct vault *v, const struct manifest *m, const json_t *state, struct error *err);
 MUST_CHECK int schema_get_state(struct vault *v, const struct manifest *m, json_t **ret, struct error *err);
-/* Commits the snapshot. */
+/* Commits the snapshot, or the renewal. */
 MUST_CHECK int manifest_put(struct vault *v, const struct manifest *m, struct error *err);
 MUST_CHECK int manifest_get(struct vault *v, const char *source, const char *incarnation, const char *id,
                             struct manifest *ret, struct error *err); /* CORRUPT: the object is damaged or not this one */
@@ -171,6 +172,14 @@ MUST_CHECK int snapshot_list(struct vault *v, const char *source, const char *in
 /* The same of those that were committed and whose manifest is gone. */
 MUST_CHECK int snapshot_list_lost(struct vault *v, const char *source, const char *incarnation, char ***ret_ids,
                                   size_t *ret_count, struct error *err);
+/*
+ * Renewals (docs/formats/snapshots.md): ids by position, of one snapshot or (base NULL) of all; freed as those of snapshot_list. They count for nothing
+ * without their snapshot.
+ */
+MUST_CHECK int renewal_list(struct vault *v, const char *source, const char *incarnation, const char *base, char ***ret_ids,
+                            size_t *ret_count, struct error *err);
+MUST_CHECK int renewal_get(struct vault *v, const char *source, const char *incarnation, const char *base, const char *id,
+                           struct manifest *ret, struct error *err); /* as manifest_get */
 /* Does a person mean this one? By its id, or by what stands in it behind the position. */
 bool snapshot_is(const char *id, const char *wish);
 /* The position in a snapshot's id. */

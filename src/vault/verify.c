@@ -197,6 +197,7 @@ enum key_kind { KEY_UNKNOWN, KEY_JSON, KEY_PROOF, KEY_SNAPSHOT, KEY_ROWS, KEY_KE
 /* Of a source's history: part 2 is its number. */
 static enum key_kind kind_in_history(const struct parts *k)
 {
+    char base[SNAPSHOT_ID_BYTES];
     struct segment_id id;
 
     if (k->count == 4 && strcmp(k->part[3], "incarnation.json") == 0)
@@ -216,7 +217,7 @@ static enum key_kind kind_in_history(const struct parts *k)
     if (strcmp(k->part[5], "intent") == 0 || strcmp(k->part[5], "committed") == 0 ||
         strcmp(k->part[5], "comparison.json") == 0)
         return KEY_JSON;
-    return strcmp(k->part[5], "manifest.json.zst") == 0 ? KEY_SNAPSHOT : KEY_UNKNOWN;
+    return strcmp(k->part[5], "manifest.json.zst") == 0 || renewal_parse_name(k->part[5], base) ? KEY_SNAPSHOT : KEY_UNKNOWN;
 }
 
 /* tombstone.h */

@@ -15,9 +15,11 @@
 #define MARK_INTENT    1u
 #define MARK_MANIFEST  2u
 #define MARK_COMMITTED 4u
+#define MARK_RENEWAL   8u
 
 struct found {
     char id[SNAPSHOT_ID_BYTES];
+    char renews[SNAPSHOT_ID_BYTES]; /* MARK_RENEWAL */
     unsigned marks;
 };
 
@@ -33,6 +35,10 @@ static void found_release(struct all_found *a)
 
 static unsigned mark_of(const char *name)
 {
+    char base[SNAPSHOT_ID_BYTES];
+
+    if (renewal_parse_name(name, base))
+        return MARK_RENEWAL;
     if (strcmp(name, "intent") == 0)
         return MARK_INTENT;
     if (strcmp(name, "manifest.json.zst") == 0)
@@ -62,6 +68,7 @@ static int see_object(void *user, const char *key, uint64_t bytes, struct error 
         memcpy(a->found[a->count++].id, id, sizeof id);
     }
     a->found[a->count - 1].marks |= mark_of(name + 1);
+    (void)renewal_parse_name(name + 1, a->found[a->count - 1].renews);
     return 0;
 }
 
@@ -86,16 +93,16 @@ static void verify_schema(struct verify *y, const struct manifest *m, const char
 }
 
 static void verify_manifest(struct verify *y, struct verify_chunks *c, const char *source, const char *incarnation,
-                            const char *id, char **ret_schema)
+                            const char *id, const char *renews, char **ret_schema)
 {
     CLEANUP(manifest_release) struct manifest m = {0};
     struct error err = ERROR_INIT;
-    char key[VAULT_KEY_BYTES];
+    char key[VAULT_KEY_BYTES], name[MANIFEST_NAME_BYTES];
     bool misplaced = false;
 
-    manifest_key(key, source, incarnation, id, "manifest.json.zst");
-    int rc = manifest_get_where(y->v, source, incarnation, id, &m, &misplaced, &err);
-    y->r->snapshots++;
+    manifest_key(key, source, incarnation, id, manifest_name(renews, name));
+    int rc = manifest_get_where(y->v, source, incarnation, id, renews, &m, &misplaced, &err);
+    y->r->snapshots += !renews[0];
     if (rc < 0) {
         verify_find_error(y, key, rc, misplaced, err.message);
         return;
@@ -104,7 +111,7 @@ static void verify_manifest(struct verify *y, struct verify_chunks *c, const cha
     verify_schema(y, &m, "sql");
     schema_key(key, y->v, &m, "sql");
     *ret_schema = mem_strndup(key, strlen(key) - strlen(".sql.zst"));
-    manifest_key(key, source, incarnation, id, "manifest.json.zst");
+    manifest_key(key, source, incarnation, id, name);
     verify_chunks_of(y, c, &m, key);
 }
 
@@ -191,7 +198,7 @@ static int see_large(void *user, const char *key, uint64_t bytes, struct error *
     (void)ignored;
     if (!large_parse_name(strrchr(key, '/') + 1, id))
         return 0; /* told as unknown already */
-    int rc = manifest_get_at(l->y->v, key, l->source, l->incarnation, id, &m, &misplaced, &err);
+    int rc = manifest_get_at(l->y->v, key, l->source, l->incarnation, id, "", &m, &misplaced, &err);
     if (rc < 0)
         verify_find_error(l->y, key, rc, misplaced, err.message);
     else
@@ -217,11 +224,13 @@ int verify_snapshots(struct verify *y, struct verify_chunks *c, const char *sour
         manifest_key(key, source, incarnation, f->id, "manifest.json.zst");
         char *schema = NULL;
         if (f->marks & MARK_MANIFEST)
-            verify_manifest(y, c, source, incarnation, f->id, &schema);
+            verify_manifest(y, c, source, incarnation, f->id, "", &schema);
+        else if (f->marks & MARK_RENEWAL)
+            verify_manifest(y, c, source, incarnation, f->id, f->renews, &schema);
         else if (f->marks & MARK_COMMITTED)
             verify_find(y, "missing", key, "the manifest is missing, and the snapshot had been committed");
         manifest_key(key, source, incarnation, f->id, "intent");
-        if ((f->marks & MARK_MANIFEST) && !(f->marks & MARK_INTENT))
+        if ((f->marks & (MARK_MANIFEST | MARK_RENEWAL)) && !(f->marks & MARK_INTENT))
             verify_find(y, "missing", key, "the snapshot was committed, and what announced it is missing");
         if (schema) {
             MEM_GROW(schemas.read, schemas.cap, schemas.count);

@@ -220,12 +220,17 @@ static const char tables_tail[] =
     " FROM t LEFT JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped"
     " AND a.attgenerated = '' ORDER BY t.oid, a.attnum";
 
+void pg_table_release(struct pg_table *t)
+{
+    relation_release(&t->relation);
+    free(t->owner);
+    *t = (struct pg_table){0};
+}
+
 void pg_tables_free(struct pg_table *tables, size_t count)
 {
-    for (size_t i = 0; i < count; i++) {
-        relation_release(&tables[i].relation);
-        free(tables[i].owner);
-    }
+    for (size_t i = 0; i < count; i++)
+        pg_table_release(&tables[i]);
     free(tables);
 }
 

@@ -46,6 +46,7 @@ struct pg_table {
     bool extension_member;
     char *owner;
 };
+void pg_table_release(struct pg_table *t);
 void pg_tables_free(struct pg_table *tables, size_t count);
 MUST_CHECK int pg_tables(struct pg_conn *sql, const char *helper_schema, struct pg_table **ret, size_t *ret_count,
                          struct error *err);

@@ -94,7 +94,7 @@ struct world {
     bool held_by_all[MANY]; /* shots that stood while the whole source was held */
     struct restore restore;
     bool nested;
-    unsigned purges, deaths, removed, refused, checked[6];
+    unsigned purges, deaths, removed, refused, checked[7];
     char path[64];
 };
 
@@ -250,6 +250,18 @@ static void put_intent(struct world *w, const struct manifest *m)
     tombstone_list_release(&l);
 }
 
+static bool still_there(const struct world *w, const struct shot *s);
+
+/* Now and then it is no snapshot, but newer rows of one that stands. */
+static void maybe_renew(struct world *w, struct shot *s)
+{
+    const struct shot *base = w->shots_count > 0 ? &w->shots[draw(w, w->shots_count)] : NULL;
+
+    if (base && draw(w, 3) == 0 && base->incarnation == s->incarnation && still_there(w, base) &&
+        position_compare(base->m.position, s->m.position) <= 0)
+        memcpy(s->m.renews, base->m.id, sizeof s->m.renews);
+}
+
 static void snapshot_begin(struct world *w)
 {
     struct shot *s = &w->shots[w->shots_count];
@@ -263,6 +275,7 @@ static void snapshot_begin(struct world *w)
     s->m.begun_wall_us = s->m.ended_wall_us = s->m.position_wall_us = w->now_us;
     if (draw(w, 4) == 0)
         see_visibility(w, &s->m);
+    maybe_renew(w, s);
     put_intent(w, &s->m);
     assert_ok(tombstones_refresh(s->tombstones, w->v, "shop", &err), err);
     w->shots_count++;
@@ -299,7 +312,7 @@ static void snapshot_commit(struct world *w, struct shot *s)
     assert_ok(schema_put(w->v, &s->m, slice_str("PGDMP of it"), slice_str(SNAPSHOTS_SQL), &err), err);
     assert_ok(manifest_put(w->v, &s->m, &err), err);
     s->committed = true;
-    if (draw(w, 8) == 0) {
+    if (!s->m.renews[0] && draw(w, 8) == 0) {
         json_t *o = json_pack("{s:[s]}", "findings", "it differs");
         assert_ok(comparison_put(w->v, &s->m, o, &err), err);
         json_decref(o);
@@ -332,6 +345,8 @@ static void snapshot_step(struct world *w)
     if (running < 2)
         snapshot_begin(w);
 }
+
+static bool is_snapshot(const struct shot *s) { return s->committed && !s->m.renews[0]; }
 
 static bool still_there(const struct world *w, const struct shot *s)
 {
@@ -381,7 +396,7 @@ static bool is_reached(const struct world *w, const struct hold *h)
 
 static void hold_step(struct world *w)
 {
-    struct hold h = {.kind = draw(w, 16) == 0 ? HOLD_ALL : draw(w, 2) ? HOLD_SNAPSHOT : HOLD_POSITION, .reason = "a test"};
+    struct hold h = {.kind = draw(w, 10) == 0 ? HOLD_ALL : draw(w, 2) ? HOLD_SNAPSHOT : HOLD_POSITION, .reason = "a test"};
     struct error err;
 
     if (w->holds_count > 0 && draw(w, 3)) {
@@ -453,7 +468,7 @@ static bool was_recoverable(const struct world *w, unsigned incarnation, struct 
     for (size_t i = 0; i < w->shots_count; i++) {
         const struct shot *s = &w->shots[i];
 
-        if (s->committed && s->incarnation == incarnation && position_compare(s->m.position, p) <= 0 &&
+        if (is_snapshot(s) && s->incarnation == incarnation && position_compare(s->m.position, p) <= 0 &&
             !is_barred(w, incarnation, s->m.position, p))
             return true;
     }
@@ -550,7 +565,7 @@ static void check_calendar(struct world *w, unsigned count, int64_t (*period_of)
     for (size_t i = w->shots_count; i-- > 0 && count > 0;) {
         const struct shot *s = &w->shots[i];
 
-        if (!s->committed || period_of(s->wall_us) >= last)
+        if (!is_snapshot(s) || period_of(s->wall_us) >= last)
             continue;
         last = period_of(s->wall_us);
         count--;
@@ -582,10 +597,34 @@ static void check_snapshots(struct world *w)
     check_calendar(w, WEEKLY, week_of, &w->checked[1], "the newest snapshot of its week");
     check_calendar(w, MONTHLY, month_of, &w->checked[2], "the newest snapshot of its month");
     for (size_t i = 0; i < w->shots_count; i++)
-        if (w->shots[i].committed && w->shots[i].wall_us >= w->now_us - KEEP && draw(w, 3) == 0)
+        if (is_snapshot(&w->shots[i]) && w->shots[i].wall_us >= w->now_us - KEEP && draw(w, 3) == 0)
             must_recover(w, w->shots[i].incarnation, w->shots[i].m.position, "a snapshot within the window");
     if (proved)
         must_recover(w, proved->incarnation, proved->m.position, "the last proved snapshot");
+}
+
+static bool base_stands(const struct world *w, const struct manifest *renewal)
+{
+    char key[VAULT_KEY_BYTES];
+
+    manifest_key(key, "shop", renewal->incarnation, renewal->renews, "manifest.json.zst");
+    return memory_has(w->store, key);
+}
+
+/* What a snapshot that stands was renewed with is there too. */
+static void check_renewals(struct world *w)
+{
+    for (size_t i = 0; i < w->shots_count; i++) {
+        const struct manifest *m = &w->shots[i].m;
+        CLEANUP(manifest_release) struct manifest there = {0};
+        struct error err;
+
+        if (!w->shots[i].committed || !m->renews[0] || !base_stands(w, m))
+            continue;
+        assert_ok(renewal_get(w->v, "shop", m->incarnation, m->renews, m->id, &there, &err), err);
+        assert_ok(snapshot_chunks_present(w->v, &there, &err), err);
+        w->checked[6]++;
+    }
 }
 
 /* While the whole source is held, no snapshot goes. */
@@ -705,6 +744,7 @@ static void purge_step(struct world *w)
         fail_msg("a purge failed: %s", err.message);
     check_window(w);
     check_snapshots(w);
+    check_renewals(w);
     check_holds(w);
 }
 
@@ -736,7 +776,7 @@ static void step(struct world *w)
 
 /* What all histories came to: a test in which nothing happens shows nothing. */
 struct sums {
-    unsigned removed, deaths, shots, gaps, checked[6];
+    unsigned removed, deaths, shots, gaps, checked[7];
 };
 
 static void run_history(uint64_t seed, struct sums *sums)
@@ -770,10 +810,10 @@ static void run_history(uint64_t seed, struct sums *sums)
     sums->removed += w->removed;
     sums->deaths += w->deaths;
     sums->gaps += (unsigned)w->gaps_count;
-    for (size_t i = 0; i < 6; i++)
+    for (size_t i = 0; i < 7; i++)
         sums->checked[i] += w->checked[i];
     for (size_t i = 0; i < w->shots_count; i++) {
-        sums->shots += w->shots[i].committed && !still_there(w, &w->shots[i]);
+        sums->shots += is_snapshot(&w->shots[i]) && !still_there(w, &w->shots[i]);
         tombstones_free(w->shots[i].tombstones);
         manifest_release(&w->shots[i].m);
     }
@@ -791,11 +831,11 @@ static void test_histories(void **state)
     for (uint64_t i = first; i < first + count; i++)
         run_history(i, &x);
     print_message("%llu histories: %u objects removed, %u snapshots purged, %u purges died, %u gaps; looked at: %u daily, %u weekly, %u monthly, "
-                  "%u under a hold of all, %u held, %u recoveries under way\n",
+                  "%u under a hold of all, %u held, %u recoveries under way, %u renewals\n",
                   (unsigned long long)count, x.removed, x.shots, x.deaths, x.gaps, x.checked[0], x.checked[1], x.checked[2], x.checked[3],
-                  x.checked[4], x.checked[5]);
+                  x.checked[4], x.checked[5], x.checked[6]);
     assert_true(seed || (4 * x.shots > count && 4 * x.deaths > count && x.removed > 10 * count && x.gaps > count));
-    for (size_t i = 0; i < 6; i++)
+    for (size_t i = 0; i < 7; i++)
         assert_true(seed || x.checked[i] > 0);
 }
 

@@ -178,4 +178,17 @@ static inline void snapshots_take(struct fixture *x, uint64_t position, unsigned
     assert_ok(manifest_put(x->v, m, &x->err), x->err);
 }
 
+/* One of its tables at a later position, with a chunk of its own. */
+static inline void snapshots_renew(struct fixture *x, const struct manifest *base, uint64_t position, unsigned number, struct manifest *m)
+{
+    static const char *const log[] = {"a\tz\nc\ty\n", NULL};
+
+    snapshots_head(m, position, number);
+    memcpy(m->renews, base->id, sizeof m->renews);
+    assert_ok(snapshot_intent(x->v, m, &x->err), x->err);
+    snapshots_table(x->v, m, LOG_ID, log);
+    assert_ok(schema_put(x->v, m, slice_str("PGDMP of it"), slice_str(SNAPSHOTS_SQL), &x->err), x->err);
+    assert_ok(manifest_put(x->v, m, &x->err), x->err);
+}
+
 #endif

@@ -147,7 +147,7 @@ static void test_misplaced(void **state)
     snapshots_take(x, 2000, 2, &n);
     char *a = key_of(&m), *b = key_of(&n);
     fixture_swap(x, a, b);
-    assert_fails(manifest_get_where(x->v, "shop", "0001", m.id, &back, &misplaced, &x->err), x->err, ERROR_CORRUPT);
+    assert_fails(manifest_get_where(x->v, "shop", "0001", m.id, "", &back, &misplaced, &x->err), x->err, ERROR_CORRUPT);
     assert_true(misplaced);
     assert_contains(x->err.message, "misplaced");
     fixture_swap(x, a, b);
@@ -159,7 +159,7 @@ static void test_misplaced(void **state)
     json_dump(o, &plain);
     assert_ok(object_put_zst(x->v->driver, to, buf_slice(&plain), &x->err), x->err);
     misplaced = false;
-    assert_fails(manifest_get_where(x->v, "bank", "0001", m.id, &back, &misplaced, &x->err), x->err, ERROR_CORRUPT);
+    assert_fails(manifest_get_where(x->v, "bank", "0001", m.id, "", &back, &misplaced, &x->err), x->err, ERROR_CORRUPT);
     assert_true(misplaced);
     assert_contains(x->err.message, "shop/0001");
     json_decref(o);
@@ -422,6 +422,48 @@ static void test_list(void **state)
         manifest_release(&m[i]);
 }
 
+/* A renewal is in no list of snapshots, and is found by its snapshot alone. */
+static void test_renewal(void **state)
+{
+    struct fixture *x = *state;
+    struct manifest base, other, renewal, back;
+    char **ids;
+    size_t count;
+
+    snapshots_take(x, 1000, 1, &base);
+    snapshots_take(x, 1200, 2, &other);
+    snapshots_renew(x, &base, 1500, 3, &renewal);
+    assert_ok(renewal_list(x->v, "shop", "0001", base.id, &ids, &count, &x->err), x->err);
+    assert_int_equal(count, 1);
+    assert_string_equal(ids[0], renewal.id);
+    free(ids[0]);
+    free(ids);
+    assert_ok(renewal_list(x->v, "shop", "0001", other.id, &ids, &count, &x->err), x->err);
+    assert_int_equal(count, 0);
+    free(ids);
+    assert_ok(snapshot_list(x->v, "shop", "0001", &ids, &count, &x->err), x->err);
+    assert_int_equal(count, 2);
+    for (size_t i = 0; i < count; i++)
+        free(ids[i]);
+    free(ids);
+    assert_ok(renewal_get(x->v, "shop", "0001", base.id, renewal.id, &back, &x->err), x->err);
+    assert_string_equal(back.renews, base.id);
+    assert_int_equal(back.tables_count, 1);
+    assert_true(hash128_equal(back.tables[0].hash, renewal.tables[0].hash));
+    manifest_release(&back);
+    assert_fails(renewal_get(x->v, "shop", "0001", other.id, renewal.id, &back, &x->err), x->err, ERROR_NOT_FOUND);
+    assert_fails(manifest_get(x->v, "shop", "0001", renewal.id, &back, &x->err), x->err, ERROR_NOT_FOUND);
+    /* What announced it stays, as with a snapshot. */
+    assert_ok(snapshot_intent_remove(x->v, "shop", "0001", renewal.id, &x->err), x->err);
+    char intent[VAULT_KEY_BYTES];
+    uint64_t bytes;
+    manifest_key(intent, "shop", "0001", renewal.id, "intent");
+    assert_ok(x->v->driver->ops->size(x->v->driver, intent, &bytes, &x->err), x->err);
+    manifest_release(&base);
+    manifest_release(&other);
+    manifest_release(&renewal);
+}
+
 static void test_intent_of_nonsense(void **state)
 {
     struct fixture *x = *state;
@@ -564,7 +606,7 @@ int main(void)
         ROW(test_ranges_that_meet),
         ROW(test_ids),
         ROW(test_list),
-        ROW(test_intent_of_nonsense),
+        ROW(test_renewal), ROW(test_intent_of_nonsense),
         ROW(test_schemas),
         ROW(test_large_objects),
         ROW(test_large_objects_between),

@@ -317,6 +317,84 @@ static void test_large_objects(void **state)
     retention_release(&r);
 }
 
+static void add_renewal(struct retention *r, size_t base, uint32_t chunk)
+{
+    struct retention_renewal *n = &r->renewals[r->renewals_count++];
+
+    *n = (struct retention_renewal){.readable = true, .position = r->snapshots[base].position, .chunks_count = 1};
+    n->position.offset += 10;
+    memcpy(n->base, r->snapshots[base].id, sizeof n->base);
+    n->chunks = mem_zalloc(1, sizeof *n->chunks);
+    n->chunks[0] = chunk;
+}
+
+/* A renewal stays and goes with its snapshot, and its chunks with it. */
+static void test_renewals(void **state)
+{
+    (void)state;
+    for (int fault = 0; fault < 3; fault++) {
+        struct retention r;
+
+        fill(&r, 20);
+        r.chunks = mem_resize(r.chunks, r.chunks_count + 3, sizeof *r.chunks);
+        for (int i = 0; i < 3; i++)
+            r.chunks[r.chunks_count++] = (struct retention_chunk){.present = true};
+        r.renewals = mem_zalloc(3, sizeof *r.renewals);
+        add_renewal(&r, 5, 21);
+        add_renewal(&r, 15, 22);
+        add_renewal(&r, 16, 23);
+        if (fault == 1) /* nobody knows what it refers to */
+            r.renewals[1].readable = false;
+        if (fault == 2) /* of no snapshot that is there */
+            r.renewals[0].base[0] = 'f';
+        retention_plan(&r);
+        assert_int_equal(r.renewals[0].verdict.remove, fault != 2);
+        assert_false(r.renewals[1].verdict.remove);
+        assert_false(r.renewals[2].verdict.remove);
+        assert_int_equal(r.chunks[21].remove, fault == 0);
+        assert_false(r.chunks[22].remove);
+        assert_false(r.chunks[23].remove);
+        retention_release(&r);
+    }
+}
+
+static void add_schema(struct retention *r, uint64_t lsn)
+{
+    r->schemas[r->schemas_count++] = (struct retention_schema){.position = position_of_lsn(lsn)};
+}
+
+/* A capture of the schema is what a recovery across a change needs: below the floor it stays where a held position may need it. */
+static void test_schemas(void **state)
+{
+    struct retention r;
+
+    (void)state;
+    fill(&r, 20);
+    r.schemas = mem_zalloc(5, sizeof *r.schemas);
+    add_schema(&r, 3000);  /* of a snapshot that goes */
+    add_schema(&r, 5000);  /* of one that is held */
+    add_schema(&r, 5200);  /* between it and the held position */
+    add_schema(&r, 14500); /* above the floor */
+    r.renewals = mem_zalloc(1, sizeof *r.renewals);
+    add_renewal(&r, 4, 5);
+    add_schema(&r, 5010);  /* of a renewal of it */
+    retention_plan(&r);
+    assert_true(r.schemas[0].verdict.remove && r.schemas[1].verdict.remove && r.schemas[2].verdict.remove && r.schemas[4].verdict.remove);
+    assert_false(r.schemas[3].verdict.remove);
+    r.holds_count = 1;
+    r.holds[0] = (struct hold){.n = 1, .kind = HOLD_POSITION, .incarnation = "0001", .position = position_of_lsn(5500)};
+    retention_plan(&r);
+    assert_true(r.schemas[0].verdict.remove);
+    assert_false(r.schemas[1].verdict.remove || r.schemas[2].verdict.remove || r.schemas[3].verdict.remove || r.schemas[4].verdict.remove);
+    /* Held for itself alone it needs none but its own, and its renewal's. */
+    r.holds[0] = (struct hold){.n = 1, .kind = HOLD_SNAPSHOT, .incarnation = "0001"};
+    memcpy(r.holds[0].snapshot, r.snapshots[4].id, sizeof r.holds[0].snapshot);
+    retention_plan(&r);
+    assert_false(r.schemas[1].verdict.remove || r.schemas[4].verdict.remove);
+    assert_true(r.schemas[2].verdict.remove);
+    retention_release(&r);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -324,6 +402,7 @@ int main(void)
         cmocka_unit_test(test_open_transaction), cmocka_unit_test(test_calendar), cmocka_unit_test(test_holds),
         cmocka_unit_test(test_barrier),  cmocka_unit_test(test_old_incarnation), cmocka_unit_test(test_intents),
         cmocka_unit_test(test_large_objects),
+        cmocka_unit_test(test_renewals), cmocka_unit_test(test_schemas),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,13 +17,13 @@ static void test_whole(void **state)
     assert_int_equal(r.findings_count, 0);
     assert_int_equal(r.segments, 3);
     assert_int_equal(r.snapshots, 1);
-    assert_int_equal(r.chunks, 3);
-    /* VAULT, capabilities, incarnation, 2 epochs, 3 segments, 3 of the snapshot, 2 schemas, 3 chunks, proof */
-    assert_int_equal(r.objects, 17);
+    assert_int_equal(r.chunks, 4);
+    /* VAULT, capabilities, incarnation, 2 epochs, 3 segments, 3 of the snapshot and 2 of its renewal, 2 schemas each, 4 chunks, proof */
+    assert_int_equal(r.objects, 22);
     assert_true(r.bytes > 3000);
     verify_result_release(&r);
     r = verify(x, "shop");
-    assert_int_equal(r.objects, 15);
+    assert_int_equal(r.objects, 20);
     assert_int_equal(r.findings_count, 0);
     verify_result_release(&r);
     r = verify(x, "bank");

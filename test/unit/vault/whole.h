@@ -16,6 +16,7 @@ struct whole {
 static inline struct whole make_whole(struct fixture *x)
 {
     struct whole w = {0};
+    struct manifest renewal;
     struct incarnation i = {.system_id = "1", .database = "shop", .slot = "salvor_shop", .reason = "first one"};
     json_t *proof = json_object();
 
@@ -24,6 +25,8 @@ static inline struct whole make_whole(struct fixture *x)
     frames_chain(x, 3, w.segments);
     assert_ok(epoch_claim(x->v, "shop", "0001", 4, &w.epoch, &x->err), x->err);
     snapshots_take(x, 1000, 1, &w.m);
+    snapshots_renew(x, &w.m, 1500, 2, &renewal);
+    manifest_release(&renewal);
     assert_ok(proof_store(x->v, "shop", "0001", w.m.id, proof, &x->err), x->err);
     json_decref(proof);
     return w;

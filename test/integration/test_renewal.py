@@ -1,0 +1,104 @@
+"""After a change of single tables that recovery does not go across, newer rows of these tables alone make it go on from the old snapshot: exact before the
+change and from the renewal on, refused between the two."""
+import pytest
+from test_schema import BASE, History, recovered_at
+
+pytestmark = pytest.mark.timeout(300)
+
+BIG = """CREATE TABLE big (id bigint PRIMARY KEY, v text, n int NOT NULL DEFAULT 0);
+INSERT INTO big SELECT i, repeat(md5(i::text), 20), 0 FROM generate_series(1, 20000) i;"""
+# What bars the way, for which tables of public, and what `snapshot --if-needed` and a recovery in between say.
+ROUNDS = [
+    ("ALTER TABLE item ALTER COLUMN price TYPE numeric(12,4) USING price * 2", ["item"], "another type"),
+    ("ALTER TABLE item ADD COLUMN stamp float8 DEFAULT random(); ALTER TABLE big ADD COLUMN w int DEFAULT 3; UPDATE big SET w = 4 WHERE id < 50", ["item"], "rewritten"),
+    ("ALTER TABLE pair DROP CONSTRAINT pair_pkey; UPDATE pair SET extra = 'not captured'; ALTER TABLE pair ADD PRIMARY KEY (a, b)", ["pair"], "identify its rows for a time"),
+    ("ALTER TABLE leaving ADD COLUMN plain int; TRUNCATE leaving; INSERT INTO leaving (what, plain) VALUES ('again', 1);"
+     "ALTER TABLE loose SET UNLOGGED; UPDATE loose SET v = 'unseen' WHERE id = 201; ALTER TABLE loose SET LOGGED", ["leaving", "loose"], "was "),
+    ("CREATE TABLE made (id int, v text); INSERT INTO made SELECT i, 'm' FROM generate_series(1, 9) i; UPDATE made SET v = 'u'; ALTER TABLE made ADD PRIMARY KEY (id)",
+     ["made"], "identify its rows for a time"),
+]
+AFTER = """UPDATE item SET name = 'after {0}' WHERE id % 7 = {0}; DELETE FROM item WHERE id = {0} + 100; INSERT INTO item (id, name) VALUES ({0} + 20000, 'after');
+UPDATE pair SET extra = 'after {0}' WHERE b = {0} + 30; UPDATE pair SET b = b + 7000 WHERE b = {0} + 60; INSERT INTO keyless VALUES ({0} + 500, 'after');
+INSERT INTO leaving (what) VALUES ('after'); UPDATE loose SET v = 'after' WHERE id = 210 + {0}; UPDATE big SET v = 'after' WHERE id BETWEEN {0} * 100 AND {0} * 100 + 20"""
+
+
+def start(servers, protected, **options):
+    server = servers()
+    server.sql("CREATE DATABASE shop")
+    server.sql(BASE + BIG, dbname="shop")
+    return server, protected(server, **{"snapshot_quiet": "1h", "identity_inserts": "public.log, public.keyless", **options})
+
+
+def take(server, box, number):
+    """In one of the rounds beside a transaction that has changed the renewed table, and others, and is open: it is in no renewal."""
+    if number != 1:
+        return box.run_command("snapshot", "shop", "--if-needed", "--json")
+    with server.connect("shop") as beside, beside.cursor() as cursor:
+        beside.autocommit = False
+        cursor.execute("INSERT INTO item (id, name) VALUES (30000, 'beside'); UPDATE item SET name = 'beside' WHERE id = 77; UPDATE big SET v = 'beside' WHERE id = 19000")
+        taken = box.run_command("snapshot", "shop", "--if-needed", "--json")
+        beside.commit()
+    return taken
+
+
+def test_recovery_goes_on_from_renewed_tables(servers, protected):
+    server, box = start(servers, protected, slot_timeout="2s")
+    h = History(server, box)
+    h.see("the snapshot")
+    between = []
+    for number, (statement, tables, says) in enumerate(ROUNDS):
+        server.sql(AFTER.format(number), dbname="shop")
+        h.see(f"before {number}")
+        for one in statement.split(";"):
+            server.sql(one, dbname="shop")
+        between.append((server.value("SELECT pg_current_wal_insert_lsn()::text"), says))
+        h.captured()
+        taken = take(server, box, number)
+        assert taken.status == 0 and says in taken.err, taken
+        assert taken.json["renews"] == h.box.status("shop")["snapshots"][0]["id"] and taken.json["tables"] == len(tables), taken.json
+        assert box.ok("snapshot", "shop", "--if-needed", "--json").json == {"source": "shop", "needed": False}
+        h.see(f"after {number}")
+        server.sql(AFTER.format(number + 10), dbname="shop")
+        h.see(f"well after {number}")
+    box.wait_durable("shop", h.moments[-1][1])
+    status = box.status("shop")
+    assert len(status["snapshots"]) == 1
+    assert [r["tables"] for r in status["snapshots"][0]["renewals"]] == [[f"public.{t}" for t in tables] for _, tables, _ in ROUNDS]
+    assert "renewals" in box.ok("status", "shop").out
+    results = [recovered_at(server, box, m, i) for i, m in enumerate(h.moments)]
+    assert {r["snapshot"] for r in results} == {status["snapshots"][0]["id"]} and all(r["verified"] for r in results)
+    for at, says in between:
+        box.fails(3, "recover", "shop", "--to", at, "--dry-run", says=says)
+    assert sum(e["kind"] == "renewal" for e in box.ok("journal", "shop", "--json").json["entries"]) == len(ROUNDS)
+    box.wait_vault("shop", h.moments[-1][1])
+    assert box.ok("verify", "--json").json["vaults"][0]["findings"] == []
+
+
+def test_an_inexact_table_is_renewed_by_itself(servers, protected):
+    """By the keeper, without a schema change; what is damaged of the renewal is named by verify, and nothing is recovered from it."""
+    server, box = start(servers, protected, snapshot_quiet="1s")
+    inexact = lambda: [entry["table"] for entry in box.status("shop")["inexact"]]
+    server.sql("UPDATE keyless SET v = 'not captured'", dbname="shop")
+    first = box.wait("a renewal", lambda: box.status("shop")["snapshots"][0]["renewals"])
+    assert [r["tables"] for r in first] == [["public.keyless"]]
+    box.wait("it to be exact again", lambda: not inexact())
+    h = History(server, box)
+    for number in range(2):
+        server.sql(AFTER.format(number), dbname="shop")
+        h.see(f"after {number}")
+    # Renewed once more: of two the newer one counts, and what lies between is given by the older one.
+    server.sql("UPDATE keyless SET v = 'not captured either' WHERE id < 10", dbname="shop")
+    box.wait("a second renewal", lambda: len(box.status("shop")["snapshots"][0]["renewals"]) == 2)
+    server.sql(AFTER.format(3), dbname="shop")
+    h.see("after both")
+    box.wait_vault("shop", h.moments[-1][1])
+    recovered_at(server, box, h.moments[-1], 0)
+    assert len(box.status("shop")["snapshots"]) == 1 and box.ok("verify", "--json").json["vaults"][0]["findings"] == []
+    newest = box.status("shop")["snapshots"][0]["renewals"][-1]["id"]
+    manifest = next((box.root / "vault").rglob(f"{newest}/renewal-*.json.zst"))
+    text = bytearray(manifest.read_bytes())
+    text[len(text) // 2] ^= 1
+    manifest.write_bytes(text)
+    findings = box.run_command("verify", "--json").json["vaults"][0]["findings"]
+    assert any(f["kind"] == "damaged" and newest in f["key"] for f in findings), findings
+    box.fails(3, "recover", "shop", "--to", "latest", "--dry-run", says="is inexact")
