@@ -46,5 +46,7 @@ MUST_CHECK int capture_current(const char *state_directory, char ret_incarnation
 MUST_CHECK int capture_identity(const char *state_directory, struct incarnation *ret, struct error *err);
 /* Asks the running keeper for a snapshot, where one is needed: STATE/<source>/want_snapshot with a reason (first one wins). */
 MUST_CHECK int capture_want_snapshot(const char *state_directory, const char *reason, struct error *err);
+/* Things are not quiet: where one was asked for, the wish is as new as now. */
+MUST_CHECK int capture_renew_wish(const char *state_directory, struct error *err);
 
 #endif

@@ -50,6 +50,7 @@ struct schemas {
     struct stored stored;
     int64_t first_mono_us; /* when the first change was seen that is not captured; 0: there is none */
     int64_t next_mono_us;
+    uint64_t renewed_lsn; /* of the last change for which a wish was put off */
     bool hopeless; /* a snapshot was asked for, for want of a capture */
     char said[256];
 };
@@ -428,6 +429,18 @@ static void capture_schema(struct schemas *s)
     capture_unlock(s->capture);
 }
 
+/* What changes while a snapshot is asked for puts it off, as its own wish will. */
+static void renew_wish(struct schemas *s, uint64_t changed_lsn)
+{
+    struct error err = ERROR_INIT;
+
+    if (changed_lsn <= s->renewed_lsn)
+        return;
+    s->renewed_lsn = changed_lsn;
+    if (capture_renew_wish(s->capture->config->state_directory, &err) < 0)
+        log_warn("%s", err.message);
+}
+
 /* When a capture is due; INT64_MAX: nothing has changed since the last one. With the mutex held. */
 static int64_t due_mono_us(struct schemas *s)
 {
@@ -457,9 +470,11 @@ void *schemas_thread(void *arg)
         if (!capture_is_ending(c) && due > now)
             capture_wait(c, &c->changed, due - now < LOOK_US ? due - now : LOOK_US);
         bool ending = capture_is_ending(c), wanted = due_mono_us(&s) <= clock_mono_us();
+        uint64_t changed_lsn = c->changed_lsn;
         capture_unlock(c);
         if (ending)
             return NULL;
+        renew_wish(&s, changed_lsn);
         if (wanted)
             capture_schema(&s);
     }

@@ -208,16 +208,32 @@ int state_load_relations(const char *directory, struct framer *f, bool *ret_foun
 
 /* --- want_snapshot ----------------------------------------------------------------------------------------------- */
 
+/* 1: there was one, which is renewed. */
+static int renew(const char *path, struct error *err)
+{
+    if (utimensat(AT_FDCWD, path, NULL, 0) == 0)
+        return 1;
+    return errno == ENOENT ? 0 : error_errno(err, errno, "cannot touch %s", path);
+}
+
+int capture_renew_wish(const char *state_directory, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *path = mem_printf("%s/want_snapshot", state_directory);
+
+    TRY(renew(path, err));
+    return 0;
+}
+
 int capture_want_snapshot(const char *state_directory, const char *reason, struct error *err)
 {
     CLEANUP(mem_free_ptr) char *path = mem_printf("%s/want_snapshot", state_directory);
     char text[REASON_BYTES_MAX];
+    int rc = renew(path, err);
 
     /* The first reason stays; the time says that there was another. */
-    if (utimensat(AT_FDCWD, path, NULL, 0) == 0)
+    TRY(rc);
+    if (rc > 0)
         return 0;
-    if (errno != ENOENT)
-        return error_errno(err, errno, "cannot touch %s", path);
     int n = snprintf(text, sizeof text, "%s", reason);
     return file_replace(path, slice_of(text, n < REASON_BYTES_MAX ? (size_t)n : REASON_BYTES_MAX - 1), 0600, err);
 }

@@ -11,8 +11,9 @@
 #include "os/file.h"
 
 #define STATUS_BYTES_MAX ((size_t)16 << 20)
-#define CAPTURE_WAIT_US (30 * CLOCK_US_PER_S)
+#define CAPTURE_WAIT_US (60 * CLOCK_US_PER_S)
 #define LOOK_EVERY_MS 200
+#define STATUS_LATE_MS 2000 /* capture's word is older than what it knows */
 #define FILE_TIME_US (20 * CLOCK_US_PER_MS) /* a file's time lags behind the clock by a tick */
 
 void snapshot_wish_fulfil(const char *state_directory, int64_t before_wall_us)
@@ -75,14 +76,20 @@ static enum need judge(const struct recover_survey *s, struct error *why)
 enum need snapshot_need(const struct recover_config *config, struct recover_survey *ret, struct error *why)
 {
     int64_t deadline_us = clock_mono_us() + CAPTURE_WAIT_US;
+    int rc;
 
-    while (is_being_captured(config) && clock_mono_us() < deadline_us)
-        clock_sleep_ms(LOOK_EVERY_MS);
-    int64_t asked_wall_us = clock_wall_us();
-    if (recover_survey(config, ret, why) < 0)
-        return NEED_SNAPSHOT;
-    if (ret->count > 0)
-        return judge(ret, why);
-    snapshot_wish_fulfil(config->state_directory, asked_wall_us);
-    return NEED_NOTHING;
+    do {
+        while (is_being_captured(config) && clock_mono_us() < deadline_us)
+            clock_sleep_ms(LOOK_EVERY_MS);
+        int64_t asked_wall_us = clock_wall_us();
+        recover_survey_release(ret);
+        *why = ERROR_INIT;
+        rc = recover_survey(config, ret, why);
+        if (rc >= 0 && ret->count == 0) {
+            snapshot_wish_fulfil(config->state_directory, asked_wall_us);
+            return NEED_NOTHING;
+        }
+        clock_sleep_ms(STATUS_LATE_MS);
+    } while (is_being_captured(config) && clock_mono_us() < deadline_us); /* what came meanwhile is not there to be judged yet */
+    return rc < 0 ? NEED_SNAPSHOT : judge(ret, why);
 }

@@ -140,16 +140,16 @@ static int refuse_bridge(struct attempt *a, const struct read_result *r, const c
                      position_format(p->target, target), a->obstacle->text, why, followed, followed);
 }
 
-/* One that is no schema change. */
-static bool other_obstacle(const struct attempt *a)
+/* One that is no schema change; NULL. */
+static const struct choose_note *other_obstacle(const struct attempt *a)
 {
     const struct recover_plan *p = &a->planned->plan;
 
     for (size_t i = 0; i < a->obstacles.count; i++)
         if (a->obstacles.items[i].kind != CHOOSE_SCHEMA &&
             choose_note_forbids(&a->obstacles.items[i], p->snapshot_position, p->target))
-            return true;
-    return false;
+            return &a->obstacles.items[i];
+    return NULL;
 }
 
 /* A schema change is in the way: is what it did known? */
@@ -207,9 +207,9 @@ static int check_notes(struct attempt *a, struct error *err)
     TRY(renewals_read(a->options->config->vault, &p->manifest, p->plan.target, p->plan.warnings, &p->renewals, err));
     renewals_lift(&p->renewals, &a->obstacles);
     survey_notes(a);
-    const struct choose_note *left = choose_obstacle(&a->obstacles, p->plan.snapshot_position, p->plan.target);
-    if (other_obstacle(a))
-        return refuse_note(a, left, NULL, err);
+    const struct choose_note *left = choose_obstacle(&a->obstacles, p->plan.snapshot_position, p->plan.target), *other = other_obstacle(a);
+    if (other)
+        return refuse_note(a, other, NULL, err);
     return cross(a, left ? left : n, err);
 }
 
