@@ -52,6 +52,8 @@ MUST_CHECK int chain_seek(struct chain *c, struct position after, struct error *
 MUST_CHECK int chain_seek_xid(struct chain *c, uint32_t xmin, struct error *err);
 /* What came before its first segment was purged on purpose. */
 bool chain_begins_purged(const struct chain *c);
+/* The spool goes on where the vault's newest segment ends; also where there is nothing in one of them. */
+bool chain_joins_spool(const struct chain *c);
 /* The next frame: 1; 0: the end. Slices live until the next call. */
 MUST_CHECK int chain_next(struct chain *c, struct frame *ret, struct error *err);
 bool chain_in_spool(const struct chain *c); /* the frame came from the spool */

@@ -199,6 +199,14 @@ static int find_item(struct chain *c, struct position after, size_t *ret, struct
     return 0;
 }
 
+bool chain_joins_spool(const struct chain *c)
+{
+    for (size_t i = 1; i < c->count; i++)
+        if (c->items[i].in_spool && !c->items[i - 1].in_spool)
+            return chain_is_dense(c, i);
+    return true;
+}
+
 /* Nothing is missing between `after` and the item: where it does not go on from the one before, it must itself say so. */
 static int check_reach(struct chain *c, size_t item, struct position after, struct error *err)
 {

@@ -165,15 +165,47 @@ static const char *why_not(const struct line *l, uint64_t sequence, const char *
     return position_compare(s.header.after, newest->id.last) == 0 ? NULL : "it does not go on where the vault's newest segment ends";
 }
 
+/* Did this host ever write segments of this history into one of its vaults? */
+static bool has_claimed(const struct capture *c, const struct line *l)
+{
+    JSON_AUTO epochs = NULL;
+    struct error ignored = ERROR_INIT;
+
+    if (state_load_json(l->directory, EPOCHS, &epochs, &ignored) < 0)
+        return false;
+    for (size_t i = 0; i < c->config->vaults_count; i++)
+        if (json_object_get(epochs, c->config->vaults[i]->name))
+            return true;
+    return false;
+}
+
+/*
+ * Files leave the spool when every vault has their segments. Where all vaults were read and none has what came before the oldest file,
+ * they have lost it, or are older copies of themselves. What is left here can never be joined to it: where the source sends from is
+ * a gap then, and a new history begins.
+ */
+static bool vaults_went_back(const struct capture *c, const struct line *l, const struct newest *newest, uint64_t oldest_file)
+{
+    if (!newest->all_reached || oldest_file <= newest->id.sequence + 1)
+        return false;
+    return newest->vault || has_claimed(c, l);
+}
+
 static int reconcile(struct capture *c, struct line *l, const struct newest *newest, struct error *err)
 {
     CLEANUP(mem_free_ptr) uint64_t *files = NULL;
     const char *why = NULL;
     size_t count;
 
-    if (!newest->vault)
-        return 0;
     TRY(spool_list(l->spool_directory, &files, &count, err));
+    if (count > 0 && vaults_went_back(c, l, newest, files[0])) {
+        why = "no vault has the segments before it that this host stored: they were lost, or older copies were put back";
+        log_error("ALERT: %s: the vault's newest segment is %llu, and this host stored up to %llu: the vault has lost objects or has gone back; "
+                  "`salvor verify` names what is gone", c->config->protect.source, (unsigned long long)newest->id.sequence,
+                  (unsigned long long)files[0] - 1);
+    } else if (!newest->vault) {
+        return 0;
+    }
     for (size_t i = 0; i < count; i++) {
         if (!why)
             why = why_not(l, files[i], c->config->protect.source, newest);

@@ -233,6 +233,7 @@ MUST_CHECK int state_store_relations(const char *directory, struct slice frames,
 MUST_CHECK int state_forget_relations(const char *directory, struct error *err);
 MUST_CHECK int state_load_relations(const char *directory, struct framer *f, bool *ret_found, struct error *err);
 /* A JSON file of the incarnation or the source. NOT_FOUND. */
+#define EPOCHS "epochs.json" /* in an incarnation's directory: {vault: epoch} */
 MUST_CHECK int state_load_json(const char *directory, const char *name, json_t **ret, struct error *err);
 MUST_CHECK int state_store_json(const char *directory, const char *name, const json_t *j, struct error *err);
 

@@ -19,7 +19,6 @@
 
 #define BACKOFF_FIRST_US CLOCK_US_PER_S
 #define BACKOFF_MAX_US (30 * CLOCK_US_PER_S)
-#define EPOCHS "epochs.json"
 #define SAY_AGAIN_US (60 * CLOCK_US_PER_S)
 #define IDLE_US (500 * CLOCK_US_PER_MS)
 #define OLD_AGAIN_US (300 * CLOCK_US_PER_S)
@@ -36,6 +35,7 @@ struct way {
 
     bool reached;  /* the vault was read: what follows is known */
     uint64_t sequence; /* of the newest segment; 0: none */
+    struct segment_id id;
     struct digest digest;
     struct segment_open_transaction *open; /* at its end */
     uint32_t open_count;
@@ -92,6 +92,7 @@ static void advance(struct way *w, const struct segment_id *id, const struct dig
     w->open_count = w->next_open_count;
     w->next_open = NULL;
     w->sequence = id->sequence;
+    w->id = *id;
     w->digest = *digest;
 }
 
@@ -378,6 +379,28 @@ static int build(struct way *w, const char *path, uint64_t sequence, bool in_spo
     return build_from_vault(w, other, &id, path, ret_file, ret_id, ret_digest, err);
 }
 
+/*
+ * The segment that the next one names stands there still. Otherwise the vault lost it, or an older copy was put back: nothing is joined to a
+ * hole. A vault that is not there at all is only down.
+ */
+static int check_before(const struct way *w, struct error *err)
+{
+    const struct vault_driver_ops *ops = w->vault->driver->ops;
+    char key[VAULT_KEY_BYTES];
+    uint64_t bytes;
+
+    if (w->sequence == 0)
+        return 0;
+    segment_key(key, source_of(w), w->incarnation.id, &w->id);
+    int rc = ops->size(w->vault->driver, key, &bytes, err);
+    if (rc != -ERROR_NOT_FOUND)
+        return rc;
+    TRY(ops->size(w->vault->driver, "VAULT", &bytes, err));
+    return error_set(err, w->current ? ERROR_CONTINUITY : ERROR_GAP,
+                     "vault %s: segment %llu of %s/%s, the newest that was stored, is gone: the vault lost objects, or an older copy was put back",
+                     w->vault->name, (unsigned long long)w->sequence, source_of(w), w->incarnation.id);
+}
+
 static int ship(struct way *w, uint64_t sequence, bool in_spool, struct error *err)
 {
     CLEANUP(mem_free_ptr) char *path =
@@ -386,6 +409,7 @@ static int ship(struct way *w, uint64_t sequence, bool in_spool, struct error *e
     struct segment_id id;
     struct digest digest;
 
+    TRY(check_before(w, err));
     TRY(dir_make_all(w->work_directory, 0700, err));
     TRY(build(w, path, sequence, in_spool, &built, &id, &digest, err));
     TRY(put(w, &built, &id, &digest, err));

@@ -48,7 +48,7 @@ static void journal_adopted(const char *path, const struct adopted *a)
         return;
     }
     journaled_add(&c, "adopted", NULL, members);
-    journaled_ship(&c, &a->vault, 1);
+    journaled_ship(&c, NULL, &a->vault, 1);
 }
 
 static void print_json_result(const struct adopted *a, const struct wish *w)

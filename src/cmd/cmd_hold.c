@@ -130,7 +130,7 @@ static int add(const struct source_context *s, const struct wish *w, struct erro
         printf("vault %s: hold %u of %s\n", s->vaults[i]->name, h.n, s->name);
         journaled_add(s->config, "hold_added", s->name, hold_json(s->vaults[i], &h));
     }
-    journaled_ship(s->config, s->vaults, s->vaults_count);
+    journaled_ship(s->config, s->name, s->vaults, s->vaults_count);
     return 0;
 }
 
@@ -149,7 +149,7 @@ static int take_away(const struct source_context *s, const struct wish *w, struc
         json_set_u64(members, "n", n);
         journaled_add(s->config, "hold_removed", s->name, members);
     }
-    journaled_ship(s->config, s->vaults, s->vaults_count);
+    journaled_ship(s->config, s->name, s->vaults, s->vaults_count);
     return 0;
 }
 

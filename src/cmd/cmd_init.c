@@ -14,7 +14,7 @@ static void journal_made(const struct config *c, const struct config_section *se
         json_set_str(members, "id", v->id);
     journaled_add(c, "vault_made", NULL, members);
     if (v)
-        journaled_ship(c, &v, 1);
+        journaled_ship(c, NULL, &v, 1);
     vault_free(v);
 }
 

@@ -144,12 +144,29 @@ static void read_vault(const struct config_section *section, struct journal_entr
     }
 }
 
+/* The newest entry of each, read so far: what a note elsewhere holds the vault to. */
+static void add_heads(const struct journal_entries *e, json_t *writers)
+{
+    char text[JOURNAL_HEAD_TEXT_BYTES], time[CLOCK_TEXT_BYTES];
+    size_t i;
+    json_t *w;
+
+    json_array_foreach(writers, i, w)
+        for (size_t k = e->count; k-- > 0;)
+            if (strcmp(json_string_value(json_object_get(w, "writer")), e->entries[k].writer) == 0) {
+                json_set_str(w, "head", journal_head_text(&e->entries[k], text));
+                json_set_str(w, "head_time", clock_format_wall(e->entries[k].wall_us, time));
+                break;
+            }
+}
+
 static int read_all(const struct config *c, struct journal_entries *e, json_t *writers, bool *failed, struct error *err)
 {
     CLEANUP(journal_done) struct journal *j = NULL;
 
     for (size_t i = 0; i < c->vaults_count; i++)
         read_vault(&c->vaults[i], e, writers, failed);
+    add_heads(e, writers); /* of what is in the vaults */
     TRY(journaled_open(c, &j, err));
     TRY(journal_read_local(j, e, err));
     journal_entries_sort(e);
@@ -162,8 +179,9 @@ static void print_writers(const json_t *writers)
     json_t *w;
 
     json_array_foreach(writers, i, w)
-        printf("writer %s signs with the key %s\n", json_string_value(json_object_get(w, "writer")),
-               json_string_value(json_object_get(w, "public_key")));
+        printf("writer %s signs with the key %s\n  its newest entry, for `salvor verify --expect-head`: %s, %s\n", json_string_value(json_object_get(w, "writer")),
+               json_string_value(json_object_get(w, "public_key")), json_string_value(json_object_get(w, "head")),
+               json_string_value(json_object_get(w, "head_time")));
 }
 
 int command_journal(const struct invocation *in, struct error *err)

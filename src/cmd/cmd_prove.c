@@ -94,7 +94,7 @@ static int run(const struct wish *w, const struct source_context *s, struct erro
         journal_result(s, &result);
     else if (is_a_finding(rc))
         journal_failure(s->config, s->name, snapshot, &why);
-    journaled_ship(s->config, s->vaults, s->vaults_count);
+    journaled_ship(s->config, s->name, s->vaults, s->vaults_count);
     if (rc < 0) {
         *err = why;
         return rc;

@@ -235,6 +235,7 @@ static void journal_removed(void *user, const json_t *record)
     json_set_str(members, "vault", t->vault);
     json_object_del(members, "source");
     json_object_del(members, "wall_us");
+    json_object_del(members, "removed"); /* stands in the vault's record */
     journaled_add(t->source->config, "purge_done", t->source->name, members);
 }
 
@@ -284,7 +285,7 @@ static int purge_source(const struct config *c, const struct config_section *sec
             print_report(report, v);
     }
     if (!dry_run)
-        journaled_ship(c, s.vaults, s.vaults_count);
+        journaled_ship(c, s.name, s.vaults, s.vaults_count);
     return 0;
 }
 

@@ -144,7 +144,7 @@ static void journal_outcome(const struct source_context *s, int done, const stru
         json_set_str(members, "reason", err->message);
         journaled_add(s->config, "recovery_failed", s->name, members);
     }
-    journaled_ship(s->config, s->vaults, s->vaults_count);
+    journaled_ship(s->config, s->name, s->vaults, s->vaults_count);
 }
 
 /* Nothing to recover from, or nothing to recover with: the promise cannot be kept. */
@@ -222,6 +222,20 @@ static int open_context(const struct invocation *in, const struct wish *w, struc
     return source_context_open(c, name, SOURCE_NEEDS_VAULTS, s, err);
 }
 
+/* By this host's journal, and by what the vault has of it. Where nobody can tell, the recovery goes on without. */
+static const struct journal_stored *stored_before(const struct config *c, const struct recover_config *rc, struct journal_stored *ret)
+{
+    CLEANUP(journal_done) struct journal *j = NULL;
+    struct error err = ERROR_INIT;
+    bool found = false;
+
+    if (rc->state_directory && journaled_open(c, &j, &err) < 0)
+        return NULL;
+    if (journal_stored_last(j, rc->vault, rc->source, ret, &found, &err) < 0)
+        fprintf(stderr, "salvor recover: how far vault %s had come is not known: %s\n", rc->vault->name, err.message);
+    return found ? ret : NULL;
+}
+
 int command_recover(const struct invocation *in, struct error *err)
 {
     CLEANUP(config_release) struct config c = {0};
@@ -229,6 +243,7 @@ int command_recover(const struct invocation *in, struct error *err)
     CLEANUP(mem_free_ptr) char *work = NULL;
     struct wish w = {0};
     struct recover_config rc, wanted = {0};
+    struct journal_stored stored;
     const struct argument flags[] = {{"--to", &w.to, NULL},       {"--into", &w.into, NULL},
                                      {"--local", &w.local, NULL}, {"--port", &w.port, NULL},
                                      {"--json", NULL, &w.json},   {"--dry-run", NULL, &w.dry_run},
@@ -253,6 +268,7 @@ int command_recover(const struct invocation *in, struct error *err)
     rc.into = wanted.into;
     rc.local_directory = wanted.local_directory;
     rc.local_port = wanted.local_port;
+    rc.stored = stored_before(&c, &rc, &stored);
     int result = run(&w, &s, &rc, err);
     if (dir_remove_all(work, &ignored) < 0)
         fprintf(stderr, "salvor recover: %s\n", ignored.message);

@@ -74,6 +74,7 @@ struct watched {
     struct keeper_source keeper;
     _Atomic bool let_go;
     struct thread *thread;
+    int64_t *stocked_mono_us; /* by vault; 0: not yet by this process */
     struct watched *next;
 };
 
@@ -140,6 +141,22 @@ static void *watch_thread(void *arg)
     return NULL;
 }
 
+/* What a vault has of a source is told once an hour, and with what is shipped anyway, but not with each of many entries. */
+#define STOCK_EVERY_US  (3600 * CLOCK_US_PER_S)
+#define STOCK_RESTS_US  (300 * CLOCK_US_PER_S)
+
+static void take_stock(struct journal *j, struct vault *v, const char *source, int64_t *last_mono_us)
+{
+    int64_t now = clock_mono_us(), after = journal_ship_pending(j, v) ? STOCK_RESTS_US : STOCK_EVERY_US;
+    struct error err = ERROR_INIT;
+
+    if (*last_mono_us && now - *last_mono_us < after)
+        return;
+    *last_mono_us = now;
+    if (journaled_stock(j, v, source, &err) < 0)
+        log_debug("what vault %s has of %s is not in the journal yet: %s", v->name, source, err.message);
+}
+
 static void ship_pending(struct journal *j, struct vault *v, char *last_error)
 {
     struct error err = ERROR_INIT;
@@ -154,6 +171,14 @@ static void ship_pending(struct journal *j, struct vault *v, char *last_error)
     } else if (rc < 0) {
         log_debug("the journal is not in vault %s yet: %s", v->name, err.message);
     }
+}
+
+static void ship_to(struct journal *j, struct watched *w, size_t vault, char *last_error)
+{
+    struct vault *v = w->context.vaults[vault];
+
+    take_stock(j, v, w->context.name, &w->stocked_mono_us[vault]);
+    ship_pending(j, v, last_error);
 }
 
 /* A thread of its own: a vault that hangs must not keep anybody from probing. */
@@ -172,9 +197,9 @@ static void *ship_thread(void *arg)
             clock_sleep_ms(100);
             continue;
         }
-        for (const struct watched *w = first_watched(keeper); w && !stop_wanted; w = w->next)
+        for (struct watched *w = first_watched(keeper); w && !stop_wanted; w = w->next)
             for (size_t k = 0; k < w->context.vaults_count; k++)
-                ship_pending(j, w->context.vaults[k], last_error);
+                ship_to(j, w, k, last_error);
         rest = SHIP_EVERY_S * 10;
     }
     return NULL;
@@ -186,6 +211,7 @@ static void watched_free(struct watched *w)
         thread_join(w->thread);
     source_context_release(&w->context);
     config_release(&w->config);
+    free(w->stocked_mono_us);
     free(w);
 }
 
@@ -205,6 +231,7 @@ static int watch_source(struct keeper *k, const char *name, struct error *err)
         return rc;
     }
     journaled_settings(&w->context);
+    w->stocked_mono_us = mem_zalloc(w->context.vaults_count, sizeof *w->stocked_mono_us);
     pthread_mutex_lock(&k->lock);
     w->next = k->first;
     k->first = w;

@@ -193,7 +193,7 @@ static int snapshot_one(const struct config *c, const struct config_section *sec
         need = NEED_SNAPSHOT;
     int result = need == NEED_RENEWAL ? take_renewal(&s, incarnation, &survey, &m, err) : take_snapshot(&s, incarnation, &m, &findings, err);
     if (m.id[0])
-        journaled_ship(c, s.vaults, s.vaults_count);
+        journaled_ship(c, s.name, s.vaults, s.vaults_count);
     TRY(result);
     if (w->json)
         print_manifest_json(&m, findings);

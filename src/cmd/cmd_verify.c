@@ -55,9 +55,21 @@ struct host_findings {
     size_t cap;
 };
 
+/* What the vault misses itself it tells better than the journal does. */
+static bool is_known(const struct verify_result *r, const char *kind, const char *key)
+{
+    for (size_t i = 0; i < r->findings_count; i++)
+        if (strcmp(r->findings[i].key, key) == 0 && strcmp(r->findings[i].kind, kind) == 0 && key[0] && key[strlen(key) - 1] != '/')
+            return true;
+    return false;
+}
+
 static void on_finding(void *user, const char *kind, const char *key, const char *text)
 {
     struct host_findings *j = user;
+
+    if (is_known(j->r, kind, key))
+        return;
     struct verify_finding f = {.key = mem_strdup(key), .text = mem_strdup(text)};
 
     snprintf(f.kind, sizeof f.kind, "%s", kind);
@@ -68,29 +80,36 @@ static void on_finding(void *user, const char *kind, const char *key, const char
 }
 
 /* The journal is the vault's, whichever source is asked for: chains, signatures, and what this host knows of its own and has stored. */
-static int verify_by_host(const struct config *c, struct vault *vault, const char *source, struct verify_result *r, struct error *err)
+static int verify_by_host(const struct config *c, struct vault *vault, const char *source, const char *noted, struct verify_result *r,
+                          struct error *err)
 {
     CLEANUP(journal_done) struct journal *j = NULL;
     struct host_findings findings = {.r = r};
-    const struct journal_check check = {.find = on_finding, .user = &findings};
+    const struct journal_check check = {.find = on_finding, .user = &findings, .noted = noted};
 
     TRY(journaled_open(c, &j, err));
     TRY(journal_check_vault(vault, j, &check, NULL, err));
     return shipped_check(c, vault, source, &check, err);
 }
 
-static int verify_one(const struct config *c, const struct config_section *v, const char *source, unsigned threads, bool json, json_t *list,
+struct verify_wish {
+    const char *noted; /* may be NULL */
+    unsigned threads;
+    bool json;
+};
+
+static int verify_one(const struct config *c, const struct config_section *v, const char *source, const struct verify_wish *w, json_t *list,
                       size_t *findings, struct error *err)
 {
     struct verify_result r = {0};
     struct vault *vault;
 
     TRY(config_vault_open(v, &vault, err));
-    int result = vault_verify(vault, source, threads, on_progress, v->name, &r, err);
+    int result = vault_verify(vault, source, w->threads, on_progress, v->name, &r, err);
     if (result >= 0)
-        result = verify_by_host(c, vault, source, &r, err);
+        result = verify_by_host(c, vault, source, w->noted, &r, err);
     vault_free(vault);
-    if (result >= 0 && !json)
+    if (result >= 0 && !w->json)
         print_result(v->name, &r);
     if (result >= 0)
         json_array_append_new(list, result_json(v->name, &r));
@@ -108,18 +127,18 @@ static bool list_has(char **list, const char *name)
 }
 
 /* The whole vault, or what it has of the sources that are wanted. */
-static int verify_vault(const struct config *c, const struct config_section *v, const struct fleet_selection *wanted, unsigned threads, bool json,
+static int verify_vault(const struct config *c, const struct config_section *v, const struct fleet_selection *wanted, const struct verify_wish *w,
                         json_t *list, size_t *findings, struct error *err)
 {
     if (!wanted)
-        return verify_one(c, v, NULL, threads, json, list, findings, err);
+        return verify_one(c, v, NULL, w, list, findings, err);
     for (size_t i = 0; i < wanted->count; i++) {
         char **vaults = config_list(wanted->sources[i], OPTION_VAULTS);
         bool keeps = list_has(vaults, v->name);
 
         config_list_free(vaults);
         if (keeps)
-            TRY(verify_one(c, v, wanted->sources[i]->name, threads, json, list, findings, err));
+            TRY(verify_one(c, v, wanted->sources[i]->name, w, list, findings, err));
     }
     return 0;
 }
@@ -130,20 +149,21 @@ int command_verify(const struct invocation *in, struct error *err)
     CLEANUP(fleet_selection_release) struct fleet_selection wanted = {0};
     const char *name = NULL;
     bool json = false;
-    const char *threads_text = NULL;
-    const struct argument flags[] = {{"--json", NULL, &json}, {"--threads", &threads_text, NULL}};
+    const char *threads_text = NULL, *noted = NULL;
+    const struct argument flags[] = {{"--json", NULL, &json}, {"--threads", &threads_text, NULL}, {"--expect-head", &noted, NULL}};
     uint64_t threads = 0;
     JSON_AUTO list = json_array();
     size_t findings = 0;
 
-    TRY(arguments_parse(in, command_find("verify"), flags, 2, &name, err));
+    TRY(arguments_parse(in, command_find("verify"), flags, 3, &name, err));
     if (threads_text)
         TRY(text_parse_u64(slice_str(threads_text), 1, 64, &threads, err));
     TRY(config_load(in->config_path, &c, err));
     if (name)
         TRY(fleet_select(&c, name, &wanted, err));
+    const struct verify_wish wish = {.noted = noted, .threads = (unsigned)threads, .json = json};
     for (size_t i = 0; i < c.vaults_count; i++)
-        TRY(verify_vault(&c, &c.vaults[i], name ? &wanted : NULL, (unsigned)threads, json, list, &findings, err));
+        TRY(verify_vault(&c, &c.vaults[i], name ? &wanted : NULL, &wish, list, &findings, err));
     if (json) {
         JSON_AUTO object = json_object();
         json_object_set(object, "vaults", list);

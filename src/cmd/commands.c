@@ -45,8 +45,10 @@ const struct command commands[] = {
      "Exact or refused: exit status 3 says that the promise cannot be kept. Nothing was touched then, unless it\n"
      "was damage that was met on the way: the target is left marked as unfinished.",
      false, command_recover},
-    {"verify", "[SOURCE] [--threads N] [--json]", "read the whole vault: chains, checksums, references, gaps",
-     "--threads: that many read and check at once; as many as there are processors, at most 4, unless said. Exit status 4 when something is damaged, missing or a gap.", false, command_verify},
+    {"verify", "[SOURCE] [--threads N] [--expect-head HEAD] [--json]", "read the whole vault: chains, checksums, references, gaps",
+     "--threads: that many read and check at once; as many as there are processors, at most 4, unless said. --expect-head: the vault must have\n"
+     "this entry of its journal, as `salvor journal` printed it when it was noted elsewhere. Exit status 4 when something is damaged, missing or a gap.",
+     false, command_verify},
     {"purge", "[SOURCE] [--dry-run] [--json]", "remove what the retention does not promise any more",
      "Needs keep in [source]. What is to go is named first and removed by a later purge, once purge_grace is over by every clock\n"
      "that there is; `salvor run` does both by itself. Only what lies below a proved snapshot that is older than keep ever goes.\n"

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "journal/stock.h"
 #include "keep/record.h"
 
 int journaled_open(const struct config *c, struct journal **ret, struct error *err)
@@ -20,7 +21,37 @@ void journaled_add(const struct config *c, const char *kind, const char *source,
         log_warn("the journal did not take the entry %s: %s", kind, err.message);
 }
 
-void journaled_ship(const struct config *c, struct vault *const *vaults, size_t count)
+/* The first objects of those that are gone: `verify` tells all. */
+struct lost {
+    size_t count;
+    char first[VAULT_KEY_BYTES];
+};
+
+static void on_lost(void *user, const char *kind, const char *key, const char *text)
+{
+    struct lost *l = user;
+
+    (void)kind;
+    (void)text;
+    if (l->count++ == 0)
+        (void)snprintf(l->first, sizeof l->first, "%s", key);
+}
+
+int journaled_stock(struct journal *j, struct vault *v, const char *source, struct error *err)
+{
+    struct lost lost = {0};
+    const struct journal_check check = {.find = on_lost, .user = &lost};
+
+    TRY(journal_stock_take(j, v, NULL, &check, err));
+    if (source)
+        TRY(journal_stock_take(j, v, source, &check, err));
+    if (lost.count > 0)
+        log_error("ALERT: vault %s has lost %zu object%s that this host saw there, %s%s: `salvor verify` names what is gone", v->name,
+                  lost.count, lost.count == 1 ? "" : "s", lost.first, lost.count == 1 ? "" : " first");
+    return 0;
+}
+
+void journaled_ship(const struct config *c, const char *source, struct vault *const *vaults, size_t count)
 {
     CLEANUP(journal_done) struct journal *j = NULL;
     struct error err = ERROR_INIT;
@@ -28,7 +59,7 @@ void journaled_ship(const struct config *c, struct vault *const *vaults, size_t 
     if (journaled_open(c, &j, &err) < 0)
         return;
     for (size_t i = 0; i < count; i++)
-        if (journal_ship(j, vaults[i], &err) < 0)
+        if (journaled_stock(j, vaults[i], source, &err) < 0 || journal_ship(j, vaults[i], &err) < 0)
             log_debug("the journal is not in vault %s yet: %s", vaults[i]->name, err.message);
 }
 

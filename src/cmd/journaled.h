@@ -12,8 +12,13 @@ MUST_CHECK int journaled_open(const struct config *c, struct journal **ret, stru
 
 /* Adds an entry; a failure is logged. members is released; may be NULL. */
 void journaled_add(const struct config *c, const char *kind, const char *source, json_t *members);
-/* Ships to these vaults; a failure is logged at debug level, since the keeper ships again. */
-void journaled_ship(const struct config *c, struct vault *const *vaults, size_t count);
+/*
+ * Ships to these vaults, and first an entry of what stands there of the source (NULL: of the vault itself alone). A failure is
+ * logged at debug level, since the keeper ships again.
+ */
+void journaled_ship(const struct config *c, const char *source, struct vault *const *vaults, size_t count);
+/* The entries `stored`; what is lost is an error in the log. Errors: those of journal_stock_take. */
+MUST_CHECK int journaled_stock(struct journal *j, struct vault *v, const char *source, struct error *err);
 
 /* A figure that an objective is held against, as just measured: breach_begun or breach_ended where that is news. */
 void journaled_measured(const struct source_context *s, const char *objective, double objective_s, double measured_s);

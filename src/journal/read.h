@@ -29,12 +29,16 @@ void journal_entries_sort(struct journal_entries *e);
  * Checks a vault's journal whole: each run, the chain of each writer, missing runs, what other writers and this host (j;
  * may be NULL) saw of it. find is called for each finding; kinds as those of verify ("damaged", "missing", "chain").
  *   ret_entries  how many were good; may be NULL
- * Errors: the vault cannot be listed.
+ * Errors: the vault cannot be listed; USAGE the noted head is none.
  */
 struct journal_check {
     void (*find)(void *user, const char *kind, const char *key, const char *text);
     void *user;
+    const char *noted; /* a head that was written down elsewhere, as journal_head_text gives it; NULL: none */
 };
+/* "<writer>:<sequence>:<digest>" of an entry, for a person to write down. */
+#define JOURNAL_HEAD_TEXT_BYTES (JOURNAL_WRITER_BYTES + 21 + DIGEST_TEXT_BYTES)
+const char *journal_head_text(const struct journal_entry *e, char ret[static JOURNAL_HEAD_TEXT_BYTES]);
 MUST_CHECK int journal_check_vault(struct vault *v, struct journal *j, const struct journal_check *check,
                                    uint64_t *ret_entries, struct error *err);
 

@@ -271,7 +271,7 @@ static json_t *snapshot_of_key(const char *key, const char *why)
 /* Of a run that was killed some are gone already: what the tombstone names and does not stand as staying, went. */
 static json_t *make_record(const struct run *x, const struct tombstone *t, const struct purge_list *all, const struct chosen *go)
 {
-    json_t *o = json_object(), *snapshots = json_array();
+    json_t *o = json_object(), *snapshots = json_array(), *removed = json_array();
     uint64_t counts[PURGE_GROUPS_] = {0}, bytes = 0, stayed = 0;
     size_t next = 0;
 
@@ -286,12 +286,15 @@ static json_t *make_record(const struct run *x, const struct tombstone *t, const
         }
         counts[group]++;
         bytes += t->objects[i].bytes;
+        if (group < PURGE_SEGMENTS)
+            (void)json_array_append_new(removed, json_string(t->objects[i].key));
         if (group == PURGE_MANIFESTS)
             (void)json_array_append_new(snapshots, snapshot_of_key(t->objects[i].key, t->objects[i].why));
     }
     json_set_u64(o, "n", t->n);
     json_set_str(o, "source", x->config->source);
     (void)json_object_set_new(o, "snapshots", snapshots);
+    (void)json_object_set_new(o, "removed", removed);
     json_set_u64(o, "segments", counts[PURGE_SEGMENTS]);
     json_set_u64(o, "chunks", counts[PURGE_CHUNKS]);
     json_set_u64(o, "bytes", bytes);

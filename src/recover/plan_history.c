@@ -5,6 +5,7 @@
  * older than its oldest snapshot, the one before it, and so on. What lies between two histories was never captured: a gap, and
  * refused as such.
  */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
@@ -88,23 +89,51 @@ static int open_chain(const struct plan_options *o, struct history *h, struct er
     return chain_range(h->chain, &h->range, err);
 }
 
-/* What capture on this host last said was durable, of this incarnation; zero: it says nothing. */
-static struct position promised_position(const struct recover_config *c, const char *incarnation)
+/* Capture's last words on this host; NULL: there are none. */
+static json_t *last_status(const struct recover_config *c)
 {
     CLEANUP(mem_free_ptr) char *path = c->state_directory ? mem_printf("%s/status.json", c->state_directory) : NULL;
     CLEANUP(buf_release) struct buf text = BUF_INIT(STATUS_BYTES_MAX);
-    struct position promised = POSITION_ZERO;
     struct error ignored = ERROR_INIT;
-    JSON_AUTO j = NULL;
+    json_t *j = NULL;
 
     if (!path || file_read_all(path, STATUS_BYTES_MAX, &text, &ignored) < 0 ||
         json_parse(buf_slice(&text), path, &j, &ignored) < 0)
-        return POSITION_ZERO;
+        return NULL;
+    return j;
+}
+
+/* What capture on this host last said was durable, of this incarnation; zero: it says nothing. */
+static struct position promised_position(const struct recover_config *c, const char *incarnation)
+{
+    struct position promised = POSITION_ZERO;
+    struct error ignored = ERROR_INIT;
+    JSON_AUTO j = last_status(c);
+
     const char *of = json_string_value(json_object_get(j, "incarnation"));
     const char *durable = json_string_value(json_object_get(j, "durable_position"));
     if (!of || !durable || strcmp(of, incarnation) != 0 || position_parse(slice_str(durable), &promised, &ignored) < 0)
         return POSITION_ZERO;
     return promised;
+}
+
+/* "": capture has said nothing, or not that something of it is in the vault. */
+static void promised_incarnation(const struct recover_config *c, char ret[static VAULT_INCARNATION_BYTES])
+{
+    JSON_AUTO j = last_status(c);
+    const char *of = json_string_value(json_object_get(j, "incarnation"));
+    struct position stored;
+    struct error ignored;
+    const json_t *v;
+    size_t i;
+
+    json_array_foreach(json_object_get(j, "vaults"), i, v) {
+        const char *name = json_string_value(json_object_get(v, "name")), *at = json_string_value(json_object_get(v, "position"));
+
+        if (of && name && at && strcmp(name, c->vault->name) == 0 && position_parse(slice_str(at), &stored, &ignored) >= 0 &&
+            !position_is_zero(stored))
+            (void)snprintf(ret, VAULT_INCARNATION_BYTES, "%s", of);
+    }
 }
 
 int history_open(const struct plan_options *o, const struct incarnation *i, struct history *ret, struct error *err)
@@ -202,11 +231,39 @@ static int check_promised(const struct recover_config *c, const struct history *
                      c->source, position_format(h->promised, wanted), end, end);
 }
 
+/* Up to where there is no hole between vault and spool. */
+static struct position reach_of(const struct history *h, int64_t *ret_wall_us)
+{
+    struct position newest = h->positions[h->count - 1], last = chain_joins_spool(h->chain) ? h->range.last : h->range.last_in_vault;
+
+    *ret_wall_us = chain_joins_spool(h->chain) ? h->range.last_wall_us : h->range.last_wall_us_in_vault;
+    return position_compare(newest, last) > 0 ? newest : last;
+}
+
+/* Nor less than what the journal tells that the vault had: then it, or its newest segments, have gone back. */
+static int check_stored(const struct recover_config *c, const struct history *h, struct error *err)
+{
+    char wanted[POSITION_TEXT_BYTES], end[POSITION_TEXT_BYTES], told[CLOCK_TEXT_BYTES], time[CLOCK_TEXT_BYTES];
+    const struct journal_stored *s = c->stored;
+    int64_t wall_us;
+    struct position reach = reach_of(h, &wall_us);
+
+    if (!s || strcmp(s->incarnation, h->incarnation.id) != 0 || position_compare(s->last, reach) <= 0)
+        return 0;
+    position_format(reach, end);
+    return error_set(err, ERROR_GAP,
+                     "vault %s had %s up to %s on %s, as the journal tells, and now ends at %s, with a commit of %s: it has gone back, or its "
+                     "newest segments are missing (`salvor verify`); --to %s recovers what is left",
+                     c->vault->name, c->source, position_format(s->last, wanted), clock_format_wall(s->told_wall_us, told), end,
+                     clock_format_wall(wall_us, time), end);
+}
+
 static int place_wish(const struct recover_config *c, struct history *h, struct choose_span *ret, enum place *ret_place,
                       struct error *err)
 {
     switch (c->kind) {
     case RECOVER_LATEST:
+        TRY(check_stored(c, h, err));
         TRY(check_promised(c, h, err));
         *ret = (struct choose_span){.at_least = h->range.last, .below = POSITION_MAX};
         *ret_place = PLACE_HERE;
@@ -364,6 +421,23 @@ static int search(struct search *s, struct history *ret, struct choose_span *spa
                      c->vault->name);
 }
 
+/* A history that is newer than all that are left here: the journal of the vault or this host's capture tells of it. */
+static int check_newest(const struct recover_config *c, const char *newest, struct error *err)
+{
+    char status[VAULT_INCARNATION_BYTES] = "";
+    const char *known = c->stored ? c->stored->incarnation : "";
+
+    promised_incarnation(c, status);
+    if (strcmp(status, known) > 0)
+        known = status;
+    if (c->kind != RECOVER_LATEST || c->incarnation || strcmp(known, newest) <= 0)
+        return 0;
+    return error_set(err, ERROR_GAP,
+                     "vault %s had incarnation %s of %s, and the newest that is left is %s: it has gone back (`salvor verify`); --to with a time "
+                     "or a position recovers what is left",
+                     c->vault->name, known, c->source, newest);
+}
+
 int history_choose(const struct plan_options *o, struct history *ret, struct choose_span *ret_span, json_t *warnings,
                    struct error *err)
 {
@@ -373,5 +447,6 @@ int history_choose(const struct plan_options *o, struct history *ret, struct cho
     CLEANUP(mem_free_ptr) struct incarnation *all = s.all;
     if (s.count == 0)
         return error_set(err, ERROR_NOT_FOUND, "vault %s holds nothing of a source %s", o->config->vault->name, o->config->source);
+    TRY(check_newest(o->config, s.all[s.count - 1].id, err));
     return search(&s, ret, ret_span, warnings, err) < 0 ? -(int)err->code : 0;
 }

@@ -6,6 +6,7 @@
 
 #include "capture/chain.h"
 #include "engine/postgres/pg_tools.h"
+#include "journal/stock.h"
 #include "vault/snapshot.h"
 
 enum recover_target_kind { RECOVER_LATEST, RECOVER_TIME, RECOVER_POSITION };
@@ -14,6 +15,7 @@ struct recover_config {
     const char *source;
     struct vault *vault;
     const char *state_directory;     /* STATE/<source>, for the spool's tail; NULL: the vault alone */
+    const struct journal_stored *stored; /* how far the vault had come, by the journal: `latest` must not be less; NULL: nobody tells */
     const char *work_directory;      /* for sort runs and the schema dump */
     const char *pg_bin;
     enum recover_target_kind kind;

@@ -117,7 +117,7 @@ static int check_quiet(struct vault *v, const char *source, struct error *err)
 
 int hold_add(struct vault *v, const char *source, struct hold *h, struct error *err)
 {
-    char prefix[VAULT_KEY_BYTES], key[VAULT_KEY_BYTES + 32];
+    char prefix[VAULT_KEY_BYTES];
     JSON_AUTO o = to_json(h);
     uint32_t last;
 
@@ -129,9 +129,8 @@ int hold_add(struct vault *v, const char *source, struct hold *h, struct error *
         rc = check_held(v, source, h, err);
     if (rc >= 0)
         return 0;
-    (void)snprintf(key, sizeof key, "%s%06u.json", prefix, h->n);
     struct error ignored = ERROR_INIT;
-    (void)!v->driver->ops->remove(v->driver, key, &ignored); /* it never held anything; left over it only holds too much */
+    (void)!hold_remove(v, source, h->n, &ignored); /* let go, and not removed: who saw it misses it; left over it only holds too much */
     return rc;
 }
 
@@ -194,7 +193,7 @@ int hold_list(struct vault *v, const char *source, struct hold **ret, size_t *re
         (void)snprintf(key, sizeof key, "%s%06u.json", prefix, s.standing[i]);
         int rc = object_get_json(v->driver, key, &o, NULL, err);
         if (rc == -ERROR_NOT_FOUND)
-            continue; /* one that was refused */
+            continue; /* one that an older version refused */
         TRY(rc);
         TRY(from_json(o, key, &holds[count], err));
         count++;

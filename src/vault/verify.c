@@ -277,6 +277,14 @@ static enum key_kind kind_of(const struct parts *k)
     return good ? KEY_PROOF : KEY_UNKNOWN;
 }
 
+bool verify_knows_key(const char *key)
+{
+    struct parts k;
+
+    split(key, &k);
+    return kind_of(&k) != KEY_UNKNOWN;
+}
+
 static void check_json(struct verify *y, const char *key)
 {
     struct error err = ERROR_INIT;

@@ -32,4 +32,7 @@ MUST_CHECK int vault_verify(struct vault *v, const char *source, unsigned thread
                             void (*progress)(void *user, const struct verify_result *so_far), void *user,
                             struct verify_result *ret, struct error *err);
 
+/* Is it a key that Salvor writes objects under? */
+bool verify_knows_key(const char *key);
+
 #endif

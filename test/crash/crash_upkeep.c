@@ -14,8 +14,8 @@
 #include "base/mem.h"
 #include "points.h"
 
-#define STRIDE           3
-#define STRIDE_ENCRYPTED 4
+#define STRIDE           4
+#define STRIDE_ENCRYPTED 5
 
 static const char *bad_at(const char *when, const char *what) { return what ? mem_printf("%s: %s", when, what) : NULL; }
 

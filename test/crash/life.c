@@ -661,12 +661,16 @@ const char *life_recover(const char *folder, uint64_t *ret_transactions)
     CLEANUP(mem_free_ptr) char *work = mem_printf("%s/recover", folder);
     CLEANUP(life_close_ptr) struct vault *v = NULL;
     struct error refusal = ERROR_INIT;
+    struct journal_stored stored;
     struct recover_plan plan;
+    bool told;
 
     *ret_transactions = 0;
     if (life_open(folder, &v, &refusal) < 0)
         return NULL;
-    const struct recover_config c = {.source = STREAM_SOURCE, .vault = v, .work_directory = work, .kind = RECOVER_LATEST};
+    struct recover_config c = {.source = STREAM_SOURCE, .vault = v, .work_directory = work, .kind = RECOVER_LATEST};
+    if (journal_stored_last(NULL, v, STREAM_SOURCE, &stored, &told, &refusal) >= 0 && told)
+        c.stored = &stored;
     if (recover_plan(&c, &plan, &refusal) < 0)
         return NULL;
     const char *bad = follow(v, &plan, ret_transactions);

@@ -5,8 +5,8 @@
  *
  * The vault is that of a whole life and its upkeep (life.h, upkeep.h): segments, snapshots, chunks, schemas, claims of epochs, proofs, what purging leaves,
  * and keys; all of it once plain and once encrypted. Exhaustive flips of every bit are in the unit tests of the vault; here every object of every
- * kind meets each kind of tampering. What no reader misses is said in is_dispensable(), and that the newest segment is gone only the
- * host that stored it can know (src/cmd/shipped.c).
+ * kind meets each kind of tampering. All of it is found by the vault alone, with the journal in it, but for what is_dispensable() names, which is of no
+ * use to anybody, and the journal's newest run, which the host misses that shipped it.
  */
 #include "upkeep.h"
 
@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "crash.h"
+#include "journal/read.h"
 #include "os/file.h"
 #include "vault/verify.h"
 
@@ -96,25 +97,45 @@ static bool is_spoken_of(const char *key, const char *found)
     return (strstr(key, "/floors/") && strstr(found, "/rows/")) || (strstr(key, "/purged/") && strstr(found, "/manifest.json.zst"));
 }
 
-/* Does a finding name the object, or the place where it stood? "": is there any at all? */
-static bool is_found(const char *key)
+/* Does a finding name the object, or the place where it stood? "": any does. */
+struct search {
+    const char *key;
+    bool found;
+};
+
+static void look(void *user, const char *kind, const char *key, const char *text)
+{
+    struct search *s = user;
+    const char *base = strrchr(s->key, '/') ? strrchr(s->key, '/') + 1 : s->key;
+
+    (void)kind;
+    s->found |= !s->key[0] || strstr(key, s->key) || strstr(s->key, key) || strstr(text, base) || is_spoken_of(s->key, key);
+}
+
+/* As `salvor verify` does it: the vault's own check, and the journal's. by_host: with what this host's journal knows. */
+static bool is_found_by(const char *key, bool by_host)
 {
     struct verify_result r = {0};
     struct error err = ERROR_INIT;
     struct vault *v = NULL;
-    const char *base = strrchr(key, '/') ? strrchr(key, '/') + 1 : key;
-    bool found = false;
+    struct search s = {.key = key};
+    const struct journal_check check = {.find = look, .user = &s};
+    CLEANUP(journal_done) struct journal *j = NULL;
 
     if (life_open(it.folder, &v, &err) < 0)
         return true; /* nobody works with such a vault */
     assert_ok(vault_verify(v, NULL, 0, NULL, NULL, &r, &err), err);
     for (size_t i = 0; i < r.findings_count; i++)
-        found |= !key[0] || strstr(r.findings[i].key, key) || strstr(key, r.findings[i].key) || strstr(r.findings[i].text, base) ||
-                 is_spoken_of(key, r.findings[i].key);
+        look(&s, r.findings[i].kind, r.findings[i].key, r.findings[i].text);
     verify_result_release(&r);
+    if (by_host)
+        assert_ok(upkeep_journal(it.folder, &j, &err), err);
+    assert_ok(journal_check_vault(v, j, &check, NULL, &err), err);
     life_close(v);
-    return found;
+    return s.found;
 }
+
+static bool is_found(const char *key) { return is_found_by(key, false); }
 
 /* No recovery gives what never was. */
 static void check_recovery(const char *key, const char *what)
@@ -156,11 +177,16 @@ static void remove_object(const char *key)
     assert_int_equal(unlink(path), 0);
 }
 
-/* Evidence and announcements, of no use to any reader once what they announced is there; a hold that was let go; without a proof or a witness purging does less. */
-static bool is_dispensable(const char *key)
+/* Of witnesses the one with the highest number counts, and those before it are removed in the end. */
+static bool is_dispensable(size_t i)
 {
-    return strstr(key, "/intent") || strstr(key, "/committed") || strstr(key, "capabilities/") || strstr(key, "/comparison.json") ||
-           strstr(key, "/holds/") || strstr(key, "/witness/") || strncmp(key, "proofs/", 7) == 0;
+    return strstr(it.objects.keys[i], "/witness/") && i + 1 < it.objects.count && strstr(it.objects.keys[i + 1], "/witness/");
+}
+
+/* Nothing comes after it. */
+static bool is_newest_run(size_t i)
+{
+    return strstr(it.objects.keys[i], ".jsonl.zst") && !strstr(it.objects.keys[i + 1], ".jsonl.zst");
 }
 
 static void test_changed_bits(void **state)
@@ -204,27 +230,28 @@ static void test_cut(void **state)
     assert_false(is_found(""));
 }
 
-static bool is_newest_segment(size_t i)
-{
-    return strstr(it.objects.keys[i], "/rows/") && (i + 1 == it.objects.count || !strstr(it.objects.keys[i + 1], "/rows/"));
-}
-
 static void test_deleted(void **state)
 {
     CLEANUP(buf_release) struct buf content = BUF_INIT(OBJECT_BYTES_MAX);
+    unsigned dispensable = 0, runs = 0;
 
     (void)state;
     for (size_t i = 0; i < it.objects.count; i++) {
-        if (is_dispensable(it.objects.keys[i]) || is_newest_segment(i))
-            continue;
-        read_object(it.objects.keys[i], &content);
-        remove_object(it.objects.keys[i]);
-        if (!is_found(it.objects.keys[i]))
-            fail_msg("%s was deleted and nobody found it", it.objects.keys[i]);
-        check_recovery(it.objects.keys[i], "deleted");
-        write_object(it.objects.keys[i], buf_slice(&content));
+        const char *key = it.objects.keys[i];
+
+        read_object(key, &content);
+        remove_object(key);
+        if (is_dispensable(i))
+            assert_false(is_found_by("", true));
+        else if (!is_found_by(key, is_newest_run(i)))
+            fail_msg("%s was deleted and nobody found it", key);
+        check_recovery(key, "deleted");
+        write_object(key, buf_slice(&content));
+        dispensable += is_dispensable(i);
+        runs += is_newest_run(i);
     }
-    assert_false(is_found(""));
+    assert_false(is_found_by("", true));
+    assert_true(dispensable <= 4 && runs == 1);
 }
 
 /* Each object gets the content of the one before it, and of the one after it: mostly of its own kind, as the keys are in order. */

@@ -7,6 +7,8 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "disk.h"
+#include "journal/read.h"
+#include "journal/stock.h"
 #include "keep/purge.h"
 
 #define HOUR     (3600 * CLOCK_US_PER_S)
@@ -27,6 +29,13 @@ static size_t begins[UPKEEP_STEPS];
 size_t upkeep_begin(enum upkeep_step step) { return begins[step]; }
 
 static void vault_done(struct vault **v) { life_close(*v); }
+
+int upkeep_journal(const char *folder, struct journal **ret, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *state = mem_printf("%s/state", folder);
+
+    return journal_open(&(struct journal_config){.state_directory = state}, ret, err);
+}
 
 /* The id of snapshot i of the life; false: it is gone. */
 static int find_snapshot(struct vault *v, unsigned i, char id[static SNAPSHOT_ID_BYTES], bool *ret, struct error *err)
@@ -151,6 +160,23 @@ static int capture(struct upkeep *u, struct vault *v, struct error *err)
     return 0;
 }
 
+/* As the keeper does it: what stands in the vault by now, and that shipped. */
+static int tell_stock(const struct upkeep *u, struct vault *v, struct error *err)
+{
+    CLEANUP(journal_done) struct journal *j = NULL;
+
+    TRY(upkeep_journal(u->folder, &j, err));
+    TRY(journal_stock_take(j, v, NULL, NULL, err));
+    TRY(journal_stock_take(j, v, STREAM_SOURCE, NULL, err));
+    int rc = journal_ship(j, v, err);
+    return rc < 0 ? rc : 0;
+}
+
+static bool tells_stock(enum upkeep_step step)
+{
+    return step == UPKEEP_PROVE || step == UPKEEP_ANNOUNCE || step == UPKEEP_HOLD || step == UPKEEP_CARRY_OUT || step == UPKEEP_FORGET;
+}
+
 static int (*const steps[UPKEEP_STEPS])(struct upkeep *u, struct vault *v, struct error *err) = {
     [UPKEEP_PROVE] = prove,        [UPKEEP_ANNOUNCE] = purge_now,   [UPKEEP_CAPTURE] = capture,       [UPKEEP_HOLD] = hold,
     [UPKEEP_CARRY_OUT] = purge_now, [UPKEEP_ROTATE] = rotate,       [UPKEEP_ROTATE_KEY] = rotate_key, [UPKEEP_CAPTURE_MORE] = capture,
@@ -170,7 +196,8 @@ static int do_step(struct upkeep *u, enum upkeep_step step, struct error *err)
     if (steps[step] == capture)
         return capture(u, NULL, err);
     TRY(life_open(u->folder, &v, err));
-    return steps[step](u, v, err);
+    TRY(steps[step](u, v, err));
+    return tells_stock(step) ? tell_stock(u, v, err) : 0;
 }
 
 int upkeep_go(const char *folder, enum upkeep_step from, bool again, uint64_t flushed, struct error *err)
@@ -191,9 +218,31 @@ int upkeep_go(const char *folder, enum upkeep_step from, bool again, uint64_t fl
 
 static char complaint[2 * ERROR_MESSAGE_BYTES];
 
+static void complain_of(void *user, const char *kind, const char *key, const char *text)
+{
+    (void)user;
+    (void)snprintf(complaint, sizeof complaint, "the journal: %s: %s: %s", kind, key, text);
+}
+
+/* By the journal in the vault, and by this host's: nothing is missed that was only purged. */
+static const char *check_journal(const char *folder)
+{
+    const struct journal_check check = {.find = complain_of};
+    CLEANUP(vault_done) struct vault *v = NULL;
+    CLEANUP(journal_done) struct journal *j = NULL;
+    struct error err = ERROR_INIT;
+
+    complaint[0] = '\0';
+    if (upkeep_journal(folder, &j, &err) < 0 || life_open(folder, &v, &err) < 0 || journal_check_vault(v, j, &check, NULL, &err) < 0)
+        (void)snprintf(complaint, sizeof complaint, "the journal is not checked: %s", err.message);
+    return complaint[0] ? complaint : NULL;
+}
+
 const char *upkeep_check(const char *folder, uint64_t written, uint64_t flushed)
 {
-    return life_check_kept(folder, KEPT, written, flushed);
+    const char *bad = life_check_kept(folder, KEPT, written, flushed);
+
+    return bad ? bad : check_journal(folder);
 }
 
 static const char *wrong(const char *what, const struct error *err)

@@ -1,12 +1,14 @@
 /*
  * test/crash/upkeep.h - what keeps the vault of a life (life.h) in order: its snapshots proved, the first one announced by a tombstone, held and
  * let go, and removed once the grace is over, with the segments and chunks that only it needs; keys rotated, and then to another key; transactions
- * captured in between; the tombstone forgotten. By the program's own code; clocks are those of the stream.
+ * captured in between; the tombstone forgotten. After most steps the journal tells what stands in the vault, as the keeper does it. By the program's own code; clocks are those of the stream.
  */
 #ifndef SALVOR_TEST_UPKEEP_H
 #define SALVOR_TEST_UPKEEP_H
 
 #include "life.h"
+
+#include "journal/journal.h"
 
 enum upkeep_step {
     UPKEEP_LIFE,
@@ -33,6 +35,9 @@ enum { TOLD_STEP = 16 };
 MUST_CHECK int upkeep_go(const char *folder, enum upkeep_step from, bool again, uint64_t flushed, struct error *err);
 /* Of the recorded run: how many operations there were when a step began. */
 size_t upkeep_begin(enum upkeep_step step);
+
+/* The journal of the host. */
+MUST_CHECK int upkeep_journal(const char *folder, struct journal **ret, struct error *err);
 
 /* As life_check, of a vault that may be purged of its first snapshot; and after upkeep_go came back. */
 const char *upkeep_check(const char *folder, uint64_t written, uint64_t flushed);
