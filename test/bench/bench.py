@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """make bench: each figure as a ratio against the named peer, on this machine, in the same run.
 
-bench.py SALVOR-PROGRAM [NAME...]: all measurements, or those named (drain latency snapshot recovery verify encryption idle updates tables huge s3). A slow figure is
+bench.py SALVOR-PROGRAM [NAME...]: all measurements, or those named (drain latency snapshot recovery verify encryption idle updates tables huge changed s3). A slow figure is
 printed as it is and fails nothing; the exit status is 0 when everything was measured.
 
 One by itself: tools/install-packages build bench && make && /usr/bin/python3 test/bench/bench.py build/release/src/cmd/salvor s3
@@ -13,7 +13,7 @@ that of every process it starts. What one of the two does and the other does not
 
 BENCH_RUNS (3), BENCH_SCALE (100, pgbench's scale), BENCH_TRANSACTIONS (400000, the backlog), BENCH_MORE (300000, transactions
 between snapshot and recovery), BENCH_SECONDS (10, of each turn of the steady load), BENCH_HUGE (5000000, rows of the one huge transaction), BENCH_UPDATES (1000000) and BENCH_UPDATES_SCALE (30) and
-BENCH_TABLES_MB (2000, of 40 tables with their indexes), BENCH_VERIFY_SCALE (30) and BENCH_ENCRYPTION_SCALE (10), BENCH_IDLE_SEGMENTS (6) change the amounts; BENCH_DIR (/tmp) says where it all lies.
+BENCH_CHANGED (500000, rows that change behind a schema change), BENCH_TABLES_MB (2000, of 40 tables with their indexes), BENCH_VERIFY_SCALE (30) and BENCH_ENCRYPTION_SCALE (10), BENCH_IDLE_SEGMENTS (6) change the amounts; BENCH_DIR (/tmp) says where it all lies.
 
 All of it is to take at most 15 minutes on two cores. For that the 40 tables, whose restores are the longest, have one run less than the others, and
 the turns of the steady load are short; who wants the figures to be steadier takes one measurement by its name with more runs.
@@ -52,11 +52,12 @@ IDLE_FASTER = 20  # so many times faster than by default
 IDLE_SEGMENTS = int(os.environ.get("BENCH_IDLE_SEGMENTS", "6"))
 UPDATES = int(os.environ.get("BENCH_UPDATES", "1000000"))
 UPDATES_SCALE = int(os.environ.get("BENCH_UPDATES_SCALE", "30"))
+CHANGED_ROWS = int(os.environ.get("BENCH_CHANGED", "500000"))
 TABLES = 40
 TABLES_MB = int(os.environ.get("BENCH_TABLES_MB", "2000"))
 RATE = 1000
 TICKS = os.sysconf("SC_CLK_TCK")
-MEASURES = ["drain", "latency", "snapshot", "recovery", "verify", "encryption", "idle", "updates", "tables", "huge", "s3"]
+MEASURES = ["drain", "latency", "snapshot", "recovery", "verify", "encryption", "idle", "updates", "tables", "huge", "changed", "s3"]
 SOURCE = {"fsync": "on", "shared_buffers": "1GB", "max_wal_size": "8GB", "checkpoint_timeout": "1h", "max_slot_wal_keep_size": "20GB",
           "autovacuum": "off", "synchronous_commit": "off", "max_replication_slots": "20", "max_wal_senders": "20"}
 # Both restores go into servers with these.
@@ -821,6 +822,71 @@ def killed_in_the_middle(server, box):
     second.wait(60)
 
 
+# -- changes past a schema change, against the same changes row by row
+
+CHANGED = f"""CREATE TABLE account (id bigint PRIMARY KEY, balance int NOT NULL, filler text NOT NULL);
+INSERT INTO account SELECT i, 0, repeat('x', 80) FROM generate_series(1, {CHANGED_ROWS}) i;"""
+CHANGES = {"inserts": ("INSERT INTO account SELECT i, i, 'inserted ' || i, i FROM generate_series({0}, {1}) i;", "INSERT INTO account VALUES ({0}, {0}, 'inserted {0}', {0});", 10000000),
+           "updates": ("UPDATE account SET balance = balance + 1, later = id WHERE id BETWEEN {0} AND {1};", "UPDATE account SET balance = balance + 1, later = {0} WHERE id = {0};", 1)}
+CHANGES_A_TRANSACTION = 1000
+ROW_BY_ROW = min(CHANGED_ROWS, 100000)
+
+
+def run_file(server, dbname, lines):
+    path = script_file(server, "".join(lines))
+    began = time.monotonic()
+    server.run("psql", "-h", server.socket_dir, "-p", str(server.port), "-U", "postgres", "-d", dbname, "-q", "-X", "-v", "ON_ERROR_STOP=1", "-f", path, timeout=900)
+    return time.monotonic() - began
+
+
+def change(server, kind):
+    statement, _, first = CHANGES[kind]
+    run_file(server, "changed", (statement.format(at, at + CHANGES_A_TRANSACTION - 1) + "\n" for at in range(first, first + CHANGED_ROWS, CHANGES_A_TRANSACTION)))
+
+
+def row_by_row(kind):
+    """Rows a second of psql on one connection, one statement a row, CHANGES_A_TRANSACTION of them a transaction, into a server as the recoveries have."""
+    _, statement, first = CHANGES[kind]
+    with PgServer(parent=PARENT) as target:
+        target.start(TARGET)
+        target.sql(CHANGED + "ALTER TABLE account ADD COLUMN later int")
+        return ROW_BY_ROW / run_file(target, "postgres", ("BEGIN;" + "".join(statement.format(i) for i in range(at, at + CHANGES_A_TRANSACTION)) + "COMMIT;\n"
+                                                         for at in range(first, first + ROW_BY_ROW, CHANGES_A_TRANSACTION)))
+
+
+def recovered_s(box, to):
+    with PgServer(parent=PARENT) as target:
+        target.start(TARGET)
+        target.sql("CREATE DATABASE restored")
+        began = time.monotonic()
+        box.recover("changed", "--to", to, "--into", target.conninfo("restored", "postgres", tcp=True), timeout=900)
+        return time.monotonic() - began
+
+
+def bench_changed():
+    """Salvor applies no changes behind a schema change: it merges them, as ever. Counted is the whole recovery, from the start of the command to verified."""
+    with make_source(SOURCE, "changed") as server:
+        server.sql(CHANGED, dbname="changed")
+        with make_box(server, "changed", "changed") as box:
+            box.start().wait_snapshots("changed", 1, 300)
+            server.sql("ALTER TABLE account ADD COLUMN later int", dbname="changed")
+            position = lambda: server.value("SELECT pg_current_wal_insert_lsn()::text")
+            positions = [position()]
+            box.wait("the change to be crossed", lambda: box.run_command("recover", "changed", "--to", positions[0], "--dry-run").status == 0)
+            for kind in CHANGES:
+                change(server, kind)
+                positions.append(position())
+            box.wait_durable("changed", positions[-1], 120)
+            box.stop()
+            server.stop()
+            times = [median([recovered_s(box, p) for _ in range(RUNS)]) for p in positions]
+    for i, kind in enumerate(CHANGES):
+        ours, peer = CHANGED_ROWS / times[i + 1], median([row_by_row(kind) for _ in range(RUNS)])
+        result(f"{kind} behind a schema change, merged: rows a second of the whole recovery", ours / 1000, 100, " thousand",
+               f"[{CHANGED_ROWS} {kind}, {times[i + 1]:.2f} s; {times[i]:.2f} s without them]", more_is_better=True)
+        result("against one statement a row on one connection", ours / peer, 10, "x", f"[{peer / 1000:.1f} thousand rows a second]", more_is_better=True)
+
+
 def main():
     which = sys.argv[2:] or MEASURES
     unknown = set(which) - set(MEASURES)
@@ -830,7 +896,7 @@ def main():
     failed = []
     for measure, run in (("drain", bench_drain), ("latency", bench_latency), ("pgbench", lambda: bench_pgbench(which)), ("verify", bench_verify),
                          ("encryption", bench_encryption), ("idle", bench_idle),
-                         ("updates", bench_updates), ("tables", bench_tables), ("huge", bench_huge),
+                         ("updates", bench_updates), ("tables", bench_tables), ("huge", bench_huge), ("changed", bench_changed),
                          ("s3", lambda: bench_s3(result, note, RUNS, PARENT))):
         if measure not in which and not (measure == "pgbench" and {"snapshot", "recovery"} & set(which)):
             continue
