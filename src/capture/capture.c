@@ -146,6 +146,8 @@ static void reset_shared(struct capture *c, struct line *l)
     c->retained_rate = 0;
     c->schema_seen = c->schema_captured = c->snapshot_position = POSITION_ZERO;
     c->changed_lsn = 0;
+    atomic_store(&c->large_cancel, false);
+    memset(&c->large, 0, sizeof c->large);
     for (size_t i = 0; i < c->config->vaults_count; i++)
         c->vaults[i] = (struct vault_state){.vault = c->config->vaults[i]};
     json_array_clear(c->pending_notes);
@@ -153,7 +155,7 @@ static void reset_shared(struct capture *c, struct line *l)
 }
 
 struct threads {
-    struct thread *writer, *reporter, *watcher, *schemas, *shippers[VAULTS_MAX];
+    struct thread *writer, *reporter, *watcher, *schemas, *large, *shippers[VAULTS_MAX];
     struct shipper shipper_args[VAULTS_MAX];
 };
 
@@ -163,6 +165,7 @@ static void start_threads(struct capture *c, struct threads *t)
     t->reporter = thread_start("reporter", reporter_thread, c);
     t->watcher = thread_start("watcher", watcher_thread, c);
     t->schemas = thread_start("schemas", schemas_thread, c);
+    t->large = thread_start("large", large_thread, c);
     for (size_t i = 0; i < c->config->vaults_count; i++) {
         t->shipper_args[i] = (struct shipper){.capture = c, .vault = i};
         t->shippers[i] = thread_start("shipper", shipper_thread, &t->shipper_args[i]);
@@ -180,6 +183,7 @@ static void end_threads(struct capture *c, struct threads *t)
 {
     capture_lock(c);
     c->ending = true;
+    atomic_store(&c->large_cancel, true);
     if (!c->failed && !c->broken && !c->again)
         c->ship_until_mono_us = clock_mono_us() + SHIP_AT_STOP_US;
     int64_t ship_until_mono_us = c->ship_until_mono_us;
@@ -191,6 +195,7 @@ static void end_threads(struct capture *c, struct threads *t)
         (void)thread_join(t->shippers[i]);
     (void)thread_join(t->watcher);
     (void)thread_join(t->schemas);
+    (void)thread_join(t->large);
     (void)thread_join(t->reporter);
     give_up_waiting(c, 0);
     /* What was still shipped at the end is told. */

@@ -21,6 +21,7 @@ struct capture_config {
     int64_t rpo_us;                 /* objective; segment age = a quarter of it, at most a minute */
     int64_t heartbeat_us;           /* default 2 s */
     int64_t poll_us;                /* sequences, schema, lists: default 5 s */
+    int64_t large_compare_us;       /* large objects: default 5 min; 0: at snapshots alone */
     int64_t idle_segment_us;        /* age of a segment with heartbeats only: default 5 min */
     uint64_t segment_bytes;         /* seal at this size: default 32 MiB */
     uint64_t spool_bytes_max;

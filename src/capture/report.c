@@ -129,6 +129,21 @@ static void put_slot(json_t *o, const struct capture *c)
     json_set_bool(o, "guard", c->guard);
 }
 
+/* null: they are not compared, or not yet. */
+static void put_large(json_t *o, const struct capture *c)
+{
+    json_t *large = c->large.compared_wall_us > 0 || c->large.error[0] ? json_object() : json_null();
+
+    json_object_set_new(o, "large_objects", large);
+    if (json_is_null(large))
+        return;
+    json_object_set_new(large, "objects", c->large.known ? json_integer((json_int_t)c->large.objects) : json_null());
+    json_object_set_new(large, "bytes", c->large.known ? json_integer((json_int_t)c->large.bytes) : json_null());
+    json_set_i64(large, "compared_wall_us", c->large.compared_wall_us);
+    json_set_str(large, "captured", c->large.captured[0] ? c->large.captured : NULL);
+    set_text(large, "error", c->large.error);
+}
+
 /* With the mutex held. */
 static void put_shared(json_t *o, const struct capture *c)
 {
@@ -150,6 +165,7 @@ static void put_shared(json_t *o, const struct capture *c)
     put_slot(o, c);
     set_position(o, "schema_seen", c->schema_seen);
     set_position(o, "schema_captured", c->schema_captured);
+    put_large(o, c);
     json_object_set_new(o, "schema_changed", json_deep_copy(c->schema_changed));
     json_object_set_new(o, "inexact", json_deep_copy(c->inexact));
     json_object_set_new(o, "gaps", json_deep_copy(c->gaps));

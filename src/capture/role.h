@@ -18,6 +18,7 @@
 #include "capture/pressure.h"
 #include "capture/spool_scan.h"
 #include "os/queue.h"
+#include "vault/snapshot.h"
 
 #define VAULTS_MAX 8
 
@@ -159,6 +160,16 @@ struct capture {
     /* Schema thread. */
     struct position schema_captured; /* the schema is captured as it was here */
 
+    /* Large objects' thread. */
+    atomic_bool large_cancel; /* not under the mutex: what it reads is to end */
+    struct {
+        bool known;           /* objects and bytes */
+        uint64_t objects, bytes;
+        int64_t compared_wall_us; /* the source's clock; 0: not yet */
+        char captured[SNAPSHOT_ID_BYTES]; /* the newest capture between snapshots; "": none */
+        char error[256];
+    } large;
+
     struct pressure pressure; /* writer and reporter */
 };
 
@@ -243,6 +254,7 @@ void *writer_thread(void *capture);
 void *reporter_thread(void *capture);
 void *watcher_thread(void *capture);
 void *schemas_thread(void *capture);
+void *large_thread(void *capture);
 struct shipper {
     struct capture *capture;
     size_t vault; /* index */
@@ -250,6 +262,9 @@ struct shipper {
 void *shipper_thread(void *shipper);
 /* The start of the last commit that is in all vaults; 0: not known. With the mutex held. */
 uint64_t shipped_lsn(const struct capture *c);
+
+/* Until the stream has passed it. false: capture is ending. */
+bool capture_wait_passed(struct capture *c, uint64_t lsn);
 
 /* Is a session one with the database that the line is of? A conninfo with several hosts, or a name that moved, may lead elsewhere. */
 MUST_CHECK int capture_check_identity(const struct capture *c, struct pg_conn *sql, struct error *err);

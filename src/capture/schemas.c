@@ -312,7 +312,7 @@ static int keep(struct schemas *s, const struct taking *t, struct error *err)
     return 0;
 }
 
-static bool wait_until_passed(struct capture *c, uint64_t lsn)
+bool capture_wait_passed(struct capture *c, uint64_t lsn)
 {
     capture_lock(c);
     while (!capture_is_ending(c) && c->received_lsn < lsn)
@@ -416,7 +416,7 @@ static void capture_schema(struct schemas *s)
         return;
     }
     s->said[0] = '\0';
-    if (!wait_until_passed(s->capture, t.lsn))
+    if (!capture_wait_passed(s->capture, t.lsn))
         return;
     note(s, &t);
     want_snapshot(s, "the schema changed");

@@ -219,6 +219,21 @@ static void print_not_captured(const json_t *o)
         printf("  %-22s %s\n", "NOT CAPTURED", json_string_value(text));
 }
 
+/* Nothing where there are none. */
+static void print_large(const json_t *large)
+{
+    char exposure[CLOCK_TEXT_BYTES] = "?", size[TEXT_SIZE_BYTES];
+    json_int_t objects = json_integer_value(json_object_get(large, "objects"));
+
+    if (json_string_length(json_object_get(large, "error")) > 0)
+        printf("  %-22s cannot be compared: %s\n", "LARGE OBJECTS", text_of(large, "error"));
+    if (objects == 0)
+        return;
+    format_seconds(json_object_get(large, "exposure_s"), exposure);
+    printf("  %-22s %lld, %s: their changes of the last %s would be lost now\n", "large objects", (long long)objects,
+           text_format_size((uint64_t)json_integer_value(json_object_get(large, "bytes")), size), exposure);
+}
+
 static void print_source(const json_t *o)
 {
     const json_t *range = json_object_get(o, "recoverable");
@@ -240,6 +255,7 @@ static void print_source(const json_t *o)
     print_exposure(o, "exposure_host_lost_s", "and this host lost");
     printf("  %-22s %s, committed %s; in the vault %s\n", "durable", text_of(o, "durable_position"), text_of(o, "durable_commit_time"),
            text_of(o, "vault_position"));
+    print_large(json_object_get(o, "large_objects"));
     print_snapshots(o);
     print_proof(o);
     print_predicted(o);

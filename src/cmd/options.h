@@ -103,7 +103,9 @@ enum option_type {
     X(IDENTITY_FULL, SOURCE, "identity_full", TABLES, NULL, 0, 0, NULL, "Tables for which identity is full.")          \
     X(IDENTITY_INSERTS, SOURCE, "identity_inserts", TABLES, NULL, 0, 0, NULL, "Tables for which identity is inserts.") \
     X(LARGE_OBJECTS, SOURCE, "large_objects", CHOICE, "capture", 0, 0, "capture ignore",                               \
-      "Large objects are captured at snapshots, or ignored: neither captured nor recovered.")                            \
+      "Large objects are captured at snapshots and by comparison in between, or ignored: neither captured nor recovered.") \
+    X(LARGE_OBJECTS_COMPARE, SOURCE, "large_objects_compare", DURATION, "5min", 0, 86400 * OPTION_S, NULL,             \
+      "How often large objects are compared with what was captured of them, and captured where they differ; 0: they are captured at snapshots alone.") \
     X(SLOT_WAL_UNBOUNDED, SOURCE, "slot_wal_unbounded", BOOL, "no", 0, 0, NULL,                                        \
       "Accept a server whose max_slot_wal_keep_size is unlimited.")                                                    \
     X(SLOT_TIMEOUT, SOURCE, "slot_timeout", DURATION, "30s", 1 * OPTION_S, 3600 * OPTION_S, NULL,                      \

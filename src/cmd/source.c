@@ -262,6 +262,7 @@ void source_capture_config(const struct source_context *s, struct capture_config
         .rpo_us = config_duration(s->section, OPTION_RPO),
         .heartbeat_us = config_duration(s->section, OPTION_HEARTBEAT),
         .poll_us = config_duration(s->section, OPTION_POLL),
+        .large_compare_us = config_duration(s->section, OPTION_LARGE_OBJECTS_COMPARE),
         .idle_segment_us = config_duration(s->section, OPTION_IDLE_SEGMENT),
         .segment_bytes = config_number(s->section, OPTION_SEGMENT_SIZE),
         .spool_bytes_max = config_number(s->section, OPTION_SPOOL_MAX),

@@ -111,6 +111,56 @@ static void copy_members(json_t *to, const json_t *from)
             json_object_set(to, names[i], json_object_get(from, names[i]));
 }
 
+/* Their exposure is one of its own: the age of the newest comparison or snapshot. */
+static void fill_large(json_t *o, const json_t *large, int64_t offset_us)
+{
+    json_t *j = json_object();
+
+    if (!json_is_object(large)) {
+        json_decref(j);
+        return;
+    }
+    json_object_set(j, "objects", json_object_get(large, "objects"));
+    json_object_set(j, "bytes", json_object_get(large, "bytes"));
+    json_object_set(j, "captured", json_object_get(large, "captured"));
+    json_object_set(j, "error", json_object_get(large, "error"));
+    set_wall(j, "compared_time", integer_of(large, "compared_wall_us"));
+    json_set_i64(j, "wall_us", integer_of(large, "compared_wall_us"));
+    json_set_i64(j, "offset_us", offset_us);
+    json_object_set_new(o, "large_objects", j);
+}
+
+/* A snapshot has them, too. */
+static void count_large(json_t *o, const struct manifest *m)
+{
+    json_t *j = json_object_get(o, "large_objects");
+
+    if (!m->large.present)
+        return;
+    if (!json_is_object(j)) {
+        j = json_object();
+        json_object_set_new(o, "large_objects", j);
+    }
+    if (m->position_wall_us <= integer_of(j, "wall_us"))
+        return;
+    json_set_i64(j, "wall_us", m->position_wall_us);
+    json_set_u64(j, "objects", m->large.parts[LARGE_OBJECTS].rows);
+    json_set_u64(j, "bytes", m->large.parts[LARGE_PAGES].rows * m->large.page_bytes);
+}
+
+/* Once all that has them is known. */
+static void finish_large(json_t *o)
+{
+    json_t *j = json_object_get(o, "large_objects");
+
+    if (!json_is_object(j))
+        return;
+    set_exposure(j, "exposure_s", integer_of(j, "wall_us"), integer_of(j, "offset_us"));
+    json_object_set(j, "measured_at", json_object_get(o, "measured_at"));
+    (void)json_object_del(j, "wall_us");
+    (void)json_object_del(j, "offset_us");
+}
+
 static void fill_from_status(json_t *o, const json_t *status)
 {
     const json_t *vault = worst_vault(status);
@@ -124,6 +174,7 @@ static void fill_from_status(json_t *o, const json_t *status)
     set_exposure(o, "exposure_s", durable_us, offset_us);
     set_exposure(o, "exposure_host_lost_s", vault ? integer_of(vault, "commit_wall_us") : 0, offset_us);
     json_object_set(o, "vault_position", vault ? json_object_get(vault, "position") : json_null());
+    fill_large(o, json_object_get(status, "large_objects"), offset_us);
 }
 
 /* Capture does not run: what is durable is read from spool and vault. */
@@ -225,6 +276,7 @@ static json_t *snapshot_json(json_t *o, const struct source_context *s, const ch
         json_set_u64(j, "stored_bytes", m.stored_bytes);
         json_object_set(j, "unprotected", m.unprotected);
         count_snapshot(o, &m);
+        count_large(o, &m);
     }
     manifest_release(&m);
     add_comparison(o, j, s, incarnation, id);
@@ -274,6 +326,7 @@ static int fill_snapshots(json_t *o, const struct source_context *s, const char 
         free(ids[i]);
     }
     free(ids);
+    finish_large(o);
     return 0;
 }
 

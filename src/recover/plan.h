@@ -86,7 +86,8 @@ MUST_CHECK int plan_from_snapshot(const struct plan_options *o, struct history *
 MUST_CHECK int plan_large(const struct plan_options *o, const struct history *h, const struct choose_span *span, struct planned *p,
                           struct error *err);
 /* How old they are, once it is known what the plan reaches; a warning where that matters. */
-void plan_large_age(const struct plan_options *o, struct planned *p);
+void plan_large_age(const struct plan_options *o, const struct history *h, const struct choose_span *span, const json_t *notes, struct planned *p);
+
 /* --- survey.c ------------------------------------------------------------------------------------------------------- */
 
 void survey_add(struct recover_survey *s, uint32_t table, const char *reason);

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "event/frame.h"
 #include "recover/plan.h"
 
 /* Those of the snapshot: as good as the snapshot is. */
@@ -107,16 +108,45 @@ int plan_large(const struct plan_options *o, const struct history *h, const stru
     return 0;
 }
 
-void plan_large_age(const struct plan_options *o, struct planned *p)
+/* The last look that is not after the moment, and found nothing changed since a capture that this one is, or is newer than. */
+static void read_looks(const struct plan_options *o, struct position before, const json_t *notes, struct recover_large *l)
+{
+    struct error ignored = ERROR_INIT;
+    const json_t *note;
+    size_t i;
+
+    json_array_foreach(notes, i, note)
+    {
+        const char *kind = json_string_value(json_object_get(note, "kind")), *at = json_string_value(json_object_get(note, "at"));
+        const char *captured = json_string_value(json_object_get(note, "captured"));
+        int64_t wall_us = json_integer_value(json_object_get(note, "wall_us"));
+        struct position looked, since;
+
+        if (!kind || strcmp(kind, NOTE_LARGE_OBJECTS) != 0 || !at || !captured || position_parse(slice_str(at), &looked, &ignored) < 0 ||
+            snapshot_position(captured, &since, &ignored) < 0)
+            continue;
+        bool later = o->config->kind == RECOVER_TIME && wall_us > o->config->to_wall_us;
+        if (!later && position_compare(looked, before) < 0 && position_compare(looked, l->position) > 0 &&
+            position_compare(since, l->position) <= 0 && wall_us > l->compared_wall_us)
+            l->compared_wall_us = wall_us;
+    }
+}
+
+void plan_large_age(const struct plan_options *o, const struct history *h, const struct choose_span *span, const json_t *notes, struct planned *p)
 {
     struct recover_large *l = &p->plan.large;
-    char time[CLOCK_TEXT_BYTES], age[CLOCK_TEXT_BYTES], at[POSITION_TEXT_BYTES];
+    char time[CLOCK_TEXT_BYTES], looked[CLOCK_TEXT_BYTES], age[CLOCK_TEXT_BYTES], at[POSITION_TEXT_BYTES];
     int64_t moment_us = o->config->kind == RECOVER_TIME ? o->config->to_wall_us : p->plan.reached_wall_us;
 
-    if (!l->present || position_compare(l->position, p->plan.target) >= 0 || moment_us <= l->wall_us)
+    if (!l->present)
+        return;
+    read_looks(o, bound(h, span), notes, l);
+    if (position_compare(l->position, p->plan.target) >= 0 || moment_us <= l->wall_us)
         return;
     l->age_us = moment_us - l->wall_us;
-    if (l->objects > 0)
-        plan_warn(p->plan.warnings, "large objects are as of %s (%s), %s before the rows: changes in them after that are not there",
-                  clock_format_wall(l->wall_us, time), position_format(l->position, at), clock_format_duration(l->age_us, age));
+    if (l->objects == 0)
+        return;
+    plan_warn(p->plan.warnings, "large objects are as of %s (%s), %s before the rows: changes in them after that are not there%s%s",
+              clock_format_wall(l->wall_us, time), position_format(l->position, at), clock_format_duration(l->age_us, age),
+              l->compared_wall_us ? "; none was noticed until " : "", l->compared_wall_us ? clock_format_wall(l->compared_wall_us, looked) : "");
 }

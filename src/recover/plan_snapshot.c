@@ -435,7 +435,7 @@ static int plan_attempt(struct attempt *a, size_t i, struct error *err)
         return refuse_way(a, &r, &why, err);
     warn_of_schema(a);
     fill_plan(a, &r);
-    plan_large_age(a->options, a->planned);
+    plan_large_age(a->options, a->history, a->span, a->notes, a->planned);
     return o->survey ? survey_end(o->survey, a->planned, err) : 0;
 }
 

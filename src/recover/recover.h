@@ -48,6 +48,7 @@ struct recover_large {
     char capture[SNAPSHOT_ID_BYTES];
     struct position position;          /* what was committed at or before it is in them */
     int64_t wall_us;                   /* the source's clock then */
+    int64_t compared_wall_us;          /* no change was noticed up to then; 0: nobody looked after the capture */
     int64_t age_us;                    /* so much before the recovery's moment; 0: they are of that moment */
     uint64_t objects, pages, bytes;    /* bytes: of whole pages */
 };

@@ -65,6 +65,7 @@ static void set_large(json_t *o, const struct recover_large *l)
     json_set_bool(large, "between_snapshots", l->between);
     set_position(large, "position", l->position);
     json_set_str(large, "time", clock_format_wall(l->wall_us, time));
+    json_set_str(large, "no_change_noticed_until", l->compared_wall_us ? clock_format_wall(l->compared_wall_us, time) : NULL);
     set_seconds(large, "age_s", (double)l->age_us / 1e6);
 }
 

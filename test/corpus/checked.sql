@@ -11,7 +11,7 @@ ALTER TABLE p_0 REPLICA IDENTITY FULL;
 ALTER TABLE p_1 REPLICA IDENTITY FULL;
 INSERT INTO p VALUES ('a', 1), ('b', 2), ('c', 3), ('d', 4);
 --@ case: large objects
---@ says: warn: large objects are kept as snapshots see them
+--@ says: warn: large objects are kept as snapshots and comparisons in between see them
 CREATE TABLE t (id int PRIMARY KEY, lo oid);
 INSERT INTO t VALUES (1, lo_from_bytea(0, '\x00ff'));
 --@ case: a table without a key

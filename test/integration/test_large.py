@@ -1,9 +1,12 @@
 """Large objects: exact at snapshots, as of the newest capture before the moment in between, and told apart."""
+import json
 import os
 
 import pytest
 from conftest import begin, prepare
 from largetool import large_objects
+from salvorbox import parse_lsn
+from snapshottool import unpack
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -59,7 +62,7 @@ def make(servers, boxes, **options):
 
 def test_at_snapshots(servers, boxes):
     """An encrypted vault: everything is as it was at the snapshot, a later recovery says how old they are, and verify knows their chunks."""
-    server, box = make(servers, boxes)
+    server, box = make(servers, boxes, large_objects_compare="0s")
     fill(server)
     before = seen(server)
     assert len(before) == 304 and int(before[30000][4]) * 2048 == 104 * MIB and before[30002][4] == "1"
@@ -92,3 +95,104 @@ def test_at_snapshots(servers, boxes):
     server.sql("CREATE DATABASE other")
     server.sql("SELECT lo_create(5)", dbname="other")
     box.fails(3, "recover", "shop", "--into", server.conninfo("other"), says="not empty: it has the large object 5")
+
+
+def capture_files(box):
+    return sorted((box.root / "vault" / "sources" / "shop").glob("*/large-objects/*.json.zst"))
+
+
+def position_of(path):
+    return int(path.name.split("-")[0][16:], 16)
+
+
+class Moments:
+    """Changes of large objects, each in one transaction, and a position after each at which it is known what there was."""
+
+    def __init__(self, server, box):
+        self.server, self.box, self.seen, self.rows = server, box, {}, 0
+
+    def change(self, text):
+        self.server.sql(text, dbname="shop")
+        return self.settle()
+
+    def captured(self):
+        found = (self.box.status("shop")["large_objects"] or {}).get("captured")
+        return int(found.split("-")[0][16:], 16) if found else 0
+
+    def settle(self):
+        """Until a capture stands that sees what was committed before this; then a row, whose commit is the moment."""
+        changed = parse_lsn(self.server.value("SELECT pg_current_wal_insert_lsn()::text"))
+        self.box.wait("a capture of large objects", lambda: self.captured() >= changed)
+        self.rows += 1
+        self.server.sql("INSERT INTO picture VALUES (%s, NULL)", self.rows, dbname="shop")
+        at = self.server.value("SELECT pg_current_wal_insert_lsn()::text")
+        self.box.wait_vault("shop", at)
+        self.seen[at] = seen(self.server)
+        return at
+
+
+def test_between_snapshots(servers, boxes):
+    """Captures in between, recoveries to several moments, kill -9 in the middle of one, a chunk that is gone."""
+    server = servers()
+    server.sql("CREATE DATABASE shop")
+    server.sql("CREATE TABLE picture (id int PRIMARY KEY, content oid)", dbname="shop")
+    server.sql("CREATE ROLE artist")
+    box = prepare(server, boxes, rpo="4s", large_objects_compare="1s", snapshot_quiet="600s")
+    begin(server, box)
+    m = Moments(server, box)
+    first = m.change("SELECT count(lo_from_bytea(20000 + i, decode(repeat(md5(i::text), 1 + i * 7 % 300), 'hex'))) FROM generate_series(1, 300) i")
+    second = m.change("SELECT lo_unlink(20000 + i) FROM generate_series(1, 20) i; SELECT lo_put(20030, 1000, 'changed'); SELECT lo_create(20001);"
+                      "ALTER LARGE OBJECT 20031 OWNER TO artist; COMMENT ON LARGE OBJECT 20032 IS 'a comment'")
+    with server.connect("shop", autocommit=False) as c:
+        big = c.lobject(0, "wb", 30000)
+        for _ in range(4):
+            big.write(os.urandom(8 * MIB))
+        c.commit()
+    third = m.settle()
+    # Killed in the middle, where it waits for a lock: nothing is left of it, and the next one is whole.
+    files = capture_files(box)
+    with server.connect("shop", autocommit=False) as c:
+        c.cursor().execute("LOCK TABLE pg_catalog.pg_largeobject IN ACCESS EXCLUSIVE MODE")
+        server.sql("COMMENT ON LARGE OBJECT 20034 IS 'while it is read'", dbname="shop")
+        box.wait("a capture that waits", lambda: server.value("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'COPY%pg_largeobject%'"))
+        [state] = (box.state / "shop").glob("*/large.json")
+        assert json.loads(state.read_text())["intent"] and box.kill_role("capture shop")
+        c.rollback()
+    killed = m.settle()
+    assert files == capture_files(box)[:len(files)]
+    box.wait("intents to be taken back", lambda: [p.parent.name for p in (box.root / "vault").glob("sources/shop/*/snapshots/*/intent")]
+             == [s["id"] for s in box.status("shop")["snapshots"]])
+    # What is unchanged has the chunks that it had: of 33 MiB one chunk changes.
+    chunks = lambda: {p.name: p.stat().st_size for p in (box.root / "vault").glob("sources/shop/chunks/*/*")}
+    had = chunks()
+    fourth = m.change("SELECT lo_put(30000, 20000000, 'one page'); COMMENT ON LARGE OBJECT 20033 IS 'another'")
+    assert sum(size for name, size in chunks().items() if name not in had) < 10 * MIB
+    status = box.status("shop")["large_objects"]
+    assert status["objects"] == 282 and status["exposure_s"] >= 0 and status["error"] == ""
+    assert "282, " in box.ok("status", "shop").out and "their changes of the last" in box.ok("status", "shop").out
+    # Counts that stay the same make no capture, and recoveries say that nobody saw a change since.
+    count = len(capture_files(box))
+    looked = status["compared_time"]
+    box.wait("a look", lambda: box.status("shop")["large_objects"]["compared_time"] > looked)
+    assert len(capture_files(box)) <= count + 1  # counts may come late once
+    assert box.ok("verify", "--json").json["vaults"][0]["findings"] == []
+    for number, at in enumerate((first, second, fourth)):
+        server.sql(f"CREATE DATABASE at{number}")
+        result = box.recover("shop", "--into", server.conninfo(f"at{number}"), "--to", at)
+        with server.connect(f"at{number}") as c:
+            assert difference(m.seen[at], large_objects(c)) == {}, at
+        assert result["large_objects"]["between_snapshots"] and result["large_objects"]["objects"] == len(m.seen[at])
+    # A chunk of the newest capture is gone: verify says whose it was, and a recovery takes the capture before them, and says so.
+    box.stop()
+    texts = {p: unpack(p) for p in capture_files(box)}
+    refs = {p: {c["digest"] for part in ("objects", "pages") for c in json.loads(t)["large_objects"][part]["chunks"]} for p, t in texts.items()}
+    newest = max((p for p in refs if position_of(p) <= parse_lsn(fourth)), key=position_of)
+    victim = min(refs[newest] - set.union(*(refs[p] for p in refs if p != newest)))
+    (box.root / "vault/sources/shop/chunks" / victim[:2] / victim).unlink()
+    broken = box.fails(4, "verify", says=victim)
+    assert "large-objects/" in broken.out and "pg_largeobject" in broken.out
+    server.sql("CREATE DATABASE older")
+    result = box.recover("shop", "--into", server.conninfo("older"), "--to", fourth)
+    assert any("passed over" in w for w in result["warnings"]) and result["large_objects"]["age_s"] > 0
+    with server.connect("older") as c:
+        assert difference(m.seen[killed], large_objects(c)) == {}

@@ -398,8 +398,8 @@ static void add_large_objects(struct check *c, bool some, bool readable)
             "the role %s may not read large objects%s", c->state.role, some ? ", and there are some" : ": once there are some, no snapshot could be taken");
     else if (some)
         ADD(c, WARN, "large_objects", NULL, NULL,
-            "large objects are kept as snapshots see them, since logical decoding does not show their changes: a recovery gives them as of the "
-            "last one before its moment");
+            "large objects are kept as snapshots and comparisons in between see them, since logical decoding does not show their changes: a "
+            "recovery gives them as of the last one before its moment");
 }
 
 static int check_large_objects(struct check *c, struct error *err)
