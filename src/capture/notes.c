@@ -92,6 +92,19 @@ static bool add_schema_changed(json_t *list, const json_t *note)
     return true;
 }
 
+/* Up to where the schema changed, and up to where event triggers told of it: a process that was killed knew both, and what it had received does not come
+ * again. With the mutex held. */
+static void follow_change(struct capture *c, const json_t *change)
+{
+    const char *how = json_string_value(json_object_get(change, "how"));
+    uint64_t to_lsn = position_in(change, "to").offset;
+
+    if (to_lsn > c->changed_lsn)
+        c->changed_lsn = to_lsn;
+    if (how && strcmp(how, "trigger") == 0 && to_lsn > c->trigger_lsn)
+        c->trigger_lsn = to_lsn;
+}
+
 /* With the mutex held. True: it is new, and a snapshot may be wanted. */
 static bool remember(struct capture *c, const json_t *note)
 {
@@ -101,8 +114,8 @@ static bool remember(struct capture *c, const json_t *note)
     if (!inexact && (!kind || strcmp(kind, NOTE_SCHEMA_CHANGED) != 0))
         return false;
     c->open_notes_changed = true;
-    if (!inexact && position_in(note, "to").offset > c->changed_lsn)
-        c->changed_lsn = position_in(note, "to").offset;
+    if (!inexact)
+        follow_change(c, note);
     c->changed_mono_us = clock_mono_us();
     return inexact ? add_inexact(c->inexact, note) : add_schema_changed(c->schema_changed, note);
 }
@@ -269,8 +282,7 @@ static void note_changes(struct capture *c)
     size_t i;
 
     json_array_foreach(c->schema_changed, i, entry)
-        if (position_in(entry, "to").offset > c->changed_lsn)
-            c->changed_lsn = position_in(entry, "to").offset;
+        follow_change(c, entry);
 }
 
 int notes_load(struct capture *c, struct error *err)

@@ -3,6 +3,8 @@
 A history is a list of operations (client, statement, rows of a COPY). Clients never wait for each other: each has rows of its own (their number modulo the
 number of clients), and what needs a table for itself (TRUNCATE, a schema change) is only done while nobody else's open transaction has touched it. So one driver can
 run them one after the other, and the same seed gives the same history.
+
+Of three kinds: "rows" has no schema changes; "crossed" only such that recovery must go across, and truncates no table that it changes; "any" has everything.
 """
 import dataclasses
 import random
@@ -41,6 +43,7 @@ class Op:
     transaction: int  # number within the history; what shrinking takes away together
     sql: str
     rows: str = None  # of a COPY
+    changes: bool = False  # the schema
     refusable: bool = False  # positions behind its commit may be refused
 
     def __str__(self):
@@ -50,7 +53,7 @@ class Op:
 @dataclasses.dataclass
 class History:
     seed: int
-    changes: bool
+    kind: str
     ops: list
 
 
@@ -178,40 +181,92 @@ ROWS = [k_insert, k_insert, k_update, k_update, k_big, k_delete, k_key, k_key, k
         p_any, p_any, o_any, o_any, l_any]
 TRUNCATES = [("l", "TRUNCATE l"), ("k", "TRUNCATE k CASCADE"), ("p", "TRUNCATE p_1"), ("p", "TRUNCATE p"), ("f", "TRUNCATE f"), ("tk", "TRUNCATE tk RESTART IDENTITY CASCADE")]
 
-# Schema changes. The first member says whether positions behind such a change are recovered; else they may be refused. Today none of them are.
+def if_there(table, then, otherwise=""):
+    """Tables come and go: what a statement finds is decided when it runs."""
+    return f"DO $do$ BEGIN IF to_regclass('{table}') IS NOT NULL THEN {then}; {f'ELSE {otherwise}; ' if otherwise else ''}END IF; END $do$"
+
+
+def turned(before, after):
+    return f"DO $do$ BEGIN IF to_regclass('{before}') IS NOT NULL AND to_regclass('{after}') IS NULL THEN ALTER TABLE {before} RENAME TO {after}; END IF; END $do$"
+
+
+ATTACHED = """DO $do$ BEGIN
+    IF EXISTS (SELECT FROM pg_inherits WHERE inhrelid = 'p_2'::regclass) THEN ALTER TABLE p DETACH PARTITION p_2;
+    ELSE INSERT INTO p_2 (id, v) SELECT id, v FROM p_d WHERE id >= 30 AND id < 60 ON CONFLICT DO NOTHING; DELETE FROM p_d WHERE id >= 30 AND id < 60;
+        DELETE FROM p_2 WHERE id < 30 OR id >= 60; ALTER TABLE p ATTACH PARTITION p_2 FOR VALUES FROM (30) TO (60); END IF;
+END $do$"""
+
+# Schema changes, each with a name by which it is locked. The first member says whether recovery must go across such a change; positions behind another one may be refused.
 CHANGES = [
-    (False, "k", "ALTER TABLE k ADD COLUMN IF NOT EXISTS x{n} int"),
-    (False, "k", "ALTER TABLE k ADD COLUMN IF NOT EXISTS d{n} int DEFAULT {n}"),
-    (False, "f", "ALTER TABLE f ADD COLUMN IF NOT EXISTS x{n} text"),
-    (False, "nk", "ALTER TABLE nk DROP COLUMN IF EXISTS v"),
-    (False, "l", "CREATE TABLE IF NOT EXISTS new_{n} (id int PRIMARY KEY, v text); INSERT INTO new_{n} VALUES ({n}, 'first') ON CONFLICT DO NOTHING"),
-    (False, "l", "DROP TABLE IF EXISTS new_{n}"),
-    (False, "tk", "CREATE INDEX IF NOT EXISTS i{n} ON tk (n, c)"),
-    (False, "k", "COMMENT ON TABLE k IS 'comment {n}'"),
-    (False, "l", "CREATE OR REPLACE VIEW vw AS SELECT {n} AS n FROM l"),
-    (False, "p", "CREATE TABLE IF NOT EXISTS p_{n} PARTITION OF p FOR VALUES FROM ({n}000) TO ({n}999)"),
+    (True, "k", "ALTER TABLE k ADD COLUMN IF NOT EXISTS x{n} int"),
+    (True, "k", "ALTER TABLE k ADD COLUMN IF NOT EXISTS d{n} int DEFAULT {n}"),
+    (True, "k", "ALTER TABLE k DROP COLUMN IF EXISTS d{n}"),
+    (True, "f", "ALTER TABLE f ADD COLUMN IF NOT EXISTS x{n} text"),
+    (True, "f", "ALTER TABLE f DROP COLUMN IF EXISTS x{n}"),
+    (True, "nk", "ALTER TABLE nk DROP COLUMN IF EXISTS v; ALTER TABLE nk ADD COLUMN v text DEFAULT 'v{n}'"),
+    (True, "tk", "ALTER TABLE tk RENAME n TO m; ALTER TABLE tk ALTER m SET DEFAULT {n}; ALTER TABLE tk RENAME m TO n"),
+    (True, "u", "ALTER TABLE u RENAME TO u_{n}; UPDATE u_{n} SET v = 'renamed' WHERE a % 3 = {n}; ALTER TABLE u_{n} RENAME TO u"),
+    (True, "new", "CREATE TABLE IF NOT EXISTS new_{n} (id int PRIMARY KEY, v text); INSERT INTO new_{n} VALUES ({n}, 'first') ON CONFLICT DO NOTHING"),
+    (True, "new", "DROP TABLE IF EXISTS new_{n}"),
+    (True, "new", turned("new_{n}", "old_{n}")),
+    (True, "new", turned("old_{n}", "new_{n}")),
+    (True, "ser", "CREATE TABLE IF NOT EXISTS ser_{n} (id serial PRIMARY KEY, i int GENERATED ALWAYS AS IDENTITY, v text); INSERT INTO ser_{n} (v) VALUES ('s'), ('t')"),
+    (True, "ser", "DROP TABLE IF EXISTS ser_{n}"),
+    (True, "gen", "CREATE TABLE IF NOT EXISTS gen_{n} (id int PRIMARY KEY, a int, g int GENERATED ALWAYS AS (a * 2) STORED); INSERT INTO gen_{n} VALUES ({n}, 5) ON CONFLICT DO NOTHING"),
+    (True, "gen", if_there("gen_{n}", "ALTER TABLE gen_{n} DROP COLUMN IF EXISTS g")),
+    (True, "as", "DROP TABLE IF EXISTS as_{n}; CREATE TABLE as_{n} AS SELECT i AS id, repeat('a', i * 300) AS v FROM generate_series(1, 9) i; ALTER TABLE as_{n} ADD PRIMARY KEY (id); UPDATE as_{n} SET v = 'b' WHERE id < 3"),
+    (True, "temp", "CREATE TEMP TABLE IF NOT EXISTS temp_{n} (id int, v text); INSERT INTO temp_{n} VALUES ({n}, 'temporary'); ALTER TABLE temp_{n} ADD COLUMN IF NOT EXISTS w int"),
+    (True, "tk", "CREATE INDEX IF NOT EXISTS i{n} ON tk (n, c)"),
+    (True, "tk", "DROP INDEX IF EXISTS i{n}"),
+    (True, "k", "COMMENT ON TABLE k IS 'comment {n}'"),
+    (True, "view", "CREATE OR REPLACE VIEW vw AS SELECT {n} AS n"),
+    (True, "o", "ALTER TABLE o ADD CONSTRAINT o_{n} CHECK (w >= -{n}) NOT VALID; ALTER TABLE o VALIDATE CONSTRAINT o_{n}; ALTER TABLE o DROP CONSTRAINT o_{n}"),
+    (True, "p", "CREATE TABLE IF NOT EXISTS p_{n}000 PARTITION OF p FOR VALUES FROM ({n}000) TO ({n}999)"),
+    (True, "p", ATTACHED),
+    (True, "p", "ALTER TABLE p ADD COLUMN IF NOT EXISTS x{n} int DEFAULT {n}"),
+    (True, "f", "GRANT SELECT ON f TO PUBLIC"),
     (False, "u", "ALTER TABLE u REPLICA IDENTITY FULL"),
     (False, "u", "ALTER TABLE u REPLICA IDENTITY USING INDEX u_b"),
     (False, "nk", "ALTER TABLE nk ALTER k TYPE numeric(30,10)"),
-    (False, "f", "GRANT SELECT ON f TO PUBLIC"),
+    (False, "tk", "ALTER TABLE tk ADD COLUMN IF NOT EXISTS s{n} serial"),
+    (False, "k", "ALTER TABLE k ADD COLUMN IF NOT EXISTS g{n} int GENERATED ALWAYS AS (n + {n}) STORED"),
+    (False, "view", "CREATE OR REPLACE FUNCTION fn() RETURNS int LANGUAGE sql AS 'SELECT {n}'"),
 ]
+TEMPORARY = "CREATE TEMP"
+
+
+def come_and_gone(r, c):
+    """Rows of tables that changes have made."""
+    n = r.randrange(1, 4)
+    return r.choice([
+        ("new", if_there(f"new_{n}", f"INSERT INTO new_{n} VALUES ({number(r, c)}, {text(r)}) ON CONFLICT (id) DO UPDATE SET v = 'again'")),
+        ("new", if_there(f"old_{n}", f"UPDATE old_{n} SET id = id + 90 WHERE id % 3 = {c} AND NOT EXISTS (SELECT FROM old_{n} o WHERE o.id = old_{n}.id + 90)")),
+        ("ser", if_there(f"ser_{n}", f"INSERT INTO ser_{n} (v) VALUES ({text(r)}); DELETE FROM ser_{n} WHERE id < (SELECT max(id) - 5 FROM ser_{n})")),
+        ("gen", if_there(f"gen_{n}", f"INSERT INTO gen_{n} (id, a) VALUES ({number(r, c)}, {n}) ON CONFLICT (id) DO UPDATE SET a = gen_{n}.a + 1")),
+        ("as", if_there(f"as_{n}", f"DELETE FROM as_{n} WHERE id % 3 = {c} AND id > 6; UPDATE as_{n} SET v = {text(r)} WHERE id % 3 = {c}")),
+        ("p", f"UPDATE p_2 SET v = {text(r)} WHERE id % 3 = {c}")])
 
 
 class Client:
     def __init__(self):
         self.open, self.prepared, self.savepoints, self.touched, self.transaction = False, None, 0, set(), None
+        self.temporary = False  # such a transaction cannot be prepared
 
 
 class Generator:
     """Makes the operations; knows which tables each open transaction holds, and nothing of the rows."""
 
-    def __init__(self, seed, changes):
-        self.r, self.changes, self.ops, self.seed = random.Random(f"{seed} {changes}"), changes, [], seed
+    def __init__(self, seed, kind):
+        self.r, self.kind, self.ops, self.seed = random.Random(f"{seed} {kind}"), kind, [], seed
+        self.changed = {"f", "tk", "nk", "u", "p", "k"}
+        if kind == "crossed":  # a table that is truncated and changed is not told apart from one that is rewritten
+            self.changed = set(self.r.sample(sorted(self.changed), 4))
+        self.truncates = [t for t in TRUNCATES if kind != "crossed" or t[0] not in self.changed]
         self.clients, self.transactions = [Client() for _ in range(CLIENTS)], 0
         self.alone = {}  # table: the client that has it for itself
 
-    def emit(self, c, sql, rows=None, refusable=False):
-        self.ops.append(Op(c, self.clients[c].transaction, sql, rows, refusable))
+    def emit(self, c, sql, rows=None, **what):
+        self.ops.append(Op(c, self.clients[c].transaction, sql, rows, **what))
 
     def free(self, c, table):
         return self.alone.get(table, c) == c
@@ -227,7 +282,7 @@ class Generator:
 
     def end(self, c):
         client, roll = self.clients[c], self.r.random()
-        if roll < 0.12:
+        if roll < 0.12 and not client.temporary:
             client.prepared = f"{self.seed}.{client.transaction}"
             self.emit(c, f"PREPARE TRANSACTION '{client.prepared}'")
             return
@@ -243,16 +298,25 @@ class Generator:
         self.alone = {t: o for t, o in self.alone.items() if o != c}
 
     def change_rows(self, c):
-        table, sql, *rows = self.r.choice(ROWS)(self.r, c)
+        rows_of = ROWS if self.kind == "rows" else [*ROWS, come_and_gone, come_and_gone, come_and_gone]
+        table, sql, *rows = self.r.choice(rows_of)(self.r, c)
         if self.free(c, table):
             self.clients[c].touched.add(table)
             self.emit(c, sql, *rows)
 
-    def take_alone(self, c, table, sql, refusable=False):
+    def take_alone(self, c, table, sql, **what):
         if self.free_for_itself(c, table):
             self.clients[c].touched.add(table)
             self.alone[table] = c
-            self.emit(c, sql, refusable=refusable)
+            self.emit(c, sql, **what)
+
+    def change_schema(self, c):
+        recovered, table, sql = self.r.choice(CHANGES)
+        table = "k" if table == "o" else table
+        if self.kind == "crossed" and (not recovered or table in ("k", "f", "tk", "nk", "u", "p") and table not in self.changed):
+            return
+        self.clients[c].temporary |= sql.startswith(TEMPORARY)
+        self.take_alone(c, table, sql.replace("{n}", str(self.r.randrange(1, 4))), changes=True, refusable=not recovered)
 
     def savepoint(self, c):
         client = self.clients[c]
@@ -278,10 +342,9 @@ class Generator:
         elif roll < 0.36:
             self.savepoint(c)
         elif roll < 0.40:
-            self.take_alone(c, *self.r.choice(TRUNCATES))
-        elif roll < 0.44 and self.changes:
-            recovered, table, sql = self.r.choice(CHANGES)
-            self.take_alone(c, table, sql.format(n=self.r.randrange(1, 4)), not recovered)
+            self.take_alone(c, *self.r.choice(self.truncates))
+        elif roll < 0.46 and self.kind != "rows":
+            self.change_schema(c)
         else:
             self.change_rows(c)
 
@@ -293,8 +356,8 @@ class Generator:
                 self.end_prepared(c)
             elif client.open:
                 self.emit(c, "COMMIT")
-        return History(self.seed, self.changes, self.ops)
+        return History(self.seed, self.kind, self.ops)
 
 
-def make(seed, changes=False, length=80):
-    return Generator(seed, changes).make(length)
+def make(seed, kind="rows", length=80):
+    return Generator(seed, kind).make(length)

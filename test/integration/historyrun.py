@@ -1,11 +1,12 @@
 """Runs random histories (history.py) against a real server, recovers to commits of theirs and compares; shrinks one that fails, and replays it.
 
-    SALVOR=build/release/src/cmd/salvor /usr/bin/python3 test/integration/historyrun.py SEED [--changes] [--shrink]
+    SALVOR=build/release/src/cmd/salvor /usr/bin/python3 test/integration/historyrun.py SEED [--crossed | --any] [--shrink]
 """
 import contextlib
 import difflib
 import io
 import random
+import re
 import sys
 import time
 
@@ -21,6 +22,11 @@ COLUMNS = """SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.r
              WHERE n.nspname = '{}' AND c.relkind = 'r' AND c.relpersistence = 'p' ORDER BY 1"""
 # What a refusal may say; anything else is a fault.
 REFUSALS = ("the schema changed", "is inexact")
+TOO_CLOSE = "changes followed too closely"
+AMONG_OPEN = "taken among open transactions"
+BY_POLL = ("is held by another transaction", "captured only from now on")
+EMPTIED = re.compile(r"table (\w+)\.(\w+) (?:was rewritten or emptied on the way|at [0-9A-F/]+: it was rewritten or emptied)")
+RESTS = 3  # while a history changes the schema: moments at which it waits until the schema is captured
 
 
 def digest_query(name, tables, whole):
@@ -48,6 +54,8 @@ class Player:
         self.next, self.skipping, self.prepared, self.errors = 0, {}, set(), []
         self.locked = {}  # client: tables that its open transaction has for itself
         self.refusable, self.refusable_from = set(), None  # transactions with a change that may be refused; the position of the first one's commit
+        self.changing, self.changed_at = set(), []  # transactions that change the schema; positions of their commits
+        self.emptying, self.emptied = {}, []  # tables that a transaction truncates; (position of its commit, table)
         self.points = []  # (position, truth, number of the operation)
         with self.reader.cursor() as cursor:
             cursor.execute(f"DROP SCHEMA IF EXISTS {self.name} CASCADE; CREATE SCHEMA {self.name}; SET search_path = {self.name}; {history.SETUP} {PINNED}")
@@ -105,17 +113,26 @@ class Player:
     def follow(self, op, ends):
         if op.refusable:
             self.refusable.add(op.transaction)
+        if op.changes:
+            self.changing.add(op.transaction)
         if op.sql.startswith("PREPARE "):
             self.prepared.add(op.transaction)
         words = op.sql.split()
-        if words[0] in ("TRUNCATE", "ALTER", "CREATE", "DROP", "COMMENT", "GRANT"):
-            self.locked.setdefault(op.client, set()).update(self.alone(op.client))
+        if words[0] in ("TRUNCATE", "ALTER", "CREATE", "DROP", "COMMENT", "GRANT", "DO"):
+            alone = self.alone(op.client)
+            self.locked.setdefault(op.client, set()).update(alone)
+            if words[0] == "TRUNCATE":
+                self.emptying.setdefault(op.transaction, set()).update(alone)
         if ends:
             self.locked.pop(op.client, None)
             if words[0] == "COMMIT":
                 self.truth()
+                at = parse_lsn(self.points[-1][0])
                 if op.transaction in self.refusable and not self.refusable_from:
-                    self.refusable_from = parse_lsn(self.points[-1][0])
+                    self.refusable_from = at
+                if op.transaction in self.changing:
+                    self.changed_at.append(at)
+                self.emptied += [(at, table) for table in self.emptying.get(op.transaction, ())]
 
     def alone(self, client):
         """Tables that this client's session holds so that others cannot read them."""
@@ -155,10 +172,28 @@ class Ground:
             assert r.status == 1 and "meanwhile" in r.err, r
         raise AssertionError(r)
 
+    def rest(self, dbname, players):
+        """Nobody has a table for himself, which the dump would wait for; then until the schema is captured. The position of that."""
+        for player in players:
+            while player.locked and not player.done:
+                player.step()
+        with self.server.connect(dbname).cursor() as cursor:
+            cursor.execute("SELECT pg_current_wal_insert_lsn()::text")
+            lsn = cursor.fetchone()[0]
+            cursor.execute("SELECT pg_logical_emit_message(true, 'history', '')")
+        self.box.wait_durable(dbname, lsn, 120)
+
+        def captured(status):
+            return parse_lsn(status["schema_captured"] or "0/0") >= max((parse_lsn(c["to"]) for c in status["schema_changed"]), default=0)
+        self.box.wait("the schema to be captured", lambda: captured(self.box.status(dbname)), 180)
+        return lsn
+
     def play(self, dbname, players, rnd, kill=False):
-        """All to their ends, one operation of one of them after the other; in the middle a snapshot is taken beside them, and capture may be killed."""
-        total, count, beside = sum(len(p.history.ops) for p in players), 0, None
+        """All to their ends, one operation of one of them after the other; in the middle a snapshot is taken beside them, and capture may be killed.
+        Positions at which the schema was captured, in their order."""
+        total, count, beside, rests = sum(len(p.history.ops) for p in players), 0, None, []
         left = [p for p in players if not p.done]
+        changes = any(p.history.kind != "rows" for p in players)
         for player in players:
             player.truth()
         while left:
@@ -169,10 +204,33 @@ class Ground:
                 beside = self.box.spawn("snapshot", dbname)
             if kill and count == total // 3:
                 self.box.kill_role(f"capture {dbname}")
-            if player.done:
-                left.remove(player)
+            if changes and count in [total * (i + 1) // (RESTS + 1) for i in range(RESTS)]:
+                rests.append(self.rest(dbname, players))
+            left = [p for p in left if not p.done]
+        if changes:
+            rests.append(self.rest(dbname, players))
         if beside:
             beside.wait(120)
+        return rests
+
+    @staticmethod
+    def refusal(players, lsn, sentence, rests):
+        """Why this refusal is right, or None: it is not."""
+        at = parse_lsn(lsn)
+        if TOO_CLOSE in sentence:
+            until = min((parse_lsn(r) for r in rests if parse_lsn(r) >= at), default=None)
+            between = any(at < change <= (until or change) for p in players for change in p.changed_at)
+            return "changes too close to each other" if between else None
+        if any(words in sentence for words in BY_POLL):
+            return "noticed by a poll"
+        if AMONG_OPEN in sentence:
+            return "a snapshot among open transactions"
+        if any(p.refusable_from and at >= p.refusable_from for p in players):
+            return "a change that is not crossed"
+        for name, table in EMPTIED.findall(sentence):
+            if any(p.name == name and any(where <= at and t == table for where, t in p.emptied) for p in players):
+                return "a table that was changed and truncated"
+        return None
 
     def recover(self, dbname, lsn):
         """A session with the recovered database, or the sentence of the refusal."""
@@ -215,8 +273,9 @@ def difference(wanted, found, whole):
 
 
 def settings(server, names):
+    """Where the schema changes, tables come and go that nothing but their whole rows identifies."""
     return {name: {"conninfo": server.conninfo(name, "salvor", tcp=True), "rpo": "8s", "heartbeat": "500ms", "poll": "1s", "snapshot_schedule": "none", "snapshot_quiet": "600s",
-                   "snapshot_spacing": "600s", "lock_patience": "1s", "probe": "1s", "identity": "inserts"} for name in names}
+                   "snapshot_spacing": "600s", "lock_patience": "1s", "probe": "1s", "identity": "inserts" if name == "plain" else "full"} for name in names}
 
 
 # -- one history alone: replayed, and shrunk
@@ -224,8 +283,8 @@ def settings(server, names):
 class Alone:
     """A server, a target and a box for single histories, one after the other."""
 
-    def __init__(self, changes):
-        self.changes, self.stack = changes, contextlib.ExitStack()
+    def __init__(self):
+        self.stack = contextlib.ExitStack()
         conf = {"logical_decoding_work_mem": "64kB", "log_min_messages": "fatal"}
         server, target = (self.stack.enter_context(PgServer().start(conf)) for _ in range(2))
         server.sql("CREATE ROLE salvor LOGIN REPLICATION BYPASSRLS; GRANT pg_read_all_data TO salvor")
@@ -244,16 +303,19 @@ class Alone:
         player = Player(self.ground.server, "alone", made, whole=True)
         try:
             self.ground.snapshot("alone")
-            self.ground.play("alone", [player], random.Random(made.seed))
+            rests = self.ground.play("alone", [player], random.Random(made.seed))
             self.ground.box.wait_durable("alone", player.points[-1][0], 120)
-            points = [p[0] for p in player.points[1:]]
+            points = [*(p[0] for p in player.points[1:]), *rests]
             chosen = random.Random(made.seed).sample(points, min(positions - 1, len(points))) + points[-1:]
             found, outcomes = [], {"exact": 0, "refused": 0}
             for lsn in dict.fromkeys(chosen):
                 try:
                     outcome, faults = self.ground.check("alone", [player], lsn, None)
                     outcomes[outcome] += 1
-                    found += faults if outcome == "exact" else []
+                    if outcome == "exact":
+                        found += faults
+                    elif not self.ground.refusal([player], lsn, faults, rests):
+                        found.append((player, len(made.ops), faults))
                 except AssertionError as e:
                     found.append((player, len(made.ops), str(e)[:1000]))
             return found, outcomes
@@ -269,7 +331,7 @@ class Alone:
             while size and time.monotonic() < deadline:
                 for i in range(0, len(parts), size):
                     gone = set(parts[i:i + size])
-                    less = history.History(made.seed, made.changes, [op for op in made.ops if key(op) not in gone])
+                    less = history.History(made.seed, made.kind, [op for op in made.ops if key(op) not in gone])
                     if time.monotonic() < deadline and less.ops and self.faults(less, 3)[0]:
                         made, parts = less, parts[:i] + parts[i + size:]
                         break
@@ -278,12 +340,12 @@ class Alone:
         return made
 
 
-def explain(seed, changes):
+def explain(seed, kind):
     """What a failure says: the command, and the shrunk history where it fails alone."""
-    command = f"/usr/bin/python3 test/integration/historyrun.py {seed}{' --changes' if changes else ''} --shrink"
-    alone = Alone(changes)
+    command = f"/usr/bin/python3 test/integration/historyrun.py {seed}{'' if kind == 'rows' else f' --{kind}'} --shrink"
+    alone = Alone()
     try:
-        made = history.make(seed, changes)
+        made = history.make(seed, kind)
         if not alone.faults(made)[0]:
             return f"alone the history does not fail; again: {command}"
         made = alone.shrink(made)
@@ -294,17 +356,17 @@ def explain(seed, changes):
 
 
 def main(argv):
-    seed, changes = int(argv[1]), "--changes" in argv
-    alone = Alone(changes)
+    seed, kind = int(argv[1]), next((word[2:] for word in argv if word in ("--crossed", "--any")), "rows")
+    alone = Alone()
     try:
-        faults, outcomes = alone.faults(history.make(seed, changes), 1000)
+        faults, outcomes = alone.faults(history.make(seed, kind), 1000)
     finally:
         alone.close()
     print(f"seed {seed}: {outcomes['exact']} commits exact, {outcomes['refused']} refused, {len(faults)} faults")
     for _, number, text in faults[:10]:
         print(f"  after operation {number}: {text}")
     if faults and "--shrink" in argv:
-        print(explain(seed, changes))
+        print(explain(seed, kind))
     return 1 if faults else 0
 
 

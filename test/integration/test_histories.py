@@ -1,4 +1,5 @@
 """Random histories of several clients: recovered to random commits, each table is what it was there. A failing seed says how it is replayed, and is shrunk."""
+import collections
 import os
 import random
 
@@ -10,7 +11,7 @@ from salvorbox import parse_lsn
 
 SOAK = os.environ.get("SALVOR_SOAK") == "1"
 ROUNDS = int(os.environ.get("SALVOR_HISTORY_ROUNDS", 75 if SOAK else 1))
-BATCHES = {"plain": 30, "changing": 10}  # histories of a round; those of the second one change the schema
+BATCHES = {"plain": ("rows", 24), "crossed": ("crossed", 12), "changing": ("any", 4)}  # database: histories of a round, and of which kind
 COMMITS = 5
 
 
@@ -33,22 +34,26 @@ def ground(servers, boxes):
 
 class Tally:
     def __init__(self):
-        self.histories, self.checks, self.errors, self.operations = 0, {"exact": 0, "refused": 0}, 0, 0
+        self.histories, self.operations, self.errors = 0, 0, 0
+        self.checks = collections.defaultdict(collections.Counter)  # kind: {exact, or why refused: times}
+
+    def __str__(self):
+        checks = "; ".join(f"{kind}: " + ", ".join(f"{n} {'exact' if what == 'exact' else f'refused ({what})'}" for what, n in c.most_common()) for kind, c in self.checks.items())
+        return f"{self.histories} histories, {self.operations} operations ({self.errors} of them errors), recovered to commits, never wrong: {checks}"
 
 
-def one_round(ground, dbname, count, rnd, tally):
-    changes = dbname == "changing"
-    players = [Player(ground.server, dbname, history.make(rnd.randrange(10**9), changes)) for _ in range(count)]
+def one_round(ground, dbname, kind, count, rnd, tally):
+    players = [Player(ground.server, dbname, history.make(rnd.randrange(10**9), kind)) for _ in range(count)]
     try:
         ground.snapshot(dbname)
-        ground.play(dbname, players, rnd, kill=rnd.random() < (0.2 if SOAK else 0.5))
+        rests = ground.play(dbname, players, rnd, kill=rnd.random() < (0.2 if SOAK else 0.5))
         ends = sorted((p[0] for player in players for p in player.points[1:]), key=parse_lsn)
         ground.box.wait_durable(dbname, ends[-1], 120)
-        for lsn in [*rnd.sample(ends[:len(ends) // 8], 1), *rnd.sample(ends[:-1], COMMITS - 2), ends[-1]]:
-            judge(ground, dbname, players, lsn, None, tally, any(p.refusable_from and parse_lsn(lsn) >= p.refusable_from for p in players))
-        if changes:  # whatever was refused, from the next snapshot on everything is exact
+        for lsn in chosen(ends, rests, rnd):
+            judge(ground, dbname, kind, players, lsn, None, tally, rests)
+        if kind != "rows":  # whatever was refused, from the next snapshot on everything is exact
             ground.snapshot(dbname)
-            judge(ground, dbname, players, "latest", ends[-1], tally, False)
+            judge(ground, dbname, kind, players, "latest", ends[-1], tally, None)
             differ = ground.schemas_differ(dbname)
             assert not differ, f"seeds {[p.history.seed for p in players]}: the schema differs: {differ}"
     finally:
@@ -62,17 +67,22 @@ def one_round(ground, dbname, count, rnd, tally):
             cursor.execute(f"SET client_min_messages = error; DROP SCHEMA {player.name} CASCADE")
 
 
-def judge(ground, dbname, players, lsn, truth_at, tally, refusable):
-    outcome, faults = ground.check(dbname, players, lsn, truth_at)
-    tally.checks[outcome] += len(players)
-    # Where a list was held by another transaction, a poll finds it, and may settle it: the range begins at the poll before, a little before the change.
-    by_poll = dbname == "changing" and any(words in str(faults) for words in ("is held by another transaction", "captured only from now on"))
-    if outcome == "refused" and not refusable and not by_poll:
-        pytest.fail(f"{dbname}: a recovery to {lsn} was refused, seeds {[p.history.seed for p in players]}: {faults}", pytrace=False)
-    if outcome == "exact" and faults:
-        player, number, text = faults[0]
+def chosen(ends, rests, rnd):
+    """Where the schema was captured, and commits of which nobody knows that."""
+    early, late = rnd.sample(ends[:len(ends) // 8], 1), rnd.sample(ends[:-1], COMMITS - 2)
+    return [*early, *late[:1 if rests else None], *rnd.sample(rests[:-1], min(2, len(rests))), ends[-1]]
+
+
+def judge(ground, dbname, kind, players, lsn, truth_at, tally, rests):
+    outcome, said = ground.check(dbname, players, lsn, truth_at)
+    why = ground.refusal(players, lsn, said, rests) if outcome == "refused" and rests is not None else None
+    if outcome == "refused" and not why:
+        pytest.fail(f"{dbname}: a recovery to {lsn} was refused, seeds {[p.history.seed for p in players]}: {said}", pytrace=False)
+    if outcome == "exact" and said:
+        player, number, text = said[0]
         seed = player.history.seed
-        pytest.fail(f"history {seed}, after operation {number}: {text} ({len(faults)} faults at this position; {explain(seed, dbname == 'changing')})", pytrace=False)
+        pytest.fail(f"history {seed}, after operation {number}: {text} ({len(said)} faults at this position; {explain(seed, kind)})", pytrace=False)
+    tally.checks[kind][why or "exact"] += 1
 
 
 @pytest.mark.timeout(900 if not SOAK else 0)
@@ -82,10 +92,10 @@ def test_random_histories(ground, record_property):
     tally = Tally()
     for number in range(ROUNDS):
         rnd = random.Random(f"{seed} {number}")
-        for dbname, count in BATCHES.items():
-            one_round(ground, dbname, count, rnd, tally)
-    told = (f"{tally.histories} histories, {tally.operations} operations ({tally.errors} of them errors): recovered to commits {tally.checks['exact']} times exact, "
-            f"{tally.checks['refused']} times refused because of a schema change, never wrong; SALVOR_SEED={seed}")
+        for dbname, (kind, count) in BATCHES.items():
+            one_round(ground, dbname, kind, count, rnd, tally)
+        print(number, tally, flush=True)
+    told = f"{tally}; SALVOR_SEED={seed}"
     record_property("tells", told)
     print(told)
     assert tally.errors < tally.operations / 20, "the histories quarrel with each other"

@@ -150,15 +150,20 @@ def kill_in_the_middle(box, rnd, span_s, *args):
 
 @pytest.mark.timeout(3600 if SOAK else 240)
 def test_recover_killed(servers, protected, seed):
-    """Both kinds of target, from one vault. The directory and the database are the ones that the kill left behind."""
+    """Both kinds of target, from one vault, across schema changes. The directory and the database are the ones that the kill left behind."""
     rnd = random.Random(seed)
     server = shop(servers, WIDE)
     box = protected(server, **OPTIONS)
     load = Load(server.conninfo("shop"), seed=seed).start()
     load.wait_acknowledged(200)
     load.stop()
+    # Not only rows: it goes across schema changes, from the snapshot before them.
+    server.sql("ALTER TABLE wide RENAME b TO c; ALTER TABLE wide ADD COLUMN d int DEFAULT 7; UPDATE wide SET d = 8 WHERE id % 9 = 0;"
+               "CREATE TABLE later (id int PRIMARY KEY); INSERT INTO later SELECT generate_series(1, 50)", dbname="shop")
     settle(server, box)
+    box.wait("the schema to be captured", lambda: box.status("shop")["schema_captured"])
     box.stop()
+    assert len(box.status("shop")["snapshots"]) == 1
     server.sql("CREATE DATABASE recovered TEMPLATE template0")
     port = free_port()
     directory = box.root / "target"
