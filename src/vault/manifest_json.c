@@ -88,10 +88,8 @@ static json_t *visibility_to_json(const struct snapshot_visibility *v)
 /* A reader that did not know them would purge their chunks. */
 static void set_large(json_t *o, const struct snapshot_large *l)
 {
-    if (!l->present) {
-        json_set_str(o, "large_objects", NULL);
+    if (!l->present)
         return;
-    }
     json_t *large = json_object();
     json_set_u64(large, "page_bytes", l->page_bytes);
     set(large, "objects", table_to_json(&l->parts[LARGE_OBJECTS]));

@@ -106,7 +106,8 @@ static void open_scene(struct scene *s, void **state, const struct made_table *t
 
 static int make(struct scene *s, uint64_t target)
 {
-    struct bridge_config config = {.vault = s->x->v, .source = "shop", .incarnation = "0001", .target = position_of_lsn(target), .notes = s->notes};
+    static struct renewals none;
+    struct bridge_config config = {.vault = s->x->v, .source = "shop", .incarnation = "0001", .target = position_of_lsn(target), .notes = s->notes, .renewals = &none};
 
     s->x->err = ERROR_INIT;
     int rc = bridge_make(&config, &s->m, &s->dump, &s->b, &s->x->err);
