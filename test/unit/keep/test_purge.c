@@ -1,6 +1,6 @@
 /*
  * Random histories of a vault, of three weeks or of three months: segments with transactions that span them, gaps, snapshots that take their time,
- * share chunks, are given up or differ, proofs, holds of each kind, new incarnations, recoveries that take hours, and purges that die at any write and
+ * share chunks, are given up or differ, large objects between them, proofs, holds of each kind, new incarnations, recoveries that take hours, and purges that die at any write and
  * have all of that (and another purge, and verify) happen between any two of their writes. After each purge every promise that the
  * test's own books have is kept: the real plan finds its way and every object that it needs can be read; and verify
  * finds nothing amiss, also between two writes. The object protocol, the retention and the readers are the real ones; the store is in memory.
@@ -51,6 +51,15 @@ struct shot {
     bool committed, given_up, proved, differs;
 };
 
+/* Large objects between snapshots. */
+struct large {
+    struct manifest m;
+    struct tombstones *tombstones;
+    int64_t wall_us;
+    unsigned parts_put;
+    bool committed, given_up;
+};
+
 struct hold_kept {
     struct hold hold;
     bool removed, promised; /* promised: no gap lies before it */
@@ -86,15 +95,16 @@ struct world {
     } open[4]; /* 0: none */
     struct segment_open_transaction carried[8];
     uint32_t carried_count;
-    size_t commits_count, shots_count, holds_count, gaps_count;
+    size_t commits_count, shots_count, holds_count, gaps_count, larges_count;
     struct commit commits[MANY];
     struct shot shots[MANY];
     struct hold_kept holds[MANY];
+    struct large larges[MANY];
     struct lost gaps[MANY];
     bool held_by_all[MANY]; /* shots that stood while the whole source was held */
     struct restore restore;
     bool nested;
-    unsigned purges, deaths, removed, refused, checked[7];
+    unsigned purges, deaths, larges_gone, removed, refused, checked[8];
     char path[64];
 };
 
@@ -344,6 +354,78 @@ static void snapshot_step(struct world *w)
         running += !w->shots[i].committed && !w->shots[i].given_up;
     if (running < 2)
         snapshot_begin(w);
+}
+
+/* --- large objects between snapshots ------------------------------------------------------------------------------------ */
+
+static void large_begin(struct world *w)
+{
+    struct large *l = &w->larges[w->larges_count];
+    struct error err;
+
+    if (w->position == 0 || w->larges_count + 1 == MANY)
+        return;
+    *l = (struct large){.wall_us = w->now_us, .tombstones = tombstones_new()};
+    snapshots_head(&l->m, w->position, 0x10000 + (unsigned)w->larges_count++);
+    id_of(w->incarnation, l->m.incarnation);
+    l->m.schema_digest[0] = '\0';
+    l->m.begun_wall_us = l->m.ended_wall_us = l->m.position_wall_us = w->now_us;
+    l->m.large.present = true;
+    l->m.large.page_bytes = 2048;
+    put_intent(w, &l->m);
+    assert_ok(tombstones_refresh(l->tombstones, w->v, "shop", &err), err);
+}
+
+static void large_put_part(struct world *w, struct large *l, enum large_part part)
+{
+    struct snapshot_table *t = &l->m.large.parts[part];
+    struct buf stored = BUF_INIT(1 << 16);
+    char rows[64];
+    struct error err;
+
+    (void)snprintf(rows, sizeof rows, part == LARGE_OBJECTS ? "16400\tann\t\\N\tvariant %u\n" : "16400\t%u\t\\\\x61\n", (unsigned)draw(w, VARIANTS));
+    large_relation(part, &t->relation);
+    t->chunks = mem_zalloc(1, sizeof *t->chunks);
+    t->chunks[0] = snapshots_chunk(&t->relation, rows, 3, &stored);
+    t->chunks_count = 1;
+    t->rows = t->chunks[0].rows;
+    t->plain_bytes = t->chunks[0].plain_bytes;
+    t->hash = t->chunks[0].hash;
+    assert_ok(chunk_put(w->v, "shop", &t->chunks[0], buf_slice(&stored), l->tombstones, &err), err);
+    buf_release(&stored);
+}
+
+static void large_commit(struct world *w, struct large *l)
+{
+    struct error err;
+
+    assert_ok(tombstones_refresh(l->tombstones, w->v, "shop", &err), err);
+    for (int i = 0; i < LARGE_PARTS_; i++)
+        assert_ok(chunk_secure(w->v, "shop", &l->m.large.parts[i].chunks[0], l->tombstones, &err), err);
+    assert_ok(large_put(w->v, &l->m, &err), err);
+    l->committed = true;
+    if (draw(w, 8)) /* else it was killed just now */
+        assert_ok(snapshot_intent_remove(w->v, "shop", l->m.incarnation, l->m.id, &err), err);
+}
+
+static void large_step(struct world *w)
+{
+    struct large *l = w->larges_count ? &w->larges[w->larges_count - 1] : NULL;
+    struct error err;
+
+    if (!l || l->committed || l->given_up) {
+        large_begin(w);
+        return;
+    }
+    if (w->now_us - l->wall_us > SNAPSHOT_COMMIT_US || draw(w, 20) == 0) {
+        l->given_up = true;
+        if (draw(w, 2))
+            assert_ok(snapshot_intent_remove(w->v, "shop", l->m.incarnation, l->m.id, &err), err);
+    } else if (l->parts_put < LARGE_PARTS_) {
+        large_put_part(w, l, (enum large_part)l->parts_put++);
+    } else {
+        large_commit(w, l);
+    }
 }
 
 static bool is_snapshot(const struct shot *s) { return s->committed && !s->m.renews[0]; }
@@ -627,6 +709,26 @@ static void check_renewals(struct world *w)
     }
 }
 
+/* Those of the window stand, and whatever stands is whole. */
+static void check_large(struct world *w)
+{
+    for (size_t i = 0; i < w->larges_count; i++) {
+        const struct large *l = &w->larges[i];
+        CLEANUP(manifest_release) struct manifest there = {0};
+        struct error err;
+
+        if (!l->committed)
+            continue;
+        int rc = large_get(w->v, "shop", l->m.incarnation, l->m.id, &there, &err);
+        if (rc < 0 && (rc != -ERROR_NOT_FOUND || l->wall_us >= w->now_us - KEEP))
+            fail_msg("large objects %s, of %lld h ago: %s", l->m.id, (long long)((w->now_us - l->wall_us) / HOUR), err.message);
+        if (rc >= 0)
+            assert_ok(snapshot_chunks_present(w->v, &there, &err), err);
+        w->checked[7] += rc >= 0;
+        w->larges_gone += rc < 0;
+    }
+}
+
 /* While the whole source is held, no snapshot goes. */
 static void check_held_by_all(struct world *w, bool stands)
 {
@@ -745,11 +847,14 @@ static void purge_step(struct world *w)
     check_window(w);
     check_snapshots(w);
     check_renewals(w);
+    check_large(w);
     check_holds(w);
 }
 
 static void step(struct world *w)
 {
+    if (draw(w, 3) == 0)
+        large_step(w);
     switch (draw(w, 10)) {
     case 0:
     case 1:
@@ -776,7 +881,7 @@ static void step(struct world *w)
 
 /* What all histories came to: a test in which nothing happens shows nothing. */
 struct sums {
-    unsigned removed, deaths, shots, gaps, checked[7];
+    unsigned removed, deaths, shots, gaps, larges_gone, checked[8];
 };
 
 static void run_history(uint64_t seed, struct sums *sums)
@@ -810,8 +915,13 @@ static void run_history(uint64_t seed, struct sums *sums)
     sums->removed += w->removed;
     sums->deaths += w->deaths;
     sums->gaps += (unsigned)w->gaps_count;
-    for (size_t i = 0; i < 7; i++)
+    for (size_t i = 0; i < 8; i++)
         sums->checked[i] += w->checked[i];
+    sums->larges_gone += w->larges_gone;
+    for (size_t i = 0; i < w->larges_count; i++) {
+        tombstones_free(w->larges[i].tombstones);
+        manifest_release(&w->larges[i].m);
+    }
     for (size_t i = 0; i < w->shots_count; i++) {
         sums->shots += is_snapshot(&w->shots[i]) && !still_there(w, &w->shots[i]);
         tombstones_free(w->shots[i].tombstones);
@@ -831,11 +941,12 @@ static void test_histories(void **state)
     for (uint64_t i = first; i < first + count; i++)
         run_history(i, &x);
     print_message("%llu histories: %u objects removed, %u snapshots purged, %u purges died, %u gaps; looked at: %u daily, %u weekly, %u monthly, "
-                  "%u under a hold of all, %u held, %u recoveries under way, %u renewals\n",
+                  "%u under a hold of all, %u held, %u recoveries under way, %u renewals, "
+                  "%u large objects that stand, %u that went\n",
                   (unsigned long long)count, x.removed, x.shots, x.deaths, x.gaps, x.checked[0], x.checked[1], x.checked[2], x.checked[3],
-                  x.checked[4], x.checked[5], x.checked[6]);
-    assert_true(seed || (4 * x.shots > count && 4 * x.deaths > count && x.removed > 10 * count && x.gaps > count));
-    for (size_t i = 0; i < 7; i++)
+                  x.checked[4], x.checked[5], x.checked[6], x.checked[7], x.larges_gone);
+    assert_true(seed || (4 * x.shots > count && 4 * x.deaths > count && x.removed > 10 * count && x.gaps > count && x.larges_gone > count));
+    for (size_t i = 0; i < 8; i++)
         assert_true(seed || x.checked[i] > 0);
 }
 
