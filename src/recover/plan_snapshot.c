@@ -174,6 +174,8 @@ static int cross(struct attempt *a, const struct choose_note *n, struct error *e
     /* A proof is one of the snapshot, all of it; from its own position it can be had (keep/prove.c). */
     if (rc >= 0 && c->scratch && bridge_tables_gone(p->bridge) > 0)
         rc = error_set(&why, ERROR_REFUSED, "%u tables of the snapshot are gone at the target, and would not be read", bridge_tables_gone(p->bridge));
+    if (rc >= 0 && c->scratch && p->renewals.tables_count > 0)
+        rc = error_set(&why, ERROR_REFUSED, "newer rows of %zu tables would be read instead of the snapshot's", p->renewals.tables_count);
     if (rc == -ERROR_REFUSED)
         return refuse_note(a, n, why.message, err);
     if (rc < 0)

@@ -1,5 +1,6 @@
 """An encrypted vault through its whole life, a wrong key on every command, and a plain vault read with `zstd` and `psql` alone."""
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -179,7 +180,7 @@ def test_a_plain_vault_is_read_with_zstd_and_psql(servers, boxes):
         for chunk in table["chunks"]:
             rows = subprocess.run(["zstd", "-dcq", base / "chunks" / chunk["digest"][:2] / chunk["digest"]], capture_output=True, check=True).stdout
             copy = f'COPY "{table["relation"]["schema"]}"."{table["relation"]["name"]}" FROM STDIN'
-            subprocess.run([*psql, "-c", copy], input=rows, check=True, capture_output=True)
+            subprocess.run([*psql, "-c", copy], input=rows, check=True, capture_output=True, env={**os.environ, "PGOPTIONS": "-c session_replication_role=replica"})
     for name in ("secret", "wide"):
         query = f"SELECT md5(string_agg(t::text, ',' ORDER BY id)) FROM {name} t"
         assert server.value(query, dbname="byhand") == server.value(query, dbname="shop")

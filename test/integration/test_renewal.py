@@ -94,6 +94,9 @@ def test_an_inexact_table_is_renewed_by_itself(servers, protected):
     box.wait_vault("shop", h.moments[-1][1])
     recovered_at(server, box, h.moments[-1], 0)
     assert len(box.status("shop")["snapshots"]) == 1 and box.ok("verify", "--json").json["vaults"][0]["findings"] == []
+    # A proof is one of the snapshot: of all its own rows.
+    proof = box.ok("prove", "shop", "--json").json
+    assert proof["verified"] and not proof["rolled_forward"] and "instead of the snapshot's" in proof["not_rolled_forward_because"], proof
     newest = box.status("shop")["snapshots"][0]["renewals"][-1]["id"]
     manifest = next((box.root / "vault").rglob(f"{newest}/renewal-*.json.zst"))
     text = bytearray(manifest.read_bytes())

@@ -1,7 +1,7 @@
 /*
  * Random histories of a vault, of three weeks or of three months: segments with transactions that span them, gaps, snapshots that take their time,
  * share chunks, are given up or differ, large objects between them, proofs, holds of each kind, new incarnations, recoveries that take hours, and purges that die at any write and
- * have all of that (and another purge, and verify) happen between any two of their writes. After each purge every promise that the
+ * have all of that (and another purge, and verify) happen between any two of their writes, some by a host whose clock has jumped by up to 500 days. After each purge every promise that the
  * test's own books have is kept: the real plan finds its way and every object that it needs can be read; and verify
  * finds nothing amiss, also between two writes. The object protocol, the retention and the readers are the real ones; the store is in memory.
  *
@@ -104,7 +104,7 @@ struct world {
     bool held_by_all[MANY]; /* shots that stood while the whole source was held */
     struct restore restore;
     bool nested;
-    unsigned purges, deaths, larges_gone, removed, refused, checked[8];
+    unsigned jumps, purges, deaths, larges_gone, removed, refused, checked[8];
     char path[64];
 };
 
@@ -796,6 +796,10 @@ static int purge(struct world *w, struct error *err)
                                    .clocks = &clocks};
     json_t *report = NULL;
 
+    if (draw(w, 8) == 0) { /* for this once: the promises stay those of the true time */
+        clocks.wall_us += ((int64_t)draw(w, 800) - 300) * DAY;
+        w->jumps++;
+    }
     int rc = purge_run(&c, &report, err);
     if (rc >= 0)
         w->removed += (unsigned)json_integer_value(json_object_get(report, "removed_objects"));
@@ -881,7 +885,7 @@ static void step(struct world *w)
 
 /* What all histories came to: a test in which nothing happens shows nothing. */
 struct sums {
-    unsigned removed, deaths, shots, gaps, larges_gone, checked[8];
+    unsigned removed, deaths, jumps, shots, gaps, larges_gone, checked[8];
 };
 
 static void run_history(uint64_t seed, struct sums *sums)
@@ -914,6 +918,7 @@ static void run_history(uint64_t seed, struct sums *sums)
     check_nothing_amiss(w);
     sums->removed += w->removed;
     sums->deaths += w->deaths;
+    sums->jumps += w->jumps;
     sums->gaps += (unsigned)w->gaps_count;
     for (size_t i = 0; i < 8; i++)
         sums->checked[i] += w->checked[i];
@@ -940,12 +945,12 @@ static void test_histories(void **state)
     (void)state;
     for (uint64_t i = first; i < first + count; i++)
         run_history(i, &x);
-    print_message("%llu histories: %u objects removed, %u snapshots purged, %u purges died, %u gaps; looked at: %u daily, %u weekly, %u monthly, "
+    print_message("%llu histories: %u objects removed, %u snapshots purged, %u purges died, %u had a clock that had jumped, %u gaps; looked at: %u daily, %u weekly, %u monthly, "
                   "%u under a hold of all, %u held, %u recoveries under way, %u renewals, "
                   "%u large objects that stand, %u that went\n",
-                  (unsigned long long)count, x.removed, x.shots, x.deaths, x.gaps, x.checked[0], x.checked[1], x.checked[2], x.checked[3],
+                  (unsigned long long)count, x.removed, x.shots, x.deaths, x.jumps, x.gaps, x.checked[0], x.checked[1], x.checked[2], x.checked[3],
                   x.checked[4], x.checked[5], x.checked[6], x.checked[7], x.larges_gone);
-    assert_true(seed || (4 * x.shots > count && 4 * x.deaths > count && x.removed > 10 * count && x.gaps > count && x.larges_gone > count));
+    assert_true(seed || (x.jumps > count && 4 * x.shots > count && 4 * x.deaths > count && x.removed > 10 * count && x.gaps > count && x.larges_gone > count));
     for (size_t i = 0; i < 8; i++)
         assert_true(seed || x.checked[i] > 0);
 }
