@@ -152,6 +152,8 @@ static void reset_shared(struct capture *c, struct line *l)
         c->vaults[i] = (struct vault_state){.vault = c->config->vaults[i]};
     json_array_clear(c->pending_notes);
     json_object_clear(c->renewed);
+    c->pruned_snapshot = POSITION_ZERO;
+    c->pruned_renewals = 0;
 }
 
 struct threads {

@@ -235,12 +235,24 @@ int notes_see_renewals(struct capture *c, struct vault *v, const char *snapshot,
     return 0;
 }
 
+/* What changes all the time goes on being inexact behind a snapshot or renewal that was to mend it: that is asked for once more. */
+static void wish_again(struct capture *c)
+{
+    bool news = position_compare(c->snapshot_position, c->pruned_snapshot) != 0 || json_object_size(c->renewed) != c->pruned_renewals;
+
+    c->pruned_snapshot = c->snapshot_position;
+    c->pruned_renewals = json_object_size(c->renewed);
+    if (news && !position_is_zero(c->snapshot_position) && json_array_size(c->inexact) > 0)
+        (void)snprintf(c->want_reason, sizeof c->want_reason, "a table is inexact past the newest rows that were read of it");
+}
+
 void notes_prune(struct capture *c)
 {
     bool schema = prune_list(c->schema_changed, c->snapshot_position);
     bool inexact = prune_list(c->inexact, c->snapshot_position), renewed = prune_renewed(c);
 
     c->open_notes_changed |= schema || inexact || renewed;
+    wish_again(c);
 }
 
 /* --- keeping ----------------------------------------------------------------------------------------------------- */

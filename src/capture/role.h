@@ -152,6 +152,8 @@ struct capture {
 
     /* Kept for status: not yet covered by a snapshot. */
     json_t *schema_changed, *inexact, *gaps;
+    struct position pruned_snapshot; /* as the lists were pruned last */
+    size_t pruned_renewals;
     json_t *renewed; /* {renewal of the newest snapshot: {"position", "tables": [ids]}} */
     bool open_notes_changed;
     char want_reason[256]; /* "": nothing */

@@ -52,6 +52,7 @@ struct schemas {
     int64_t next_mono_us;
     uint64_t renewed_lsn; /* of the last change for which a wish was put off */
     bool hopeless; /* a snapshot was asked for, for want of a capture */
+    uint64_t hopeless_lsn; /* of the changes up to there */
     char said[256];
 };
 
@@ -392,9 +393,13 @@ static void fail(struct schemas *s, const char *message)
     if (is_ending(s->capture))
         return;
     complain(s, message);
-    if (s->hopeless || clock_mono_us() - s->first_mono_us < HOPELESS_US)
+    capture_lock(s->capture);
+    uint64_t changed_lsn = s->capture->changed_lsn;
+    capture_unlock(s->capture);
+    if ((s->hopeless && changed_lsn <= s->hopeless_lsn) || clock_mono_us() - s->first_mono_us < HOPELESS_US)
         return;
     s->hopeless = true;
+    s->hopeless_lsn = changed_lsn;
     want_snapshot(s, "the schema changed and could not be captured");
 }
 

@@ -256,7 +256,7 @@ static void add_or_mark(struct keeper *k, const struct config_section *s)
         if (strcmp(w->context.name, s->name) != 0)
             continue;
         w->let_go = is_let_go(s);
-        if (strcmp(w->context.section->database, s->database) != 0)
+        if (w->context.section->database && strcmp(w->context.section->database, s->database) != 0)
             kill(getpid(), SIGTERM); /* renamed: started again by the supervisor, with the conninfo as it is now */
         return;
     }

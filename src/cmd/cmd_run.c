@@ -213,7 +213,7 @@ static void follow_groups(struct supervisor *s)
     for (size_t i = 0; i < c.sources_count; i++)
         if (c.sources[i].problem)
             retire(s, &c.sources[i]);
-        else if (c.sources[i].group)
+        else if (c.sources[i].group && config_text(&c.sources[i], OPTION_CONNINFO))
             take_up(s, &c, &c.sources[i]);
 }
 

@@ -288,7 +288,7 @@ static json_t *make_record(const struct run *x, const struct tombstone *t, const
         bytes += t->objects[i].bytes;
         if (group < PURGE_SEGMENTS)
             (void)json_array_append_new(removed, json_string(t->objects[i].key));
-        if (group == PURGE_MANIFESTS)
+        if (group == PURGE_MANIFESTS && strstr(t->objects[i].key, "/manifest.json.zst"))
             (void)json_array_append_new(snapshots, snapshot_of_key(t->objects[i].key, t->objects[i].why));
     }
     json_set_u64(o, "n", t->n);

@@ -360,6 +360,15 @@ static int read_dump(struct vault *v, const struct manifest *at, struct buf *out
 
 static void choice_release(struct capture_choice *c) { manifest_release(&c->at); }
 
+bool bridge_has_capture(const struct bridge_config *config, const struct manifest *from)
+{
+    CLEANUP(choice_release) struct capture_choice choice = {0};
+    struct error ignored = ERROR_INIT;
+
+    manifest_init(&choice.at);
+    return bridge_choose(config, from, &choice, &ignored) >= 0;
+}
+
 int bridge_make(const struct bridge_config *config, struct manifest *from, struct buf *dump, struct bridge **ret, struct error *err)
 {
     CLEANUP(choice_release) struct capture_choice choice = {0};

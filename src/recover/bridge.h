@@ -35,6 +35,8 @@ struct bridge_config {
 MUST_CHECK int bridge_make(const struct bridge_config *config, struct manifest *from, struct buf *dump, struct bridge **ret,
                            struct error *err);
 void bridge_free(struct bridge *b);
+/* Is there a capture of the schema that stands for the target? One that there is may be damaged. */
+bool bridge_has_capture(const struct bridge_config *config, const struct manifest *from);
 
 /* How the snapshot's rows of a table of the target become its own; NULL: they are. */
 const struct rowmap *bridge_rowmap(const struct bridge *b, uint32_t table);

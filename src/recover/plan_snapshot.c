@@ -125,13 +125,31 @@ static int refuse_note(struct attempt *a, const struct choose_note *n, const cha
                      why ? ": from there on only what leaves rows as they are can be followed, and " : "", why ? why : "", advise(a, n->from, advice));
 }
 
-/* Up to where all was followed is nearer than what was before the first change. */
+static struct bridge_config bridge_config_of(struct attempt *a, struct position target)
+{
+    const struct recover_config *c = a->options->config;
+
+    return (struct bridge_config){
+        .vault = c->vault,
+        .source = c->source,
+        .incarnation = a->history->incarnation.id,
+        .target = target,
+        .notes = a->notes,
+        .snapshot_ids = a->history->ids,
+        .snapshots_count = a->history->count,
+        .renewals = &a->planned->renewals,
+        .survey = a->options->survey != NULL,
+    };
+}
+
+/* Up to where all was followed is nearer than what was before the first change, if it can be had. */
 static int refuse_bridge(struct attempt *a, const struct read_result *r, const char *why, struct error *err)
 {
     const struct recover_plan *p = &a->planned->plan;
     char target[POSITION_TEXT_BYTES], followed[POSITION_TEXT_BYTES];
+    struct bridge_config config = bridge_config_of(a, r->last);
 
-    if (position_is_zero(r->last) || position_compare(r->last, p->target) >= 0)
+    if (position_is_zero(r->last) || position_compare(r->last, p->target) >= 0 || !bridge_has_capture(&config, &a->planned->manifest))
         return refuse_note(a, a->obstacle, why, err);
     position_format(r->last, followed);
     return error_set(err, ERROR_REFUSED,
@@ -157,17 +175,7 @@ static int cross(struct attempt *a, const struct choose_note *n, struct error *e
 {
     const struct recover_config *c = a->options->config;
     struct planned *p = a->planned;
-    struct bridge_config config = {
-        .vault = c->vault,
-        .source = c->source,
-        .incarnation = a->history->incarnation.id,
-        .target = p->plan.target,
-        .notes = a->notes,
-        .snapshot_ids = a->history->ids,
-        .snapshots_count = a->history->count,
-        .renewals = &p->renewals,
-        .survey = a->options->survey != NULL,
-    };
+    struct bridge_config config = bridge_config_of(a, p->plan.target);
     struct error why = ERROR_INIT;
     int rc = bridge_make(&config, &p->manifest, &p->dump, &p->bridge, &why);
 

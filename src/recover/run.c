@@ -331,6 +331,10 @@ static void prove(struct run *r)
         plan_warn(result->plan.warnings, "this is no proof of the snapshot: %u of its tables are gone at the target, and were not read", gone);
         return;
     }
+    if (r->planned.renewals.tables_count > 0) {
+        plan_warn(result->plan.warnings, "this is no proof of the snapshot: of %zu of its tables newer rows were read", r->planned.renewals.tables_count);
+        return;
+    }
     JSON_AUTO proof = result_proof(r->config->source, &r->planned.manifest, result);
 
     if (r->config->proof_extra)

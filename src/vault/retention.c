@@ -359,13 +359,21 @@ static bool plan_intents(struct retention *r)
     return any;
 }
 
-/* A renewal goes with its snapshot; one whose snapshot is not there is named by verify, and nobody knows what it is good for. */
+static bool below_floor(const struct retention *r, size_t incarnation, struct position position)
+{
+    if (r->floor_index == SIZE_MAX)
+        return false;
+    const struct retention_snapshot *floor = &r->snapshots[r->floor_index];
+    return incarnation < floor->incarnation || (incarnation == floor->incarnation && position_compare(position, floor->position) < 0);
+}
+
+/* A renewal goes with its snapshot; one whose snapshot is not there is good for nothing, and goes once it lies below the floor. */
 static void plan_renewals(struct retention *r)
 {
     for (size_t i = 0; i < r->renewals_count; i++) {
         struct retention_renewal *n = &r->renewals[i];
 
-        decide(&n->verdict, false, "the snapshot of which it has some tables is not there");
+        decide(&n->verdict, below_floor(r, n->incarnation, n->position), "the snapshot of which it has some tables is not there");
         for (size_t k = 0; k < r->snapshots_count; k++)
             if (r->snapshots[k].incarnation == n->incarnation && strcmp(r->snapshots[k].id, n->base) == 0)
                 n->verdict = r->snapshots[k].verdict;
@@ -427,23 +435,19 @@ static void plan_chunks(struct retention *r, bool running)
     }
 }
 
-static bool below_floor(const struct retention *r, size_t incarnation, struct position position)
-{
-    if (r->floor_index == SIZE_MAX)
-        return false;
-    const struct retention_snapshot *floor = &r->snapshots[r->floor_index];
-    return incarnation < floor->incarnation || (incarnation == floor->incarnation && position_compare(position, floor->position) < 0);
-}
-
 /* The hold of a later position to which a recovery may go from a snapshot that stays below these large objects; NULL: there is none. */
 static const struct hold *hold_of_large(const struct retention *r, const struct retention_large *l)
 {
     for (size_t i = 0; i < r->snapshots_count; i++) {
         const struct retention_snapshot *s = &r->snapshots[i];
-        const struct hold *h = s->verdict.remove || s->incarnation != l->incarnation ? NULL : hold_past(r, s);
 
-        if (h && position_compare(s->position, l->position) <= 0 && position_compare(l->position, h->position) <= 0)
-            return h;
+        for (size_t k = 0; k < r->holds_count && !s->verdict.remove && s->incarnation == l->incarnation; k++) {
+            const struct hold *h = &r->holds[k];
+
+            if (h->kind == HOLD_POSITION && in_incarnation(r, s, h->incarnation) && position_compare(s->position, l->position) <= 0 &&
+                position_compare(l->position, h->position) <= 0)
+                return h;
+        }
     }
     return NULL;
 }
