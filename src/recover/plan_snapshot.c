@@ -206,12 +206,18 @@ static void survey_notes(struct attempt *a)
     }
 }
 
+/* To its own position a snapshot needs no events: nothing on the way can be in the way. */
+static bool has_way(const struct planned *p)
+{
+    return p->manifest.visibility.present || position_compare(p->plan.target, p->manifest.position) > 0;
+}
+
 static int check_notes(struct attempt *a, struct error *err)
 {
     struct planned *p = a->planned;
     const struct choose_note *n = choose_obstacle(&a->obstacles, p->plan.snapshot_position, p->plan.target);
 
-    if (!n)
+    if (!n || !has_way(p))
         return 0;
     a->obstacle = n;
     TRY(renewals_read(a->options->config->vault, &p->manifest, p->plan.target, p->plan.warnings, &p->renewals, err));
@@ -290,11 +296,6 @@ static int pour(const struct plan_options *o, struct planned *p, struct error *e
 static bool is_damage(int rc)
 {
     return rc == -ERROR_CORRUPT || rc == -ERROR_NOT_FOUND || rc == -ERROR_GAP;
-}
-
-static bool has_way(const struct planned *p)
-{
-    return p->manifest.visibility.present || position_compare(p->plan.target, p->manifest.position) > 0;
 }
 
 static int read_way(struct attempt *a, struct read_result *r, struct error *err)
