@@ -44,6 +44,7 @@ static void print_manifest_json(const struct manifest *m, json_t *findings)
         json_set_str(j, "renews", m->renews);
     json_set_str(j, "source", m->source);
     json_set_str(j, "position", position_format(m->position, position));
+    json_set_bool(j, "among_open_transactions", m->visibility.present);
     json_set_u64(j, "tables", m->tables_count);
     json_set_u64(j, "rows", m->rows);
     json_set_u64(j, "plain_bytes", m->plain_bytes);

@@ -220,7 +220,9 @@ static int check_notes(struct attempt *a, struct error *err)
     if (!n || !has_way(p))
         return 0;
     a->obstacle = n;
-    TRY(renewals_read(a->options->config->vault, &p->manifest, p->plan.target, p->plan.warnings, &p->renewals, err));
+    /* To a survey a table is new whose rows were read just now, further on than anything is durable. */
+    struct position until = a->options->survey ? POSITION_MAX : p->plan.target;
+    TRY(renewals_read(a->options->config->vault, &p->manifest, until, p->plan.warnings, &p->renewals, err));
     renewals_lift(&p->renewals, &a->obstacles);
     survey_notes(a);
     const struct choose_note *left = choose_obstacle(&a->obstacles, p->plan.snapshot_position, p->plan.target), *other = other_obstacle(a);

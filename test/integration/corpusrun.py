@@ -238,9 +238,12 @@ class Corpus:
             self.box.wait_snapshots(database.name, 1, 180)
         tell("protected", began)
 
-    def snapshot(self, database):
+    def snapshot(self, database, alone=False):
+        """alone: not among open transactions; no change is crossed from one that was."""
         began = time.monotonic()
-        self.box.ok("snapshot", database.name)
+        for _ in range(10):
+            if not self.box.ok("snapshot", database.name, "--json").json["among_open_transactions"] or not alone:
+                break
         tell(f"snapshot {database.name}", began)
 
     def durable(self, database, lsn):
@@ -288,6 +291,7 @@ class Corpus:
     def crossed(self, database):
         """Changes that recovery goes across: one after the other a part of each case, and the positions before, between and after are exact, all from
         the one snapshot that lies before all of them."""
+        self.snapshot(database, alone=True)
         moments = [database.moment("before the changes", schema_too=True)]
         for part in range(PARTS):
             for case in database.cases:
@@ -304,6 +308,7 @@ class Corpus:
 
     def refused(self, database):
         """Changes that it does not go across: what was before is given, what is behind is refused with the reason, until the next snapshot."""
+        self.snapshot(database, alone=True)
         for number, case in enumerate(database.cases):
             if case.polled:
                 self.looked_at(database, database.position())
@@ -313,7 +318,7 @@ class Corpus:
             end = database.position()
             if case.polled:
                 self.looked_at(database, end)
-            self.snapshot(database)
+            self.snapshot(database, alone=True)
             self.durable(database, end)
             self.judge_refused(database, case, begin, end)
             if before:

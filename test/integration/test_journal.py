@@ -326,7 +326,10 @@ def test_adopted_by_a_bare_host(servers, boxes):
     begin(server, old)
     load = Load(server.conninfo("shop"), rate=150).start()
     load.wait_acknowledged(150)
-    old.wait("a segment in the vault", lambda: list((old.root / "vault/sources/shop/0001/rows").glob("*.seg")))
+    # What the new host is to know of the schema has come into the vault as well.
+    old.wait("the schema to be known", lambda: old.status("shop")["schema_seen"])
+    load.wait_acknowledged(100)
+    old.wait_vault("shop", server.value("SELECT pg_current_wal_insert_lsn()::text"))
     vault = old.root / "vault"
     old.wait("the settings in the vault", lambda: json.loads(bare_command("adopt", vault, "--json").stdout)["sources"][0]["settings_known"])
     # The host is gone: state and configuration with it. The load goes on.
