@@ -63,8 +63,7 @@ static int read_segments(struct reading *x, struct error *err)
     const struct segment_id *newest = NULL;
     size_t count;
 
-    /* Those that count: what a writer left that had lost its claim is no part of the chain. */
-    TRY(segment_list(x->v, x->source, x->incarnation, &refs, &count, err));
+    TRY(segment_list_all(x->v, x->source, x->incarnation, &refs, &count, err));
     for (size_t i = 0; i < count; i++)
         if (!newest || refs[i].id.sequence >= newest->sequence)
             newest = &refs[i].id;
