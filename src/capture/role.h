@@ -154,7 +154,7 @@ struct capture {
     json_t *schema_changed, *inexact, *gaps;
     struct position pruned_snapshot; /* as the lists were pruned last */
     size_t pruned_renewals;
-    json_t *renewed; /* {renewal of the newest snapshot: {"position", "tables": [ids]}} */
+    json_t *renewed; /* {renewal, of the snapshots that were the newest one while this line ran: {"position", "tables": [ids]}} */
     bool open_notes_changed;
     char want_reason[256]; /* "": nothing */
     uint64_t changed_lsn;  /* the schema is known to have changed up to here; 0: never */

@@ -308,12 +308,11 @@ static int read_snapshot(struct reading *x, const char *id, uint64_t bytes, stru
 
 static void take_renewed_chunks(struct reading *x, struct retention_renewal *n, const struct manifest *m)
 {
-    struct retention_snapshot s = {0};
+    struct references refs = references_of(x, m);
 
     n->readable = true;
-    take_chunks(x, &s, m);
-    n->chunks = s.chunks;
-    n->chunks_count = s.chunks_count;
+    n->chunks = refs.chunks;
+    n->chunks_count = refs.count;
 }
 
 static int read_renewal(struct reading *x, const char *id, const char *base, uint64_t bytes, struct error *err)
