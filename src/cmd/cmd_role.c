@@ -1,5 +1,6 @@
 /*
- * cmd/cmd_role.c - the processes of `salvor run`: capture of one source, keeper of all. Started by the supervisor.
+ * cmd/cmd_role.c - the processes of `salvor run`: capture of one source, keeper of all; before them one that looks at
+ * the vaults' keys. Started by the supervisor.
  */
 #include <pthread.h>
 #include <signal.h>
@@ -326,6 +327,18 @@ static int role_keeper(const struct config *c, struct error *err)
     return 0;
 }
 
+/* Its sentence is the supervisor's, which ends with this status. */
+static int role_keys(const struct config *c)
+{
+    struct error err = ERROR_INIT;
+
+    role_log_init(c, "run");
+    if (config_check_keys(c, &err) >= 0)
+        return 0;
+    fprintf(stderr, "salvor run: %s\n", err.message);
+    return error_exit_status(err.code);
+}
+
 int command_role(const struct invocation *in, struct error *err)
 {
     CLEANUP(config_release) struct config c = {0};
@@ -336,5 +349,7 @@ int command_role(const struct invocation *in, struct error *err)
         return role_capture(&c, in->argv[1], err);
     if (in->argc == 1 && strcmp(in->argv[0], "keeper") == 0)
         return role_keeper(&c, err);
+    if (in->argc == 1 && strcmp(in->argv[0], "keys") == 0)
+        return role_keys(&c);
     return error_set(err, ERROR_USAGE, "roles are started by `salvor run`");
 }

@@ -1,7 +1,8 @@
 /*
  * cmd/cmd_run.c - the supervisor: starts this program again under its roles, and again when one ends.
  *
- * No threads, no database, no vault: it must not be what fails. A role that ends is started again; one that fails more
+ * No threads, no database, no vault: it must not be what fails. First a process of its own looks at the vaults' keys: with a wrong or missing
+ * one nothing is begun. A role that ends is started again; one that fails more
  * than 5 times in 5 minutes is an alert and is then tried once a minute. SIGTERM ends the roles, then itself; SIGKILL of anything at
  * any instant is safe, since the roles die with their supervisor and all that counts is durable.
  */
@@ -24,6 +25,7 @@
 #define RESTART_WINDOW_US (300 * CLOCK_US_PER_S)
 #define RESTART_PAUSE_US (1 * CLOCK_US_PER_S)
 #define ALERT_PAUSE_US (60 * CLOCK_US_PER_S)
+#define KEYS_US (60 * CLOCK_US_PER_S)
 #define STOP_US (20 * CLOCK_US_PER_S)
 
 struct child {
@@ -282,6 +284,37 @@ static void supervise(struct supervisor *s)
     stop_all(s, &set);
 }
 
+static bool ends_soon(pid_t pid, int *ret_status)
+{
+    int64_t until = clock_mono_us() + KEYS_US;
+
+    while (waitpid(pid, ret_status, WNOHANG) != pid) {
+        if (clock_mono_us() >= until)
+            return false;
+        clock_sleep_ms(10);
+    }
+    return true;
+}
+
+/* 0: no vault that answers has anything against its key; else what to end with: the sentence was said. */
+static int check_keys(const char *config_path, struct error *err)
+{
+    const char *argv[] = {"/proc/self/exe", "--config", config_path, "role", "keys", NULL};
+    struct spawn spawn = SPAWN_INIT;
+    pid_t pid;
+    int status;
+
+    spawn.argv = argv;
+    spawn.die_with_parent = true;
+    TRY(spawn_start(&spawn, &pid, err));
+    if (!ends_soon(pid, &status)) {
+        log_warn("the keys of the vaults are not checked yet: no answer within %lld s", (long long)(KEYS_US / CLOCK_US_PER_S));
+        kill(pid, SIGKILL); /* reaped when it ends: a call into a vault that hangs may keep it */
+        return 0;
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+}
+
 /* One supervisor for a state directory; the folders of the sources. */
 static int prepare(const struct config *c, struct file *lock, struct error *err)
 {
@@ -307,6 +340,9 @@ int command_run(const struct invocation *in, struct error *err)
     TRY(arguments_parse(in, command_find("run"), NULL, 0, NULL, err));
     TRY(config_load(in->config_path, &c, err));
     role_log_init(&c, "run");
+    int status = check_keys(c.path, err);
+    if (status != 0)
+        return status;
     TRY(prepare(&c, &lock, err));
     s.config_path = c.path;
     find_lists(&s, &c);

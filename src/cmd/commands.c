@@ -82,7 +82,7 @@ const struct command commands[] = {
     {"config", "[--origin]", "the effective configuration, and where each value came from", "", false, command_config},
     {"help", "[COMMAND|config]", "this list, a command, or every option of the configuration", "", false, command_help},
     {"version", "", "the version", "", false, command_version},
-    {"role", "capture SOURCE | keeper", "a process of `salvor run`", "", true, command_role},
+    {"role", "capture SOURCE | keeper | keys", "a process of `salvor run`", "", true, command_role},
     {0},
 };
 

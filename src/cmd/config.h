@@ -72,6 +72,11 @@ MUST_CHECK int config_source(const struct config *c, const char *name, const str
 const struct config_section *config_vault(const struct config *c, const char *name);
 /* Opens the vault of a [vault NAME]. Errors: those of vault_open. */
 MUST_CHECK int config_vault_open(const struct config_section *section, struct vault **ret, struct error *err);
+/*
+ * Every vault's key, as far as the vaults answer soon. One that does not, or is not there, is passed over with a warning in the log.
+ * Errors: those of vault_check_key, of the first.
+ */
+MUST_CHECK int config_check_keys(const struct config *c, struct error *err);
 /* What vault_make and vault_open take; its texts are the configuration's. */
 void config_vault_fill(const struct config_section *vault, struct vault_config *ret);
 /* STATE/<source>; owner: caller. */

@@ -132,6 +132,45 @@ static int open_one(const struct config_section *section, bool briefly, struct v
     return vault_open(&vc, ret, err);
 }
 
+/* --- the keys alone, before anything else is done ----------------------------------------------------------------------- */
+
+static int check_key_run(void *arg, struct error *err)
+{
+    struct vault_config vc;
+
+    config_vault_fill(arg, &vc);
+    vc.patience_ms = BRIEF_PATIENCE_MS;
+    return vault_check_key(&vc, err);
+}
+
+static void check_key_free(void *arg)
+{
+    (void)arg; /* the configuration's */
+}
+
+static int check_key(const struct config_section *vault, struct error *err)
+{
+    void *arg = (void *)(uintptr_t)vault;
+    struct error why = ERROR_INIT;
+
+    CLEANUP(attempt_free_ptr) struct attempt *a = attempt_start("key", check_key_run, arg, check_key_free);
+    int rc = attempt_wait(a, clock_mono_us() + VAULT_PATIENCE_US, &why);
+    if (rc < 0 && attempt_is_over(a)) {
+        *err = why;
+        return rc;
+    }
+    if (rc <= 0)
+        log_warn("the key of vault %s is not checked yet: %s", vault->name, why.message);
+    return 0;
+}
+
+int config_check_keys(const struct config *c, struct error *err)
+{
+    for (size_t i = 0; i < c->vaults_count; i++)
+        TRY(check_key(&c->vaults[i], err));
+    return 0;
+}
+
 /* What takes long says so, now and then. */
 static void tell_progress(void *user, const char *key, uint64_t done_bytes, uint64_t bytes)
 {

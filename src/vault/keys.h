@@ -22,6 +22,8 @@ struct vault_keys;
 
 /* Is there a key at all? Looks at the configuration and the environment, not at files. */
 bool vault_key_given(const char *vault_name, const struct vault_key_source *from);
+/* Can what is given be read as a key or a passphrase? Asks no vault. Errors: USAGE. */
+MUST_CHECK int vault_key_readable(const char *vault_name, const struct vault_key_source *from, struct error *err);
 
 /*
  * The first keys object of a vault that is being made. Where an attempt that was cut short left one, it is taken if the

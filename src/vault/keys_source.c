@@ -163,6 +163,13 @@ int key_input_read(const char *vault_name, const struct vault_key_source *from, 
     return 0;
 }
 
+int vault_key_readable(const char *vault_name, const struct vault_key_source *from, struct error *err)
+{
+    CLEANUP(key_input_release) struct key_input in = {0};
+
+    return key_input_read(vault_name, from, &in, err);
+}
+
 int key_input_wrapping(const struct key_input *in, const struct wrapping *w, struct secret **ret, struct error *err)
 {
     if (!in->key)

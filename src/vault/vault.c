@@ -202,6 +202,23 @@ int vault_open(const struct vault_config *config, struct vault **ret, struct err
     return 0;
 }
 
+int vault_check_key(const struct vault_config *config, struct error *err)
+{
+    CLEANUP(vault_done) struct vault *v = mem_zalloc(1, sizeof *v);
+    bool given = vault_key_given(config->name, &config->key), sealed;
+
+    if (given)
+        TRY(vault_key_readable(config->name, &config->key, err));
+    if (open_driver(config, false, &v->driver, err) < 0 || read_identity(v, config, &sealed, err) < 0)
+        return 0;
+    if (!sealed)
+        return given ? refuse_key(config, err) : 1;
+    int rc = vault_keys_open(v->driver, config->name, v->id, &config->key, &v->keys, err);
+    if (rc >= 0)
+        return 1;
+    return rc == -ERROR_USAGE || rc == -ERROR_REFUSED ? rc : 0;
+}
+
 int vault_keys_restore(const struct vault_config *config, const char *kit_path, uint32_t *ret_count, struct error *err)
 {
     CLEANUP(vault_done) struct vault *v = mem_zalloc(1, sizeof *v);

@@ -73,6 +73,13 @@ MUST_CHECK int vault_make(const struct vault_config *config, struct error *err);
 MUST_CHECK int vault_open(const struct vault_config *config, struct vault **ret, struct error *err);
 void vault_free(struct vault *v);
 /*
+ * Is the configuration's key the right one, or rightly none? Reads of the vault what that needs. 1: yes; 0: the vault does not let
+ * it be told now (it does not answer, is not there, is damaged), and err says why.
+ * Errors: of the key alone. USAGE none for an encrypted vault, or one that cannot be read; REFUSED another one, one of before a rotation,
+ * one for a plain vault.
+ */
+MUST_CHECK int vault_check_key(const struct vault_config *config, struct error *err);
+/*
  * For a process that somebody waits for: from now on a call into a vault on disk that has not come back is told of after after_us, and
  * again after each further after_us, by a thread of its own (a bucket has deadlines of its own). tell must not call into a vault; it may end
  * the process. place: the vault's path; key: what is read or written, "" while it is being opened. after_us 0: no more.

@@ -106,7 +106,7 @@ def test_whole_life(servers, boxes):
 
 
 COMMANDS = (["status"], ["verify"], ["log", "shop"], ["recover", "shop", "--local", "/tmp/salvor-never"], ["snapshot", "shop"],
-            ["role", "capture", "shop"], ["role", "keeper"], ["key", "rotate", "main"], ["key", "export", "main"])
+            ["role", "capture", "shop"], ["role", "keeper"], ["run"], ["key", "rotate", "main"], ["key", "export", "main"])
 
 
 def test_wrong_and_missing_keys(boxes):
@@ -128,6 +128,8 @@ def test_wrong_and_missing_keys(boxes):
             assert says in text, (command, r)
             assert r.status == status or command == ["status"], (command, r)
             assert not pathlib.Path("/tmp/salvor-never").exists()
+            if command == ["run"]:
+                assert text.count("\n") == 1 and not (box.state / "shop").exists(), r
     box.vaults["main"]["key_file"] = box.root / "key"
     (box.root / "key").chmod(0o644)
     box.write_config()
@@ -138,6 +140,32 @@ def test_wrong_and_missing_keys(boxes):
     plain.vaults["main"]["key_file"] = box.root / "key"
     plain.write_config()
     plain.fails(3, "verify", says="is not encrypted")
+
+
+def test_run_checks_the_keys_that_it_can(boxes):
+    """Of two vaults one is away: that stops nothing, and a wrong key that is found once it is back is an alert; a wrong key of the other one ends it."""
+    away = {"driver": "posix", "path": None}
+    box = boxes({"shop": {"conninfo": "host=127.0.0.1 port=1 dbname=shop user=nobody"}, "till": {"vault": "away"}},
+                {"main": {"driver": "posix", "path": None}, "away": away})
+    for name in ("main", "away"):
+        box.ok("key", "new", box.root / f"{name}.key")
+        box.vaults[name].update(path=box.root / name, key_file=box.root / f"{name}.key")
+    box.write_config()
+    box.ok("init")
+    (box.root / "away").rename(box.root / "elsewhere")
+    box.sources["shop"]["vault"] = "away"
+    away["key_file"] = box.root / "main.key"
+    box.write_config()
+    box.start()
+    box.wait("the vault to be missed", lambda: "the key of vault away is not checked yet: " in box.log_text() and "the capture of shop ended" in box.log_text())
+    (box.root / "elsewhere").rename(box.root / "away")
+    box.wait("a wrong key", lambda: f"the key in {box.root}/main.key is not the one of vault away" in box.log_text())
+    box.wait("an alert", lambda: "ALERT: the capture of shop failed" in box.log_text())
+    box.stop()
+    (box.root / "away").rename(box.root / "elsewhere")
+    box.vaults["main"]["key_file"] = box.root / "away.key"
+    box.write_config()
+    box.fails(3, "run", says=f"the key in {box.root}/away.key is not the one of vault main")
 
 
 def test_passphrase(boxes):
