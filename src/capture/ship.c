@@ -120,7 +120,7 @@ static int take_newest(struct way *w, const struct segment_id *id, struct error 
     struct digest digest;
     struct segment *s;
 
-    TRY(segment_digest(w->vault, source_of(w), w->incarnation.id, id, &digest, err));
+    TRY(segment_digest_read(w->vault, source_of(w), w->incarnation.id, id, &digest, err));
     TRY(segment_open(w->vault, source_of(w), w->incarnation.id, id, &s, err));
     const struct segment_footer *f = segment_footer(s);
     set_next_open(w, f->open, f->open_count);
@@ -353,7 +353,7 @@ static int put(struct way *w, struct file *built, const struct segment_id *id, c
 {
     struct file_source from;
     char key[VAULT_KEY_BYTES];
-    struct digest there;
+    bool same;
 
     segment_key(key, source_of(w), w->incarnation.id, id);
     TRY(file_source_init(&from, built, err));
@@ -361,8 +361,8 @@ static int put(struct way *w, struct file *built, const struct segment_id *id, c
     if (rc != -ERROR_EXISTS)
         return rc;
     /* An earlier attempt of ours whose answer was lost. */
-    TRY(segment_digest(w->vault, source_of(w), w->incarnation.id, id, &there, err));
-    if (digest_equal(&there, digest))
+    TRY(segment_has_digest(w->vault, source_of(w), w->incarnation.id, id, digest, &same, err));
+    if (same)
         return 0;
     return error_set(err, ERROR_CONTINUITY, "vault %s holds another segment under %s", w->vault->name, key);
 }

@@ -165,8 +165,8 @@ static int damaged(const char *key, const char *why, struct error *err)
     return error_set(err, ERROR_CORRUPT, "chunk %s is damaged: %s", key, why);
 }
 
-/* One object, checked. In a copy other bytes of the same content are as good: the digest proves them. */
-static int get_copy(struct vault *v, const char *key, bool is_copy, const struct chunk_ref *ref, struct zst *z,
+/* One object, checked, as it comes. In a copy other bytes of the same content are as good: the digest proves them. */
+static int get_once(struct vault *v, const char *key, bool is_copy, const struct chunk_ref *ref, struct zst *z,
                     struct buf *out, struct error *err)
 {
     CLEANUP(buf_release) struct buf stored = BUF_INIT(CHUNK_STORED_BYTES_MAX);
@@ -192,6 +192,18 @@ static int get_copy(struct vault *v, const char *key, bool is_copy, const struct
         return 0;
     out->n = before;
     return damaged(key, "its content is not the one in its name", err);
+}
+
+static int get_copy(struct vault *v, const char *key, bool is_copy, const struct chunk_ref *ref, struct zst *z,
+                    struct buf *out, struct error *err)
+{
+    size_t before = out->n;
+    int rc = get_once(v, key, is_copy, ref, z, out, err);
+
+    if (rc != -ERROR_CORRUPT)
+        return rc;
+    out->n = before;
+    return get_once(v, key, is_copy, ref, z, out, err);
 }
 
 int chunk_get(struct vault *v, const char *source, const struct chunk_ref *ref, struct zst *z, struct buf *out,

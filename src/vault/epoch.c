@@ -27,7 +27,7 @@ static int previous_digest(struct vault *v, const char *source, const char *inca
     for (size_t i = 0; i < count && !*ret_found; i++) {
         if (refs[i].id.sequence != sequence)
             continue;
-        TRY(segment_digest(v, source, incarnation, &refs[i].id, ret, err));
+        TRY(segment_digest_read(v, source, incarnation, &refs[i].id, ret, err));
         *ret_found = true;
     }
     return 0;

@@ -121,7 +121,7 @@ int keys_object_parse(struct slice bytes, const char *id, uint32_t n, struct key
     return 0;
 }
 
-int keys_object_get(struct vault_driver *d, const char *id, uint32_t n, struct keys_object *ret, struct error *err)
+static int get_once(struct vault_driver *d, const char *id, uint32_t n, struct keys_object *ret, struct error *err)
 {
     CLEANUP(buf_release) struct buf bytes = BUF_INIT(KEYS_OBJECT_BYTES_MAX);
     char key[32];
@@ -129,6 +129,13 @@ int keys_object_get(struct vault_driver *d, const char *id, uint32_t n, struct k
     keys_object_key(key, n);
     TRY(d->ops->get(d, key, KEYS_OBJECT_BYTES_MAX, &bytes, err));
     return keys_object_parse(buf_slice(&bytes), id, n, ret, err);
+}
+
+int keys_object_get(struct vault_driver *d, const char *id, uint32_t n, struct keys_object *ret, struct error *err)
+{
+    int rc = get_once(d, id, n, ret, err);
+
+    return rc == -ERROR_CORRUPT ? get_once(d, id, n, ret, err) : rc;
 }
 
 static void check_of(const struct secret *wrap, const char *id, uint8_t ret[static 8])

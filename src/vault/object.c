@@ -5,6 +5,9 @@
  * of the object is either under the checksum or compared. zstd: a skippable frame behind the content carries the
  * checksum, so that any zstd program reads the object. Both know their key: a whole object in the wrong place is told
  * from a damaged one.
+ *
+ * Bytes that are not what was written may have been changed on their way here: they are read once more before that is called damage. So does
+ * everybody who reads a vault (segments, chunks, sealed pages, keys).
  */
 #include "vault/object.h"
 
@@ -90,13 +93,20 @@ int object_put_json(struct vault_driver *d, const char *key, const json_t *o, st
     return put(d, key, &b, err);
 }
 
-int object_get_json(struct vault_driver *d, const char *key, json_t **ret, bool *ret_misplaced, struct error *err)
+static int get_json(struct vault_driver *d, const char *key, json_t **ret, bool *ret_misplaced, struct error *err)
 {
     CLEANUP(buf_release) struct buf b = BUF_INIT(OBJECT_JSON_BYTES_MAX);
 
     set_misplaced(ret_misplaced, false);
     TRY(d->ops->get(d, key, OBJECT_JSON_BYTES_MAX, &b, err));
     return object_decode_json(buf_slice(&b), key, ret, ret_misplaced, err);
+}
+
+int object_get_json(struct vault_driver *d, const char *key, json_t **ret, bool *ret_misplaced, struct error *err)
+{
+    int rc = get_json(d, key, ret, ret_misplaced, err);
+
+    return rc == -ERROR_CORRUPT ? get_json(d, key, ret, ret_misplaced, err) : rc;
 }
 
 static void zst_done(struct zst **z)
@@ -162,12 +172,24 @@ int object_put_zst(struct vault_driver *d, const char *key, struct slice plain, 
     return put(d, key, &b, err);
 }
 
-int object_get_zst(struct vault_driver *d, const char *key, size_t plain_bytes_max, struct buf *out,
-                   bool *ret_misplaced, struct error *err)
+static int get_zst(struct vault_driver *d, const char *key, size_t plain_bytes_max, struct buf *out, bool *ret_misplaced,
+                   struct error *err)
 {
     CLEANUP(buf_release) struct buf b = BUF_INIT(OBJECT_STORED_BYTES_MAX);
 
     set_misplaced(ret_misplaced, false);
     TRY(d->ops->get(d, key, OBJECT_STORED_BYTES_MAX, &b, err));
     return object_decode_zst(buf_slice(&b), key, plain_bytes_max, out, ret_misplaced, err);
+}
+
+int object_get_zst(struct vault_driver *d, const char *key, size_t plain_bytes_max, struct buf *out,
+                   bool *ret_misplaced, struct error *err)
+{
+    size_t before = out->n;
+    int rc = get_zst(d, key, plain_bytes_max, out, ret_misplaced, err);
+
+    if (rc != -ERROR_CORRUPT)
+        return rc;
+    out->n = before;
+    return get_zst(d, key, plain_bytes_max, out, ret_misplaced, err);
 }

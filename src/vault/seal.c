@@ -320,6 +320,19 @@ static int open_whole(struct seal_driver *s, const char *key, uint8_t *p, size_t
     return 0;
 }
 
+/* Appends the object's content; nothing where that fails. */
+static int get_whole(struct seal_driver *s, const char *key, size_t stored_max, struct buf *out, struct error *err)
+{
+    size_t before = out->n;
+    int rc = s->inner->ops->get(s->inner, key, stored_max, out, err);
+    size_t n = out->n - before;
+
+    if (rc >= 0)
+        rc = open_whole(s, key, out->p + before, &n, err);
+    out->n = before + (rc >= 0 ? n : 0);
+    return rc;
+}
+
 static int seal_get(struct vault_driver *d, const char *key, size_t bytes_max, struct buf *out, struct error *err)
 {
     struct seal_driver *s = seal_of(d);
@@ -331,14 +344,13 @@ static int seal_get(struct vault_driver *d, const char *key, size_t bytes_max, s
     uint64_t stored_max = seal_stored_bytes(bytes_max);
     uint64_t room = max + (stored_max - bytes_max);
     out->max = room < BUF_BYTES_MAX ? (size_t)room : BUF_BYTES_MAX;
-    int rc = s->inner->ops->get(s->inner, key, (size_t)stored_max, out, err);
-    size_t n = out->n - before;
-    if (rc >= 0)
-        rc = open_whole(s, key, out->p + before, &n, err);
-    out->n = before + (rc >= 0 ? n : 0);
+    int rc = get_whole(s, key, (size_t)stored_max, out, err);
+    if (rc == -ERROR_CORRUPT)
+        rc = get_whole(s, key, (size_t)stored_max, out, err);
     out->max = max;
     if (rc < 0 || out->n <= max)
         return rc;
+    size_t n = out->n - before;
     out->n = before;
     return error_set(err, ERROR_LIMIT, "%s has %zu bytes where at most %zu are allowed", key, n, max - before);
 }
@@ -380,8 +392,13 @@ static int header_get(struct seal_driver *s, const char *key, struct header *ret
     *ret_kept = header_kept(s, key, ret);
     if (*ret_kept)
         return 0;
-    TRY(s->inner->ops->get_range(s->inner, key, 0, SEAL_HEADER_BYTES, &b, err));
-    return header_read(buf_slice(&b), key, ret, err);
+    for (int i = 0;; i++) {
+        buf_clear(&b);
+        TRY(s->inner->ops->get_range(s->inner, key, 0, SEAL_HEADER_BYTES, &b, err));
+        int rc = header_read(buf_slice(&b), key, ret, err);
+        if (rc != -ERROR_CORRUPT || i == 1)
+            return rc;
+    }
 }
 
 /* Pages first .. last of the object, and what of them is in the range. */
@@ -437,7 +454,7 @@ static int seal_get_range(struct vault_driver *d, const char *key, uint64_t offs
         return s->inner->ops->get_range(s->inner, key, offset, n, out, err);
     TRY(header_get(s, key, &h, &kept, err));
     int rc = read_range(s, key, &h, offset, n, out, err);
-    if (rc == -ERROR_CORRUPT && kept) {
+    if (rc == -ERROR_CORRUPT) {
         header_keep(s, key, NULL);
         TRY(header_get(s, key, &h, &kept, err));
         rc = read_range(s, key, &h, offset, n, out, err);

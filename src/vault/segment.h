@@ -129,8 +129,17 @@ MUST_CHECK int segment_read_block(struct segment *s, uint32_t i, struct buf *out
 /* False: no event of this (relation, key bytes) is in the segment. True: maybe. Loads the filter at first use. */
 MUST_CHECK int segment_may_have(struct segment *s, uint32_t relation_id, struct slice key, bool *ret,
                                 struct error *err);
-/* BLAKE2b of the whole object, for the chain. */
+/* BLAKE2b of the whole object, for the chain, of its bytes as they come. */
 MUST_CHECK int segment_digest(struct vault *v, const char *source, const char *incarnation, const struct segment_id *id,
                               struct digest *ret, struct error *err);
+/* Is it this one? Bytes that were changed on their way here give another: then it is read once more. */
+MUST_CHECK int segment_has_digest(struct vault *v, const char *source, const char *incarnation, const struct segment_id *id,
+                                  const struct digest *digest, bool *ret, struct error *err);
+/*
+ * The digest where there is none to compare it with: each part was checked. Of an object that is damaged where it lies it is that of what lies
+ * there. Cost: that of reading it whole.
+ */
+MUST_CHECK int segment_digest_read(struct vault *v, const char *source, const char *incarnation, const struct segment_id *id,
+                                   struct digest *ret, struct error *err);
 
 #endif

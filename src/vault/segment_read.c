@@ -108,8 +108,17 @@ static int read_header(struct segment *s, struct slice tail, uint64_t tail_offse
     return check_header(s, &h, err);
 }
 
-/* The object against itself. */
-static int read_ends(struct segment *s, struct error *err)
+/* A size past its bound is damage as well: what was written kept the bounds. */
+static int as_damage(int rc, struct error *err)
+{
+    if (rc != -ERROR_LIMIT)
+        return rc;
+    if (err)
+        err->code = ERROR_CORRUPT;
+    return -ERROR_CORRUPT;
+}
+
+static int read_ends_once(struct segment *s, struct error *err)
 {
     CLEANUP(buf_release) struct buf tail = BUF_INIT(TAIL_BYTES);
 
@@ -125,6 +134,17 @@ static int read_ends(struct segment *s, struct error *err)
     return read_header(s, buf_slice(&tail), tail_offset, err);
 }
 
+/* The object against itself. */
+static int read_ends(struct segment *s, struct error *err)
+{
+    int rc = as_damage(read_ends_once(s, err), err);
+
+    if (rc != -ERROR_CORRUPT)
+        return rc;
+    segment_index_release(&s->x);
+    return read_ends_once(s, err);
+}
+
 /* The object against its key. */
 static int check_place(const struct segment *s, const char *source, const char *incarnation,
                        const struct segment_id *id, struct error *err)
@@ -138,16 +158,6 @@ static int check_place(const struct segment *s, const char *source, const char *
     if (position_compare(f->id.first, id->first) != 0 || position_compare(f->id.last, id->last) != 0)
         return error_set(err, ERROR_CORRUPT, "it is misplaced: its positions are not those of its name");
     return 0;
-}
-
-/* A size past its bound is damage as well: what was written kept the bounds. */
-static int as_damage(int rc, struct error *err)
-{
-    if (rc != -ERROR_LIMIT)
-        return rc;
-    if (err)
-        err->code = ERROR_CORRUPT;
-    return -ERROR_CORRUPT;
 }
 
 static int explain(int rc, const struct segment *s, struct error *err)
@@ -218,8 +228,7 @@ static int decompress(struct segment *s, struct slice frame, size_t plain_bytes,
     return out->overflow ? error_set(err, ERROR_LIMIT, "more than the %zu bytes that are allowed here", out->max) : 0;
 }
 
-/* The block's stored bytes, checked, are left in s->stored. */
-static int read_block(struct segment *s, uint32_t i, struct buf *out, struct error *err)
+static int read_block_once(struct segment *s, uint32_t i, struct buf *out, struct error *err)
 {
     const struct segment_block *b = &s->x.footer.blocks[i];
     size_t before = out->n;
@@ -235,6 +244,18 @@ static int read_block(struct segment *s, uint32_t i, struct buf *out, struct err
     return error_set(err, ERROR_CORRUPT, "it is not of the size that it says");
 }
 
+/* The block's stored bytes, checked, are left in s->stored. LIMIT may be the caller's bound: it is not told from damage here. */
+static int read_block(struct segment *s, uint32_t i, struct buf *out, struct error *err)
+{
+    size_t before = out->n;
+    int rc = read_block_once(s, i, out, err);
+
+    if (rc != -ERROR_CORRUPT)
+        return rc;
+    out->n = before;
+    return read_block_once(s, i, out, err);
+}
+
 int segment_read_block(struct segment *s, uint32_t i, struct buf *out, struct error *err)
 {
     ASSERT(i < s->x.footer.blocks_count);
@@ -246,13 +267,13 @@ int segment_read_block(struct segment *s, uint32_t i, struct buf *out, struct er
 
 static int read_filter(struct segment *s, struct error *err)
 {
-    if (s->filter_read)
-        return 0;
-    buf_clear(&s->filter);
-    TRY(s->d->ops->get_range(s->d, s->key, s->trailer.filter_offset, s->trailer.filter_bytes, &s->filter, err));
-    if (hash64(buf_slice(&s->filter)) != s->trailer.filter_checksum)
-        return error_set(err, ERROR_CORRUPT, "segment %s: the checksum of its filter is wrong", s->key);
-    s->filter_read = true;
+    for (int i = 0; !s->filter_read; i++) {
+        buf_clear(&s->filter);
+        TRY(s->d->ops->get_range(s->d, s->key, s->trailer.filter_offset, s->trailer.filter_bytes, &s->filter, err));
+        s->filter_read = hash64(buf_slice(&s->filter)) == s->trailer.filter_checksum;
+        if (!s->filter_read && i == 1)
+            return error_set(err, ERROR_CORRUPT, "segment %s: the checksum of its filter is wrong", s->key);
+    }
     return 0;
 }
 
@@ -289,6 +310,36 @@ static int add_range(struct segment *s, uint64_t offset, uint64_t end, struct di
     return 0;
 }
 
+/* A part that has a checksum of its own, read anew. */
+static int add_checked(struct segment *s, uint64_t offset, size_t n, uint64_t checksum, struct digest_stream *d, struct error *err)
+{
+    for (int i = 0; i < 2; i++) {
+        buf_clear(&s->stored);
+        TRY(s->d->ops->get_range(s->d, s->key, offset, n, &s->stored, err));
+        if (hash64(buf_slice(&s->stored)) != checksum)
+            continue;
+        digest_stream_add(d, buf_slice(&s->stored));
+        return 0;
+    }
+    return error_set(err, ERROR_CORRUPT, "segment %s is damaged from byte %llu on", s->key, (unsigned long long)offset);
+}
+
+static int add_trailer(struct segment *s, struct digest_stream *d, struct error *err)
+{
+    struct segment_trailer ignored;
+    int rc = -1;
+
+    for (int i = 0; i < 2 && rc < 0; i++) {
+        buf_clear(&s->stored);
+        TRY(s->d->ops->get_range(s->d, s->key, s->bytes - SEGMENT_TRAILER_BYTES, SEGMENT_TRAILER_BYTES, &s->stored, err));
+        rc = segment_trailer_decode(buf_slice(&s->stored), s->bytes, &ignored, err);
+    }
+    if (rc < 0)
+        return error_prefix(err, "segment %s", s->key);
+    digest_stream_add(d, buf_slice(&s->stored));
+    return 0;
+}
+
 static void digest_done(struct digest_stream **d)
 {
     digest_stream_free(*d);
@@ -299,7 +350,7 @@ int segment_read_all(struct segment *s, struct digest *ret, struct error *err)
     CLEANUP(digest_done) struct digest_stream *d = digest_stream_new();
     CLEANUP(buf_release) struct buf plain = BUF_INIT(SEGMENT_BLOCK_PLAIN_MAX);
 
-    TRY(add_range(s, 0, SEGMENT_HEADER_BYTES, d, err));
+    TRY(add_checked(s, 0, SEGMENT_HEADER_BYTES, s->trailer.header_checksum, d, err));
     for (uint32_t i = 0; i < s->x.footer.blocks_count; i++) {
         buf_clear(&plain);
         TRY(segment_read_block(s, i, &plain, err));
@@ -307,7 +358,8 @@ int segment_read_all(struct segment *s, struct digest *ret, struct error *err)
     }
     TRY(read_filter(s, err));
     digest_stream_add(d, buf_slice(&s->filter));
-    TRY(add_range(s, s->trailer.footer_offset, s->bytes, d, err));
+    TRY(add_checked(s, s->trailer.footer_offset, s->trailer.footer_stored_bytes, s->trailer.footer_checksum, d, err));
+    TRY(add_trailer(s, d, err));
     *ret = digest_stream_end(d);
     return 0;
 }
@@ -325,4 +377,28 @@ int segment_digest(struct vault *v, const char *source, const char *incarnation,
     TRY(add_range(s, 0, s->bytes, d, err));
     *ret = digest_stream_end(d);
     return 0;
+}
+
+int segment_has_digest(struct vault *v, const char *source, const char *incarnation, const struct segment_id *id,
+                       const struct digest *digest, bool *ret, struct error *err)
+{
+    struct digest there;
+
+    *ret = false;
+    for (int i = 0; i < 2 && !*ret; i++) {
+        TRY(segment_digest(v, source, incarnation, id, &there, err));
+        *ret = digest_equal(&there, digest);
+    }
+    return 0;
+}
+
+int segment_digest_read(struct vault *v, const char *source, const char *incarnation, const struct segment_id *id,
+                        struct digest *ret, struct error *err)
+{
+    CLEANUP(segment_done) struct segment *s = NULL;
+    int rc = segment_open(v, source, incarnation, id, &s, err);
+
+    if (rc >= 0)
+        rc = segment_read_all(s, ret, err);
+    return rc == -ERROR_CORRUPT ? segment_digest(v, source, incarnation, id, ret, err) : rc;
 }

@@ -185,9 +185,8 @@ static int read_rows(struct verify_worker *w, const struct relation *r, struct s
     return 0;
 }
 
-/* One place: its content is in w->plain when it is the one in the name. */
-static int read_place(struct verify *y, struct verify_worker *w, const char *key, const struct digest *digest,
-                      struct error *err)
+static int read_once(struct verify *y, struct verify_worker *w, const char *key, const struct digest *digest,
+                     struct error *err)
 {
     buf_clear(&w->stored);
     buf_clear(&w->plain);
@@ -199,6 +198,15 @@ static int read_place(struct verify *y, struct verify_worker *w, const char *key
     if (!digest_equal(&found, digest))
         return error_set(err, ERROR_CORRUPT, "the chunk is not the one of its name");
     return 0;
+}
+
+/* One place: its content is in w->plain when it is the one in the name. */
+static int read_place(struct verify *y, struct verify_worker *w, const char *key, const struct digest *digest,
+                      struct error *err)
+{
+    int rc = read_once(y, w, key, digest, err);
+
+    return rc == -ERROR_CORRUPT ? read_once(y, w, key, digest, err) : rc;
 }
 
 static void note_place(struct seen *seen, const struct verify_worker *w, unsigned copy)

@@ -186,6 +186,7 @@ static int prepare(struct s3_driver *d, struct s3_call *c, struct error *err)
     c->http.method = c->method;
     c->http.body = c->has_body ? &c->body : NULL;
     c->http.timeout_ms = attempt_ms(d, c);
+    c->http.stall_ms = d->patience_ms; /* who accepts and stays silent is not waited for longer */
     c->http.to = c->to;
     c->http.to_bytes = c->to_bytes;
     c->http.answer.max = c->answer_bytes_max > ERROR_ANSWER_BYTES ? c->answer_bytes_max : ERROR_ANSWER_BYTES;

@@ -238,6 +238,12 @@ static void set_body(struct http_transfer *t)
     (void)curl_easy_setopt(e, CURLOPT_SEEKDATA, t);
 }
 
+/* Whole seconds are what curl counts in. */
+static long stall_s(const struct http_request *r)
+{
+    return r->stall_ms > 0 && r->stall_ms < STALL_TIMEOUT_S * 1000 ? (long)((r->stall_ms + 999) / 1000) : STALL_TIMEOUT_S;
+}
+
 static void set_limits(const struct http *h, struct http_transfer *t)
 {
     CURL *e = t->easy;
@@ -248,11 +254,13 @@ static void set_limits(const struct http *h, struct http_transfer *t)
     (void)curl_easy_setopt(e, CURLOPT_TCP_KEEPALIVE, 1L);
     (void)curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
     (void)curl_easy_setopt(e, CURLOPT_LOW_SPEED_LIMIT, 1L);
-    (void)curl_easy_setopt(e, CURLOPT_LOW_SPEED_TIME, STALL_TIMEOUT_S);
+    (void)curl_easy_setopt(e, CURLOPT_LOW_SPEED_TIME, stall_s(t->r));
     (void)curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, (long)t->r->timeout_ms);
     (void)curl_easy_setopt(e, CURLOPT_BUFFERSIZE, RECEIVE_BYTES);
     (void)curl_easy_setopt(e, CURLOPT_UPLOAD_BUFFERSIZE, SEND_BYTES);
     (void)curl_easy_setopt(e, CURLOPT_USERAGENT, "salvor");
+    if (t->r->direct)
+        (void)curl_easy_setopt(e, CURLOPT_NOPROXY, "*");
     if (h->ca_file)
         (void)curl_easy_setopt(e, CURLOPT_CAINFO, h->ca_file);
 }

@@ -41,6 +41,8 @@ struct http_request {
     size_t lines_count;
     const struct http_body *body; /* NULL: none */
     int64_t timeout_ms;           /* of the whole request */
+    int64_t stall_ms;             /* without a byte in either direction; 0: 20 s */
+    bool direct;                  /* never by a proxy, whatever the environment says */
     /* Where the content of a 2xx answer goes: to `to` (at most to_bytes), or where that is NULL to `answer`. Other
      * answers go to `answer`; of what passes its limit a good answer makes HTTP_TOO_LARGE, and a bad one is cut. */
     uint8_t *to;

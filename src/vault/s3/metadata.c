@@ -1,4 +1,9 @@
-/* vault/s3/metadata.c - see metadata.h. */
+/*
+ * vault/s3/metadata.c - see metadata.h.
+ *
+ * The address means this instance and nobody else: it is never asked by way of a proxy, which would be told a token and answer with its own
+ * role. What does not answer soon, or answers that it cannot just now, is asked again, a few times.
+ */
 #include "vault/s3/metadata.h"
 
 #include <stdio.h>
@@ -10,7 +15,9 @@
 #include "vault/s3/http.h"
 
 #define ENDPOINT         "http://169.254.169.254"
-#define TIMEOUT_MS       5000
+#define TIMEOUT_MS       2000 /* it is on this host, so to speak */
+#define TRIES            3
+#define PAUSE_MS         200
 #define ANSWER_BYTES_MAX ((size_t)64 << 10)
 #define ROLE_PATH        "/latest/meta-data/iam/security-credentials/"
 #define NO_CREDENTIALS                                                                                                 \
@@ -29,29 +36,49 @@ static void http_done(struct http **h)
     http_free(*h);
 }
 
+static void ask_once(struct http *h, struct http_request *r)
+{
+    http_start(h, r);
+    (void)http_wait(h, clock_mono_us() + 2 * TIMEOUT_MS * CLOCK_US_PER_MS);
+    http_cancel_all(h);
+}
+
+static bool may_come(const struct http_request *r)
+{
+    return r->outcome != HTTP_ANSWERED || r->status == 0 || r->status == 429 || r->status / 100 == 5;
+}
+
+static int judge(const struct http_request *r, struct error *err)
+{
+    if (r->outcome != HTTP_ANSWERED || r->status == 0)
+        return error_set(err, ERROR_CONNECT, NO_CREDENTIALS " (the instance's metadata address %s does not answer: %s)", endpoint(),
+                         r->reason);
+    if (r->status == 404)
+        return error_set(err, ERROR_USAGE, NO_CREDENTIALS ", or give this instance a role (its metadata address knows none)");
+    if (r->status != 200)
+        return error_set(err, ERROR_CONNECT, "the instance's metadata address answers status %d for its credentials", r->status);
+    return 0;
+}
+
 static int ask(struct http *h, const char *method, const char *path, const char *line, struct buf *out, struct error *err)
 {
     CLEANUP(mem_free_ptr) char *url = mem_printf("%s%s", endpoint(), path);
     const char *const lines[] = {line};
-    struct http_request r = {.method = method, .url = url, .lines = lines, .lines_count = 1, .timeout_ms = TIMEOUT_MS,
+    struct http_request r = {.method = method, .url = url, .lines = lines, .lines_count = 1, .timeout_ms = TIMEOUT_MS, .direct = true,
                              .answer = BUF_INIT(ANSWER_BYTES_MAX)};
 
-    http_start(h, &r);
-    (void)http_wait(h, clock_mono_us() + 2 * TIMEOUT_MS * CLOCK_US_PER_MS);
-    http_cancel_all(h);
-    if (r.outcome == HTTP_ANSWERED && r.status == 200)
+    ask_once(h, &r);
+    for (int i = 1; i < TRIES && may_come(&r); i++) {
+        clock_sleep_ms(PAUSE_MS);
+        ask_once(h, &r);
+    }
+    int rc = judge(&r, err);
+    if (rc >= 0)
         buf_put_slice(out, buf_slice(&r.answer));
     if (r.answer.n > 0)
         explicit_bzero(r.answer.p, r.answer.n);
     buf_release(&r.answer);
-    if (r.outcome != HTTP_ANSWERED || r.status == 0)
-        return error_set(err, ERROR_CONNECT, NO_CREDENTIALS " (the instance's metadata address %s does not answer: %s)", endpoint(),
-                         r.reason);
-    if (r.status == 404)
-        return error_set(err, ERROR_USAGE, NO_CREDENTIALS ", or give this instance a role (its metadata address knows none)");
-    if (r.status != 200)
-        return error_set(err, ERROR_CONNECT, "the instance's metadata address answers status %d for its credentials", r.status);
-    return 0;
+    return rc;
 }
 
 static int take(const json_t *o, const char *name, char *to, size_t to_bytes, struct error *err)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/sha.h"
 #include "vault/s3/s3.h"
@@ -13,6 +14,7 @@
 
 #define MANY_MAX       1000u
 #define ANSWER_TRIES   3
+#define ANSWER_PAUSE_MS 200
 #define LIST_BYTES_MAX ((size_t)8 << 20)
 
 /* Gone, or there was none: but not a bucket that is not there. */
@@ -77,12 +79,20 @@ static int see_element(void *user, const char *path, const char *text, struct er
     return 0;
 }
 
+/* Of one object, in an answer that is good as a whole. */
+static bool is_passing(const char *code)
+{
+    return strcmp(code, "InternalError") == 0 || strcmp(code, "SlowDown") == 0 || strcmp(code, "ServiceUnavailable") == 0 || strcmp(code, "RequestTimeout") == 0;
+}
+
 static int check_answer(const struct s3_driver *d, const struct s3_call *c, struct error *err)
 {
     struct failures f = {0};
 
     if (xml_walk(buf_slice(&c->http.answer), see_element, &f, err) < 0)
         return error_set(err, ERROR_PROTOCOL, "cannot tell whether objects of %s were removed: %s", d->place, err ? err->message : "");
+    if (f.any && is_passing(f.code))
+        return error_set(err, ERROR_BUSY, "cannot remove s3://%s/%s now: the store says %s %s", d->bucket, f.key, f.code, f.text);
     if (f.any)
         return error_set(err, ERROR_IO, "cannot remove s3://%s/%s: the store says %s %s", d->bucket, f.key, f.code, f.text);
     return 0;
@@ -110,15 +120,17 @@ static int ask_removal(struct s3_driver *d, const char *const *keys, size_t coun
     return s3_good(&c) ? check_answer(d, &c, err) : s3_fail(d, &c, err);
 }
 
-/* An answer that was damaged on its way is asked for again: removing twice is as good as once. */
+/* An answer that was damaged on its way, or says that some could not be removed just now, is asked for again: removing twice is as good as once. */
 static int remove_listed(struct s3_driver *d, const char *const *keys, size_t count, struct error *err)
 {
     int rc = -1;
 
     for (int i = 0; i < ANSWER_TRIES; i++) {
         rc = ask_removal(d, keys, count, err);
-        if (rc != -ERROR_PROTOCOL)
+        if (rc != -ERROR_PROTOCOL && rc != -ERROR_BUSY)
             return rc;
+        if (rc == -ERROR_BUSY)
+            clock_sleep_ms(ANSWER_PAUSE_MS << i);
     }
     return rc;
 }
