@@ -120,8 +120,13 @@ static bool remember(struct capture *c, const json_t *note)
     return inexact ? add_inexact(c->inexact, note) : add_schema_changed(c->schema_changed, note);
 }
 
-/* What an event trigger told of is captured first (schemas.c): only then can be judged whether recovery goes across it. */
-static bool is_captured_first(const json_t *note) { return json_is_integer(json_object_get(note, "xid")); }
+/* What recovery may go across is captured first (schemas.c): only then can be judged whether it does. */
+static bool is_captured_first(const json_t *note)
+{
+    const char *how = json_string_value(json_object_get(note, "how"));
+
+    return json_is_integer(json_object_get(note, "xid")) || (how && strcmp(how, NOTE_HOW_DATABASE) == 0);
+}
 
 void capture_remember_note(struct capture *c, const json_t *note)
 {

@@ -64,6 +64,7 @@ struct taking {
     char application[64];
     char snapshot[64];
     json_t *visibility; /* xmin, xmax, xip */
+    uint64_t begun_lsn; /* it sees everything that was committed up to there */
     uint64_t lsn;       /* past the commit of everything that it sees */
     char *fingerprint;
     json_t *state;
@@ -92,8 +93,11 @@ static int begin_snapshot(struct taking *t, struct error *err)
     static const char sql[] =
         "SELECT pg_export_snapshot(), json_build_object('xmin', pg_snapshot_xmin(s)::text::int8, 'xmax', pg_snapshot_xmax(s)::text::int8,"
         " 'xip', ARRAY(SELECT x::text::int8 FROM pg_snapshot_xip(s) x)), pg_current_wal_insert_lsn() FROM pg_current_snapshot() s";
+    CLEANUP(mem_free_ptr) char *begun = NULL;
     CLEANUP(pg_result_free) PGresult *r = NULL;
 
+    TRY(pg_query_value(&t->sql, "SELECT pg_current_wal_insert_lsn()", PG_QUERY_TIMEOUT_MS, &begun, err));
+    TRY(pg_parse_lsn(begun, &t->begun_lsn, err));
     TRY(pg_exec(&t->sql, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", PG_QUERY_TIMEOUT_MS, err));
     TRY(pg_query(&t->sql, sql, NULL, 0, PG_QUERY_TIMEOUT_MS, &r, err));
     (void)snprintf(t->snapshot, sizeof t->snapshot, "%s", PQgetvalue(r, 0, 0));
@@ -329,6 +333,7 @@ static void note(struct schemas *s, const struct taking *t)
     char text[POSITION_TEXT_BYTES];
 
     json_set_str(o, "kind", NOTE_SCHEMA_CAPTURED);
+    json_set_str(o, "begun", position_format(position_of_lsn(t->begun_lsn), text));
     json_set_str(o, "at", position_format(position_of_lsn(t->lsn), text));
     json_set_str(o, "position", position_format(s->stored.position, text));
     json_set_str(o, "digest", s->stored.digest);

@@ -236,9 +236,9 @@ static int heartbeat(struct watcher *w, struct error *err)
 
 /* --- the schema -------------------------------------------------------------------------------------------------- */
 
-static void note_schema_changed(struct watcher *w, uint64_t from_lsn, uint64_t to_lsn, const char *reason)
+static void note_schema_changed(struct watcher *w, uint64_t from_lsn, uint64_t to_lsn, const char *how, const char *reason)
 {
-    capture_put_note(w->capture, note_range(NOTE_SCHEMA_CHANGED, "poll", past(w, from_lsn),
+    capture_put_note(w->capture, note_range(NOTE_SCHEMA_CHANGED, how, past(w, from_lsn),
                                             position_of_lsn(to_lsn), reason));
 }
 
@@ -280,16 +280,22 @@ static void explain(struct watcher *w)
         return;
     w->unexplained = false;
     if (!explained)
-        note_schema_changed(w, w->unexplained_from_lsn, w->unexplained_to_lsn,
+        note_schema_changed(w, w->unexplained_from_lsn, w->unexplained_to_lsn, "poll",
                             "the catalogue differs from the poll before, and no event trigger saw a change");
 }
 
-static void see_change(struct watcher *w, uint64_t from_lsn, uint64_t to_lsn, bool triggers)
+static void see_change(struct watcher *w, uint64_t from_lsn, uint64_t to_lsn, const char *before, bool triggers)
 {
+    const char *now = w->schema.fingerprint;
+
     w->noted_seen_lsn = 0;
     w->dirty = true;
-    if (!triggers) {
-        note_schema_changed(w, from_lsn, to_lsn, "the catalogue differs from the poll before");
+    if (pg_fingerprint_objects_same(before, now)) {
+        note_schema_changed(w, from_lsn, to_lsn, NOTE_HOW_DATABASE, "the database's own properties differ from the poll before");
+        return;
+    }
+    if (!triggers || !pg_fingerprint_untold_same(before, now)) {
+        note_schema_changed(w, from_lsn, to_lsn, "poll", "the catalogue differs from the poll before");
         return;
     }
     if (!w->unexplained)
@@ -322,10 +328,10 @@ static int poll_schema(struct watcher *w, uint64_t *ret_lsn, struct error *err)
     case SCHEMA_FIRST:
         w->dirty = true;
         if (!w->fresh)
-            note_schema_changed(w, 0, p.end_lsn, "what was known of the schema is lost, and with it whether it changed");
+            note_schema_changed(w, 0, p.end_lsn, "poll", "what was known of the schema is lost, and with it whether it changed");
         break;
     case SCHEMA_CHANGED:
-        see_change(w, from_lsn, p.end_lsn, triggers && pg_fingerprint_untold_same(before, fingerprint));
+        see_change(w, from_lsn, p.end_lsn, before, triggers);
         break;
     }
     explain(w);

@@ -50,6 +50,7 @@ struct frame_part {
 #define NOTE_SEQUENCES "sequences"           /* polled sequence values */
 #define NOTE_SCHEMA_SEEN "schema_seen"       /* the schema is known unchanged up to a position */
 #define NOTE_SCHEMA_CHANGED "schema_changed" /* from a position on, until a later snapshot, recovery is refused */
+#define NOTE_HOW_DATABASE "database" /* how it was noticed: by a poll, and nothing differs but what belongs to the database itself */
 #define NOTE_SCHEMA_CAPTURED "schema_captured" /* the schema as it was in a snapshot of the server is in the vaults */
 #define NOTE_LARGE_OBJECTS "large_objects" /* no change of large objects was noticed up to a position */
 #define NOTE_INEXACT "inexact"               /* a table is inexact from a position on (I-15) */

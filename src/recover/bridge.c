@@ -85,7 +85,7 @@ static int check_table(const struct layout_table *from, const struct layout_tabl
 
         if (k == UINT32_MAX && c->number <= from->columns_made)
             return refuse(to, "has a column that was generated before", err);
-        if (k != UINT32_MAX && (from->columns[k].type_id != c->type_id || from->columns[k].type_modifier != c->type_modifier))
+        if (k != UINT32_MAX && !layout_same_text(&from->columns[k], c))
             return refuse(to, "has a column of another type", err);
     }
     return 0;
@@ -95,7 +95,22 @@ static int check_named(const struct layout *l, struct error *err)
 {
     for (size_t i = 0; i < l->count; i++)
         if (l->tables[i].named)
-            return refuse(&l->tables[i], "has a column whose text depends on other objects (regclass, a composite type)", err);
+            return refuse(&l->tables[i], "has a column whose text depends on the names of other objects (regclass ...)", err);
+    return 0;
+}
+
+/* An attribute's number is never used again: with the same attributes, of as many in all, they were the same all the way. */
+static int check_composites(const struct bridge *b, struct error *err)
+{
+    const char *id;
+    json_t *now;
+
+    json_object_foreach(b->to.composites, id, now) {
+        const json_t *before = json_object_get(b->from.composites, id);
+
+        if (!before || !json_equal(before, now))
+            return error_set(err, ERROR_REFUSED, "a composite type of which rows have values (oid %s) was made, or its attributes were changed", id);
+    }
     return 0;
 }
 
@@ -328,6 +343,7 @@ static int read_both(struct bridge *b, const struct bridge_config *c, const stru
     TRY(check_record_table(b, err));
     TRY(check_named(&b->from, err));
     TRY(check_named(&b->to, err));
+    TRY(check_composites(b, err));
     TRY(check_labels(b, &b->from, err));
     TRY(check_labels(b, &b->to, err));
     make_shapes(b);

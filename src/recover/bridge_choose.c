@@ -3,7 +3,8 @@
  *
  * A capture has the changes that its snapshot of the server saw, by their transactions' ids; a snapshot of the source those at or before its position.
  * It stands for the target iff these are exactly the changes at or before the target. Changes that no event trigger has told of have no place in
- * the commit order that is known well enough.
+ * the commit order that is known well enough; those of the database's own properties leave rows as they are, and have happened
+ * somewhere between two polls: what lies outside of these stands either before or behind them.
  */
 #include <stdlib.h>
 
@@ -16,6 +17,7 @@ struct schema_change {
     struct position from, to;
     uint32_t xid;
     bool placed; /* by an event trigger's record */
+    bool of_database; /* its properties alone */
 };
 
 struct changes_known {
@@ -43,13 +45,15 @@ static bool is_kind(const json_t *note, const char *kind)
     return text && strcmp(text, kind) == 0;
 }
 
-/* What capture saw by a table's shape alone: here each event's shape is compared with what the records say it is. */
-static bool is_shape_alone(const json_t *note)
+static bool was_noticed(const json_t *note, const char *how)
 {
-    const char *how = json_string_value(json_object_get(note, "how"));
+    const char *text = json_string_value(json_object_get(note, "how"));
 
-    return how && strcmp(how, "relation") == 0;
+    return text && strcmp(text, how) == 0;
 }
+
+/* What capture saw by a table's shape alone: here each event's shape is compared with what the records say it is. */
+static bool is_shape_alone(const json_t *note) { return was_noticed(note, "relation"); }
 
 /* Those that are not in the snapshot. */
 static void read_changes(const json_t *notes, const struct manifest *from, struct changes_known *k)
@@ -66,6 +70,7 @@ static void read_changes(const json_t *notes, const struct manifest *from, struc
         xid = json_object_get(note, "xid");
         c.placed = json_is_integer(xid) && position_compare(c.from, c.to) == 0;
         c.xid = (uint32_t)json_integer_value(xid);
+        c.of_database = was_noticed(note, NOTE_HOW_DATABASE);
         MEM_GROW(k->items, k->cap, k->count);
         k->items[k->count++] = c;
     }
@@ -77,7 +82,7 @@ static int count_changes(const struct changes_known *k, struct position target, 
 
     *ret = 0;
     for (size_t i = 0; i < k->count; i++) {
-        if (position_compare(k->items[i].from, target) > 0)
+        if (position_compare(k->items[i].from, target) > 0 || k->items[i].of_database)
             continue;
         if (!k->items[i].placed)
             return error_set(err, ERROR_REFUSED, "no event trigger has told what changed at %s", position_format(k->items[i].from, text));
@@ -86,17 +91,38 @@ static int count_changes(const struct changes_known *k, struct position target, 
     return 0;
 }
 
-/* visibility NULL: everything up to `at`. */
-static bool stands_for(const struct changes_known *k, struct position target, const struct snapshot_visibility *v, struct position at)
-{
-    for (size_t i = 0; i < k->count; i++) {
-        const struct schema_change *c = &k->items[i];
-        bool wanted = position_compare(c->to, target) <= 0;
-        bool has = !c->placed ? position_compare(c->from, at) <= 0 : v ? choose_visible(v, c->xid) : position_compare(c->to, at) <= 0;
+/* What a capture, or a snapshot, sees of the server. */
+struct sight {
+    const struct snapshot_visibility *visibility; /* NULL: everything up to `all`, and nothing else */
+    struct position all; /* all commits up to there */
+    struct position end; /* no commit behind it */
+};
 
-        if (has != wanted && (c->placed || has))
+static bool has_change(const struct schema_change *c, const struct sight *s)
+{
+    return s->visibility ? choose_visible(s->visibility, c->xid) : position_compare(c->to, s->all) <= 0;
+}
+
+/* Somewhere between the two polls it happened: neither the target nor the sight may lie there. */
+static bool agree_on_database(const struct schema_change *c, struct position target, const struct sight *s)
+{
+    if (position_compare(c->to, target) <= 0)
+        return position_compare(c->to, s->all) <= 0;
+    return position_compare(target, c->from) < 0 && position_compare(s->end, c->from) < 0;
+}
+
+static bool agree_on(const struct schema_change *c, struct position target, const struct sight *s)
+{
+    if (c->placed)
+        return has_change(c, s) == (position_compare(c->to, target) <= 0);
+    return c->of_database ? agree_on_database(c, target, s) : position_compare(s->end, c->from) < 0;
+}
+
+static bool stands_for(const struct changes_known *k, struct position target, const struct sight *s)
+{
+    for (size_t i = 0; i < k->count; i++)
+        if (!agree_on(&k->items[i], target, s))
             return false;
-    }
     return true;
 }
 
@@ -120,13 +146,13 @@ static bool note_stands_for(const struct changes_known *k, struct position targe
 {
     const char *digest = json_string_value(json_object_get(note, "digest"));
     struct snapshot_visibility v = {0};
-    struct position seen;
+    struct sight sight = {.visibility = &v};
     struct digest d;
 
-    if (!is_kind(note, NOTE_SCHEMA_CAPTURED) || !digest || digest_parse(slice_str(digest), &d, NULL) < 0 || !position_in(note, "at", &seen) ||
-        !position_in(note, "position", &at->position))
+    if (!is_kind(note, NOTE_SCHEMA_CAPTURED) || !digest || digest_parse(slice_str(digest), &d, NULL) < 0 || !position_in(note, "at", &sight.end) ||
+        !position_in(note, "begun", &sight.all) || !position_in(note, "position", &at->position))
         return false;
-    bool stands = read_visibility(note, &v) && stands_for(k, target, &v, seen);
+    bool stands = read_visibility(note, &v) && stands_for(k, target, &sight);
     free(v.xip);
     (void)snprintf(at->schema_digest, sizeof at->schema_digest, "%s", digest);
     return stands;
@@ -152,7 +178,7 @@ static int find_snapshot(const struct bridge_config *c, const struct changes_kno
         struct position p;
 
         TRY(snapshot_position(c->snapshot_ids[i], &p, err));
-        if (position_compare(p, from->position) < 0 || !stands_for(k, c->target, NULL, p))
+        if (position_compare(p, from->position) < 0 || !stands_for(k, c->target, &(struct sight){.all = p, .end = p}))
             continue;
         manifest_release(at);
         manifest_init(at);

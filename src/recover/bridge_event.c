@@ -19,10 +19,21 @@ static const char *const commands[] = {
     "GRANT", "REVOKE", "COMMENT", "CREATE SCHEMA", "ALTER SCHEMA", "DROP SCHEMA", "CREATE TYPE", "ALTER TYPE", "DROP TYPE",
     "CREATE DOMAIN", "ALTER DOMAIN", "DROP DOMAIN", "CREATE POLICY", "ALTER POLICY", "DROP POLICY", "CREATE RULE", "DROP RULE",
     "CREATE STATISTICS", "ALTER STATISTICS", "DROP STATISTICS", "ALTER DEFAULT PRIVILEGES", "DROP OWNED", "REASSIGN OWNED",
-    "ALTER LARGE OBJECT", NULL,
+    "ALTER LARGE OBJECT", "SECURITY LABEL", "CREATE PUBLICATION", "ALTER PUBLICATION", "DROP PUBLICATION",
+    "CREATE AGGREGATE", "ALTER AGGREGATE", "DROP AGGREGATE", "CREATE OPERATOR", "ALTER OPERATOR", "DROP OPERATOR",
+    "CREATE OPERATOR CLASS", "ALTER OPERATOR CLASS", "DROP OPERATOR CLASS", "CREATE OPERATOR FAMILY", "ALTER OPERATOR FAMILY", "DROP OPERATOR FAMILY",
+    "CREATE CAST", "DROP CAST", "CREATE CONVERSION", "ALTER CONVERSION", "DROP CONVERSION", "CREATE COLLATION", "ALTER COLLATION", "DROP COLLATION",
+    "CREATE TEXT SEARCH CONFIGURATION", "ALTER TEXT SEARCH CONFIGURATION", "DROP TEXT SEARCH CONFIGURATION",
+    "CREATE TEXT SEARCH DICTIONARY", "ALTER TEXT SEARCH DICTIONARY", "DROP TEXT SEARCH DICTIONARY",
+    "CREATE FOREIGN DATA WRAPPER", "ALTER FOREIGN DATA WRAPPER", "DROP FOREIGN DATA WRAPPER", "CREATE SERVER", "ALTER SERVER", "DROP SERVER",
+    "CREATE USER MAPPING", "ALTER USER MAPPING", "DROP USER MAPPING", "CREATE FOREIGN TABLE", "ALTER FOREIGN TABLE", "DROP FOREIGN TABLE",
+    "IMPORT FOREIGN SCHEMA", NULL,
 };
-/* A generated column is computed anew from what its functions are in the target. */
-static const char *const functions[] = {"CREATE FUNCTION", "ALTER FUNCTION", "ALTER ROUTINE", "DROP FUNCTION", "DROP ROUTINE", NULL};
+/* A generated column is computed anew, by what its functions, and what these make use of, are in the target. */
+static const char *const computing[] = {
+    "CREATE FUNCTION", "ALTER FUNCTION", "ALTER ROUTINE", "DROP FUNCTION", "DROP ROUTINE", "ALTER OPERATOR", "DROP OPERATOR", "CREATE CAST", "DROP CAST",
+    "ALTER COLLATION", "ALTER TEXT SEARCH CONFIGURATION", "DROP TEXT SEARCH CONFIGURATION", "ALTER TEXT SEARCH DICTIONARY", "DROP TEXT SEARCH DICTIONARY", NULL,
+};
 
 static bool is_among(struct slice tag, const char *const *list)
 {
@@ -67,7 +78,7 @@ static int check_command(const struct bridge *b, const struct chain_transaction 
         return refuse_command(t, d, "changes of its rows may not have been captured from there on", err);
     if (l->code)
         return refuse_command(t, d, "a function in C may be part of a type", err);
-    if (is_among(d->tag, functions) && (has_generated(&b->from) || has_generated(&b->to)))
+    if (is_among(d->tag, computing) && (has_generated(&b->from) || has_generated(&b->to)))
         return refuse_command(t, d, "a generated column may be computed by it", err);
     return 0;
 }
@@ -180,7 +191,7 @@ static int compare_shape(struct bridge *b, struct trace *t, const struct chain_t
     for (uint32_t i = 0; i < to->columns_count; i++) {
         uint32_t k = t->from[i] = layout_column(&t->now, to->columns[i].number);
 
-        if (k != BRIDGE_NONE && (t->now.columns[k].type_id != to->columns[i].type_id || t->now.columns[k].type_modifier != to->columns[i].type_modifier))
+        if (k != BRIDGE_NONE && !layout_same_text(&t->now.columns[k], &to->columns[i]))
             return refuse(at, to, "", "a column of it was of another type", err);
         if (k == BRIDGE_NONE && t->known && to->columns[i].number <= t->now.columns_made)
             return refuse(at, to, "", "a column of it was generated", err);

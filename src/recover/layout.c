@@ -8,6 +8,8 @@
 #include "base/mem.h"
 
 #define WHAT "the layout of a table"
+#define PG_TEXT 25
+#define PG_VARCHAR 1043
 
 void layout_table_release(struct layout_table *t)
 {
@@ -43,6 +45,7 @@ void layout_release(struct layout *l)
         layout_table_release(&l->tables[i]);
     free(l->tables);
     json_decref(l->enums);
+    json_decref(l->composites);
     *l = (struct layout){0};
 }
 
@@ -147,7 +150,10 @@ static int read_all(const json_t *j, bool record, struct layout *l, struct error
         return error_set(err, ERROR_CORRUPT, "a layout has version %llu", (unsigned long long)version);
     if (!json_is_object(json_object_get(j, "enums")))
         return error_set(err, ERROR_CORRUPT, "a layout has no enums");
+    if (!record && !json_is_object(json_object_get(j, "composites")))
+        return error_set(err, ERROR_CORRUPT, "a layout has no composite types");
     l->enums = json_incref(json_object_get(j, "enums"));
+    l->composites = json_incref(json_object_get(j, "composites"));
     l->record = json_is_integer(number) ? (uint32_t)json_integer_value(number) : 0;
     l->code = json_is_true(json_object_get(j, "code"));
     TRY(json_get_array(j, "tables", "a layout", &tables, err));
@@ -244,6 +250,13 @@ bool layout_same_columns(const struct layout_table *a, const struct layout_table
         if (a->columns[i].number != b->columns[i].number)
             return false;
     return true;
+}
+
+static bool is_text(uint32_t type_id) { return type_id == PG_TEXT || type_id == PG_VARCHAR; }
+
+bool layout_same_text(const struct layout_column *a, const struct layout_column *b)
+{
+    return a->type_id == b->type_id || (is_text(a->type_id) && is_text(b->type_id));
 }
 
 uint32_t layout_column(const struct layout_table *t, uint32_t number)

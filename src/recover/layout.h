@@ -26,7 +26,7 @@ struct layout_table {
     uint32_t columns_count;
     struct layout_column *columns; /* with data, by number */
     bool member;    /* of an extension */
-    bool named;     /* has a column whose text depends on other objects */
+    bool named;     /* has a column whose text depends on the names of other objects */
     bool generated; /* has a generated column */
     bool made, permanent; /* of a record */
 };
@@ -39,6 +39,7 @@ struct layout {
     size_t count;
     struct layout_table *tables; /* by id, ascending, where it is a state */
     json_t *enums;               /* {label's id: label}; owned */
+    json_t *composites;          /* of a state: {type's id: its attributes, and how many it has ever had}; owned */
 };
 void layout_release(struct layout *l);
 
@@ -58,6 +59,11 @@ bool layout_identified(const struct layout_table *t);
 /* Both identify rows by the same columns, or neither does by columns. */
 bool layout_same_key(const struct layout_table *a, const struct layout_table *b);
 bool layout_same_columns(const struct layout_table *a, const struct layout_table *b); /* their numbers */
+/*
+ * Do values that were not rewritten read the same in both types? A type writes its values without regard to the modifier, and text and varchar write
+ * alike. That nothing was rewritten is for the caller to know: by the table's file.
+ */
+bool layout_same_text(const struct layout_column *a, const struct layout_column *b);
 /* The index of a column by its number; UINT32_MAX. */
 uint32_t layout_column(const struct layout_table *t, uint32_t number);
 

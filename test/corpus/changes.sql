@@ -162,19 +162,77 @@ ALTER TABLE t RENAME c TO b;
 COMMIT;
 UPDATE t SET a = 'new a';
 --@ case: type widened
---@ refused: of another type
 CREATE TABLE t (id int PRIMARY KEY, v varchar(5));
 INSERT INTO t VALUES (1, 'a');
 --@ after
 ALTER TABLE t ALTER v TYPE varchar(10);
 UPDATE t SET v = 'longer one';
 --@ case: type to text
---@ refused: of another type
 CREATE TABLE t (id int PRIMARY KEY, v varchar(5));
 INSERT INTO t VALUES (1, 'a');
 --@ after
 ALTER TABLE t ALTER v TYPE text;
 INSERT INTO t VALUES (2, 'longer');
+--@ case: precision of numbers and times widened
+CREATE TABLE t (id int PRIMARY KEY, n numeric(6,2), u numeric(4,1), s timestamp(3), i interval(0), b varbit(4));
+INSERT INTO t VALUES (1, 1234.50, 1.0, '2000-01-01 00:00:00.125', '1 s', B'101'), (2, NULL, NULL, NULL, NULL, NULL);
+--@ after
+UPDATE t SET n = 9999.99 WHERE id = 2;
+ALTER TABLE t ALTER n TYPE numeric(9,2), ALTER u TYPE numeric;
+INSERT INTO t VALUES (3, 1234567.89, 3.14159, now(), '2 s', B'1');
+ALTER TABLE t ALTER s TYPE timestamp(6), ALTER i TYPE interval(6), ALTER b TYPE varbit(9);
+UPDATE t SET s = '2001-02-03 04:05:06.123456', i = '1.5 s', b = B'111111111' WHERE id = 1;
+--@ case: text of the key widened
+CREATE TABLE t (k varchar(3) PRIMARY KEY, v varchar);
+INSERT INTO t VALUES ('b', 'x'), ('a ', 'y'), ('B', 'z'), ('ä', NULL);
+--@ after
+UPDATE t SET k = 'aa' WHERE k = 'b';
+ALTER TABLE t ALTER k TYPE text, ALTER v TYPE text USING v;
+DELETE FROM t WHERE k = 'B';
+INSERT INTO t VALUES ('a longer key', 'w'), ('', '');
+ALTER TABLE t ALTER k TYPE varchar;
+UPDATE t SET v = 'last' WHERE k IN ('ä', 'aa');
+--@ case: partitions' type to text
+CREATE TABLE t (id int, v varchar(5), PRIMARY KEY (id)) PARTITION BY RANGE (id);
+CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (10);
+CREATE TABLE t2 PARTITION OF t FOR VALUES FROM (10) TO (20);
+INSERT INTO t VALUES (1, 'a'), (11, 'b');
+--@ after
+ALTER TABLE t ALTER v TYPE text;
+UPDATE t SET id = 12, v = 'moved over' WHERE id = 1;
+INSERT INTO t VALUES (2, 'a new one');
+--@ case: column added beside composite types
+CREATE TYPE inner_c AS (n numeric(5,1), w text);
+CREATE TYPE c AS (a int, b inner_c, l inner_c[]);
+CREATE DOMAIN dc AS c;
+CREATE TABLE of_rows (a int, b text);
+CREATE TABLE t (id int PRIMARY KEY, v c, d dc, r of_rows);
+INSERT INTO t VALUES (1, ROW(1, ROW(1.5, 'x,"y')::inner_c, ARRAY[ROW(2, NULL)::inner_c]), NULL, ROW(1, 'b')), (2, NULL, ROW(NULL, NULL, NULL), NULL);
+CREATE TABLE u (id int PRIMARY KEY);
+INSERT INTO u VALUES (1);
+--@ after
+ALTER TABLE u ADD w int DEFAULT 3;
+INSERT INTO u VALUES (2, 4);
+UPDATE t SET v.a = 7, r = ROW(2, '') WHERE id = 1;
+ALTER TYPE inner_c RENAME ATTRIBUTE w TO words;
+ALTER TABLE t ADD more c, ADD x int;
+INSERT INTO t VALUES (3, NULL, NULL, NULL, ROW(3, ROW(3, 'three'), '{}'), 1);
+--@ case: attribute added to a composite type
+--@ refused: its attributes were changed
+CREATE TYPE c AS (a int);
+CREATE TABLE t (id int PRIMARY KEY, v c);
+INSERT INTO t VALUES (1, ROW(1));
+--@ after
+ALTER TYPE c ADD ATTRIBUTE b text;
+INSERT INTO t VALUES (2, ROW(2, 'b'));
+--@ case: attribute dropped from a composite type
+--@ refused: its attributes were changed
+CREATE TYPE c AS (a int, b text);
+CREATE TABLE t (id int PRIMARY KEY, v c);
+INSERT INTO t VALUES (1, ROW(1, 'x'));
+--@ after
+ALTER TYPE c DROP ATTRIBUTE a;
+INSERT INTO t VALUES (2, ROW('b'));
 --@ case: type changed with a rewrite
 --@ refused: of another type
 CREATE TABLE t (id int PRIMARY KEY, v int);
@@ -198,7 +256,7 @@ INSERT INTO t VALUES (1, 'a'), (2, 'b');
 ALTER TABLE t ALTER id TYPE text;
 UPDATE t SET id = 'x' || id;
 --@ case: numeric scale changed
---@ refused: of another type
+--@ refused: rewritten or emptied
 CREATE TABLE t (id int PRIMARY KEY, v numeric(10,1));
 INSERT INTO t VALUES (1, 1.5);
 --@ after

@@ -294,10 +294,14 @@ class Corpus:
         self.snapshot(database, alone=True)
         moments = [database.moment("before the changes", schema_too=True)]
         for part in range(PARTS):
-            for case in database.cases:
+            for case in sorted(database.cases, key=lambda c: not c.polled):
                 units = corpus.units(case.after)
                 for unit in units[len(units) * part // PARTS:len(units) * (part + 1) // PARTS]:
+                    if case.polled:
+                        self.looked_at(database, database.position())
                     database.run(case, unit)
+                    if case.polled:
+                        self.looked_at(database, database.position())
             moments.append(database.moment(f"behind part {part + 1} of {PARTS} of each change", schema_too=True))
             self.captured(database, moments[-1].lsn)
         used = {self.recover(database, moment)["snapshot"] for moment in moments}

@@ -25,6 +25,7 @@ REFUSALS = ("the schema changed", "is inexact")
 TOO_CLOSE = "changes followed too closely"
 AMONG_OPEN = "taken among open transactions"
 BY_POLL = ("is held by another transaction", "captured only from now on")
+UNLISTED = re.compile(r"table (\w+\.\w+) is inexact \(rows of it were updated or deleted")
 EMPTIED = re.compile(r"table (\w+)\.(\w+) (?:was rewritten or emptied on the way|at [0-9A-F/]+: it was rewritten or emptied)")
 RESTS = 3  # while a history changes the schema: moments at which it waits until the schema is captured
 
@@ -213,8 +214,7 @@ class Ground:
             beside.wait(120)
         return rests
 
-    @staticmethod
-    def refusal(players, lsn, sentence, rests):
+    def refusal(self, players, lsn, sentence, rests):
         """Why this refusal is right, or None: it is not."""
         at = parse_lsn(lsn)
         if TOO_CLOSE in sentence:
@@ -227,6 +227,9 @@ class Ground:
             return "a snapshot among open transactions"
         if any(p.refusable_from and at >= p.refusable_from for p in players):
             return "a change that is not crossed"
+        for table in UNLISTED.findall(sentence):
+            if f"not listed yet: {table};" in self.box.log_text():
+                return "a table that could not be listed at once, another transaction held the list"
         for name, table in EMPTIED.findall(sentence):
             if any(p.name == name and any(where <= at and t == table for where, t in p.emptied) for p in players):
                 return "a table that was changed and truncated"

@@ -73,6 +73,8 @@ MUST_CHECK int pg_sequences(struct pg_conn *sql, const char *helper_schema, stru
 MUST_CHECK int pg_schema_fingerprint(struct pg_conn *sql, const char *helper_schema, char **ret, struct error *err);
 /* Of two fingerprints: is what event triggers never tell of (the database's own properties, event triggers) the same? */
 bool pg_fingerprint_untold_same(const char *a, const char *b);
+/* Nothing differs but what belongs to the database itself: its settings, owner, rights, comment. */
+bool pg_fingerprint_objects_same(const char *a, const char *b);
 
 /*
  * The layout of every table that pg_tables gives, as a JSON text (docs/formats/snapshots.md, "layout"): which column has which number, what older

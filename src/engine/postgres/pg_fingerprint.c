@@ -181,15 +181,15 @@ static const struct part parts[] = {
      "o.classoid, o.objoid, o.objsubid, o.provider"},
 };
 
-/* What no event trigger tells of: commands on databases, and on event triggers themselves. */
-static bool is_untold(const char *name)
+/* A fingerprint has three digests: of what event triggers tell of, of the event triggers, and of the database itself. */
+static int whose(const char *name)
 {
-    static const char *const names[] = {"database", "database setting", "comment on database", "event trigger"};
+    static const char *const of_database[] = {"database", "database setting", "comment on database"};
 
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcmp(names[i], name) == 0)
-            return true;
-    return false;
+    for (size_t i = 0; i < sizeof of_database / sizeof *of_database; i++)
+        if (strcmp(of_database[i], name) == 0)
+            return 2;
+    return strcmp(name, "event trigger") == 0;
 }
 
 bool pg_fingerprint_untold_same(const char *a, const char *b)
@@ -199,24 +199,31 @@ bool pg_fingerprint_untold_same(const char *a, const char *b)
     return x && y && strcmp(x, y) == 0;
 }
 
+bool pg_fingerprint_objects_same(const char *a, const char *b)
+{
+    const char *x = strrchr(a, '-'), *y = strrchr(b, '-');
+
+    return x && y && x - a == y - b && memcmp(a, b, (size_t)(x - a)) == 0;
+}
+
 static void put_query(const struct pg_conn *c, const char *helper_schema, struct buf *sql)
 {
     const char *between = "";
 
     buf_printf(sql, "WITH me (helper) AS MATERIALIZED (VALUES (");
     pg_quote_literal(sql, helper_schema);
-    buf_printf(sql, "::text)), %s SELECT concat(md5(string_agg(digest, ' ' ORDER BY place)), '-', md5(string_agg(digest, ' ' ORDER BY place)"
-                    " FILTER (WHERE untold))) FROM (", common);
+    buf_printf(sql, "::text)), %s SELECT string_agg(digest, '-' ORDER BY whose) FROM"
+                    " (SELECT whose, md5(string_agg(digest, ' ' ORDER BY place)) AS digest FROM (", common);
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
         const struct part *p = &parts[i];
 
         if (c->server_version < p->from_version || c->server_version >= p->to_version)
             continue;
-        buf_printf(sql, "%sSELECT %zu AS place, %s AS untold, md5(coalesce(string_agg((%s)::text, E'\\n' ORDER BY %s), '')) AS digest FROM %s",
-                   between, i, is_untold(p->name) ? "true" : "false", p->row, p->order, p->source);
+        buf_printf(sql, "%sSELECT %zu AS place, %d AS whose, md5(coalesce(string_agg((%s)::text, E'\\n' ORDER BY %s), '')) AS digest FROM %s",
+                   between, i, whose(p->name), p->row, p->order, p->source);
         between = " UNION ALL ";
     }
-    buf_printf(sql, ") parts");
+    buf_printf(sql, ") parts GROUP BY whose) digests");
 }
 
 int pg_schema_fingerprint(struct pg_conn *sql, const char *helper_schema, char **ret, struct error *err)

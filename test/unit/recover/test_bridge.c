@@ -33,9 +33,9 @@ static void put_table(const struct made_table *t, struct buf *out)
     buf_printf(out, "%s\"columns\":[%s]}", t->flags, t->columns);
 }
 
-static void put_layout(const struct made_table *tables, size_t count, const char *enums, struct buf *out)
+static void put_layout(const struct made_table *tables, size_t count, const char *enums, const char *composites, struct buf *out)
 {
-    buf_printf(out, "{\"version\":1,\"record\":%u,\"enums\":{%s},\"tables\":[", DDL, enums);
+    buf_printf(out, "{\"version\":1,\"record\":%u,\"enums\":{%s},\"composites\":{%s},\"tables\":[", DDL, enums, composites);
     for (size_t i = 0; i < count; i++) {
         buf_printf(out, "%s", i > 0 ? "," : "");
         put_table(&tables[i], out);
@@ -51,10 +51,10 @@ struct scene {
     struct buf dump;
     struct bridge *b;
     struct changes *changes;
-    const char *enums_then, *enums_now;
+    const char *enums_then, *enums_now, *composites_then, *composites_now;
 };
 
-static void put_state(struct scene *s, uint64_t position, const struct made_table *tables, size_t count, const char *enums)
+static void put_state(struct scene *s, uint64_t position, const struct made_table *tables, size_t count, const char *enums, const char *composites)
 {
     CLEANUP(buf_release) struct buf text = BUF_INIT(1 << 20);
     CLEANUP(manifest_release) struct manifest at;
@@ -62,7 +62,7 @@ static void put_state(struct scene *s, uint64_t position, const struct made_tabl
     json_t *layout;
 
     snapshots_head(&at, position, 1);
-    put_layout(tables, count, enums, &text);
+    put_layout(tables, count, enums ? enums : "", composites ? composites : "", &text);
     assert_ok(json_parse(buf_slice(&text), "a layout", &layout, &s->x->err), s->x->err);
     json_object_set_new(state, "layout", layout);
     json_object_set_new(state, "database", json_pack("{s:s}", "encoding", "LATIN1"));
@@ -92,13 +92,13 @@ static void open_scene(struct scene *s, void **state, const struct made_table *t
     snapshots_head(&s->m, 1000, 1);
     for (size_t i = 0; i < then_count; i++)
         snapshots_table(s->x->v, &s->m, then[i].id, then[i].id == ITEM_ID ? rows : none);
-    put_state(s, 1000, then, then_count, s->enums_then ? s->enums_then : "");
-    put_state(s, 2001, now, now_count, s->enums_now ? s->enums_now : "");
+    put_state(s, 1000, then, then_count, s->enums_then, s->composites_then);
+    put_state(s, 2001, now, now_count, s->enums_now, s->composites_now);
     change(s, 10, 1500);
     change(s, 11, 2000);
     change(s, 12, 3000);
     struct digest d = digest_of(slice_str(SNAPSHOTS_SQL));
-    json_array_append_new(s->notes, json_pack("{s:s,s:s,s:s,s:s,s:i,s:i,s:[]}", "kind", "schema_captured", "at", "0/7D1", "position", "0/7D1", "digest",
+    json_array_append_new(s->notes, json_pack("{s:s,s:s,s:s,s:s,s:s,s:i,s:i,s:[]}", "kind", "schema_captured", "begun", "0/7D1", "at", "0/7D1", "position", "0/7D1", "digest",
                                               digest_format(&d, digest), "xmin", 12, "xmax", 12, "xip"));
     config.directory = s->x->folder;
     assert_ok(changes_new(&config, &s->changes, &s->x->err), s->x->err);
@@ -143,7 +143,7 @@ static int record(struct scene *s, const char *tag, const char *detail, const st
     struct value row[6];
 
     if (tables || enums)
-        put_layout(tables, count, enums ? enums : "", &text);
+        put_layout(tables, count, enums ? enums : "", "", &text);
     const char *const values[6] = {"1", "now", tag, "object", detail, text.n > 0 ? buf_cstr(&text) : ""};
     for (int i = 0; i < 6; i++)
         row[i] = (struct value){.state = VALUE_TEXT, .text = slice_str(values[i])};
@@ -176,7 +176,7 @@ static struct relation shape_of(const struct made_table *t)
     struct layout l;
     struct relation r;
 
-    put_layout(t, 1, "", &text);
+    put_layout(t, 1, "", "", &text);
     assert_ok(json_parse(buf_slice(&text), "", &j, &err), err);
     assert_ok(layout_read(j, true, &l, &err), err);
     layout_relation(&l.tables[0], "public", t->name, &r);
@@ -257,7 +257,9 @@ static void test_a_table_filled_before_its_record(void **state)
 static void test_refused(void **state)
 {
     static const struct made_table rewritten = {ITEM_ID, "item", 6, 2, "[1]", "d", "", ITEM_COLUMNS};
-    static const struct made_table typed = {ITEM_ID, "item", 5, 2, "[1]", "d", "", "[1,\"id\",23,-1],[2,\"name\",1043,14]"};
+    static const struct made_table typed = {ITEM_ID, "item", 5, 2, "[1]", "d", "", "[1,\"id\",23,-1],[2,\"name\",17,-1]"};
+    static const struct made_table narrower = {ITEM_ID, "item", 5, 2, "[1]", "d", "", "[1,\"id\",23,-1],[2,\"name\",1043,14]"};
+    static const struct made_table narrower_anew = {ITEM_ID, "item", 6, 2, "[1]", "d", "", "[1,\"id\",23,-1],[2,\"name\",1043,14]"};
     static const struct made_table named = {ITEM_ID, "item", 5, 2, "[1]", "d", "\"named\":true,", ITEM_COLUMNS};
     static const struct made_table generated = {ITEM_ID, "item", 5, 2, "[1]", "d", "\"generated\":true,", ITEM_COLUMNS};
     static const struct made_table ungenerated = {ITEM_ID, "item", 5, 2, "[1]", "d", "", "[1,\"id\",23,-1]"};
@@ -271,9 +273,12 @@ static void test_refused(void **state)
     } cases[] = {
         {NULL, &item, &item, &item, &item, "ALTER TABLE", "", "", "", false},
         {"another type", &item, &typed, &typed, &typed, "ALTER TABLE", "", "", "", true},
+        {NULL, &item, &narrower, &narrower, &narrower, "ALTER TABLE", "", "", "", false},
+        {NULL, &narrower, &item, &item, &item, "ALTER TABLE", "", "", "", false},
+        {"rewritten or emptied", &item, &narrower_anew, &narrower_anew, &narrower_anew, "ALTER TABLE", "", "", "", false},
         {"generated before", &ungenerated, &item, &item, &item, "ALTER TABLE", "", "", "", true},
-        {"depends on other objects", &named, &item, &item, &item, "ALTER TABLE", "", "", "", true},
-        {"depends on other objects", &item, &named, &item, &item, "ALTER TABLE", "", "", "", true},
+        {"depends on the names of other objects", &named, &item, &item, &item, "ALTER TABLE", "", "", "", true},
+        {"depends on the names of other objects", &item, &named, &item, &item, "ALTER TABLE", "", "", "", true},
         {"'low' was renamed", &item, &item, &item, &item, "ALTER TYPE", "", "\"7\":\"base\"", "", true},
         {"rewritten or emptied", &item, &rewritten, &rewritten, &rewritten, "ALTER TABLE", "", "", "", false},
         {"rewritten or emptied", &item, &rewritten, &item, &item, "ALTER TABLE", "", "", "", false},
@@ -285,6 +290,8 @@ static void test_refused(void **state)
         {"may not have been captured", &item, &item, &item, &item, "ALTER TABLE", "not listed yet: item; ", "", "", false},
         {"may not have been captured", &item, &item, &item, &item, "ALTER TABLE", "failed: out of luck", "", "", false},
         {"may be computed by it", &generated, &generated, &generated, &generated, "CREATE FUNCTION", "", "", "", false},
+        {"may be computed by it", &generated, &generated, &generated, &generated, "DROP TEXT SEARCH DICTIONARY", "", "", "", false},
+        {NULL, &generated, &generated, &generated, &generated, "CREATE PUBLICATION", "", "", "", false},
         {"an enum was renamed", &item, &item, &item, &item, "ALTER TYPE", "", "", "\"7\":\"base\"", false},
         {"records of its changes made", &item, &item_more, &item, &item, "ALTER TABLE", "", "", "", false},
     };
@@ -312,6 +319,66 @@ static void test_refused(void **state)
                 assert_ok(rc, x->err);
         }
         s.m.tables[0].relation.columns_count = cases[i].then == &ungenerated ? 2 : s.m.tables[0].relation.columns_count;
+        close_scene(&s);
+        assert_ok(dir_remove_all(fixture_path(x, "sources/shop/0001/schemas"), &x->err), x->err);
+    }
+}
+
+static void test_composites(void **state)
+{
+    static const struct {
+        const char *then, *now;
+        bool refused;
+    } cases[] = {
+        {"\"77\":\"2:1 23 -1,2 25 -1\"", "\"77\":\"2:1 23 -1,2 25 -1\"", false},
+        {"\"77\":\"2:1 23 -1,2 25 -1\"", "", false}, /* no column has it any more */
+        {"\"77\":\"1:1 23 -1\"", "\"77\":\"2:1 23 -1,2 25 -1\"", true},
+        {"\"77\":\"1:1 23 -1\"", "\"77\":\"2:1 23 -1\"", true}, /* one was added and dropped */
+        {"", "\"77\":\"1:1 23 -1\"", true},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct fixture *x = *state;
+        struct scene s = {.composites_then = cases[i].then, .composites_now = cases[i].now};
+
+        open_scene(&s, state, &item, 1, &item_more, 1);
+        int rc = make(&s, 2500);
+        if (cases[i].refused)
+            assert_refused(&s, rc, "a composite type of which rows have values (oid 77)");
+        else
+            assert_ok(rc, x->err);
+        close_scene(&s);
+        assert_ok(dir_remove_all(fixture_path(x, "sources/shop/0001/schemas"), &x->err), x->err);
+    }
+}
+
+/* Somewhere between two polls the database's own properties changed: a target and what stands for it lie outside, on the same side. */
+static void test_properties_of_the_database(void **state)
+{
+    static const struct {
+        const char *how, *from, *to, *says; /* the target is 0/9C4, what is captured 0/7D1 */
+    } cases[] = {
+        {"database", "0/600", "0/7D1", NULL},
+        {"database", "0/300", "0/600", NULL}, /* the snapshot lies between the polls */
+        {"database", "0/9C5", "0/A00", NULL}, /* behind both */
+        {"database", "0/600", "0/7D2", "has not been captured"},
+        {"database", "0/7D2", "0/800", "has not been captured"},
+        {"database", "0/9C0", "0/A00", "has not been captured"},
+        {"poll", "0/600", "0/700", "no event trigger has told"},
+        {"poll", "0/9C5", "0/A00", NULL},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct fixture *x = *state;
+        struct scene s = {0};
+
+        open_scene(&s, state, &item, 1, &item_more, 1);
+        json_array_append_new(s.notes, json_pack("{s:s,s:s,s:s,s:s,s:s}", "kind", "schema_changed", "how", cases[i].how, "reason", "a setting", "from", cases[i].from, "to", cases[i].to));
+        int rc = make(&s, 2500);
+        if (cases[i].says)
+            assert_refused(&s, rc, cases[i].says);
+        else
+            assert_ok(rc, x->err);
         close_scene(&s);
         assert_ok(dir_remove_all(fixture_path(x, "sources/shop/0001/schemas"), &x->err), x->err);
     }
@@ -387,6 +454,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_a_column_comes, fixture_new, fixture_free),
         cmocka_unit_test_setup_teardown(test_a_table_filled_before_its_record, fixture_new, fixture_free),
         cmocka_unit_test_setup_teardown(test_refused, fixture_new, fixture_free),
+        cmocka_unit_test_setup_teardown(test_composites, fixture_new, fixture_free),
+        cmocka_unit_test_setup_teardown(test_properties_of_the_database, fixture_new, fixture_free),
         cmocka_unit_test_setup_teardown(test_which_capture, fixture_new, fixture_free),
         cmocka_unit_test_setup_teardown(test_unknown, fixture_new, fixture_free),
         cmocka_unit_test_setup_teardown(test_pour, fixture_new, fixture_free),
