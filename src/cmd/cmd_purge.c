@@ -61,6 +61,7 @@ static double puts_a_month(const json_t *report)
 
 static void add_money(json_t *report, const struct config_section *v)
 {
+    size_t i;
     double gb = config_decimal(v, OPTION_PRICE_GB_MONTH), put = config_decimal(v, OPTION_PRICE_PUT_1000), puts = puts_a_month(report);
     json_t *o;
 
@@ -72,6 +73,8 @@ static void add_money(json_t *report, const struct config_section *v)
     json_object_set_new(o, "removable_a_month", json_real((double)number_of(report, "removable_bytes") / 1e9 * gb));
     json_object_set_new(o, "segment_writes_a_month", puts > 0 ? json_real(puts / 1000 * put) : json_null());
     json_object_set_new(report, "money", o);
+    json_array_foreach(json_object_get(report, "objects"), i, o)
+        json_object_set_new(o, "a_month", json_real((double)number_of(o, "bytes") / 1e9 * gb));
 }
 
 /* --- for a person ----------------------------------------------------------------------------------------------------- */

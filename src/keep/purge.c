@@ -160,7 +160,7 @@ static int remove_batch(struct run *x, const struct purge_object *const *objects
         free(keys[i]);
         if (rc < 0)
             continue;
-        x->removed_objects++;
+        x->removed_objects += objects[i]->bytes > 0;
         x->removed_bytes += objects[i]->bytes;
     }
     return rc;
@@ -318,7 +318,9 @@ static int carry_out(struct run *x, uint32_t n, struct error *err)
     for (int group = 0; group < PURGE_GROUPS_; group++)
         TRY(remove_group(x, &go, (enum purge_group)group, err));
     JSON_AUTO record = make_record(x, &t, &all, &go);
-    TRY(tombstone_done(c->vault, c->source, n, record, err));
+    int rc = tombstone_done(c->vault, c->source, n, record, err);
+    if (rc <= 0) /* 0: another purge was as far at the same moment, and tells of it */
+        return rc;
     (void)json_array_append(json_object_get(x->report, "removed"), record);
     if (c->removed)
         c->removed(c->user, record);
@@ -331,12 +333,14 @@ static int carry_out(struct run *x, uint32_t n, struct error *err)
 static json_t *report_tombstone(struct run *x, const struct tombstone *t, int64_t waits)
 {
     json_t *o = json_object();
-    uint64_t bytes = 0;
+    uint64_t bytes = 0, objects = 0;
 
-    for (size_t i = 0; i < t->count; i++)
+    for (size_t i = 0; i < t->count; i++) {
+        objects += t->objects[i].bytes > 0;
         bytes += t->objects[i].bytes;
+    }
     json_set_u64(o, "n", t->n);
-    json_set_u64(o, "objects", t->count);
+    json_set_u64(o, "objects", objects);
     json_set_u64(o, "bytes", bytes);
     (void)json_object_set_new(o, "waits_s", json_real((double)waits / 1e6));
     (void)json_array_append_new(json_object_get(x->report, "tombstones"), o);
@@ -434,7 +438,7 @@ static int announce(struct run *x, const struct open_tombstones *open, struct er
     for (size_t i = 0; i < may.count; i++) {
         if (purge_list_find(&open->named, may.objects[i].key))
             continue;
-        objects++;
+        objects += may.objects[i].bytes > 0;
         bytes += may.objects[i].bytes;
         if (x->config->dry_run)
             continue;
@@ -559,40 +563,74 @@ static void add_reason(json_t *reasons, const struct purge_object *o)
     json_set_i64(sum, "bytes", json_integer_value(json_object_get(sum, "bytes")) + (json_int_t)o->bytes);
 }
 
-static json_t *object_row(const struct purge_object *o)
+static void add_row(struct run *x, json_t *rows, const char *prefix, const char *key, uint64_t bytes, bool remove, const char *why)
 {
-    json_t *row = json_object();
+    CLEANUP(mem_free_ptr) char *whole = mem_printf("%s%s", prefix, key);
+    json_t *row;
 
-    json_set_str(row, "key", o->key);
-    json_set_u64(row, "bytes", o->bytes);
-    json_set_bool(row, "remove", o->remove);
-    json_set_str(row, "why", o->why);
-    return row;
+    if (!x->config->dry_run)
+        return;
+    row = json_object();
+    json_set_str(row, "key", whole);
+    json_set_u64(row, "bytes", bytes);
+    json_set_bool(row, "remove", remove);
+    json_set_str(row, "why", why);
+    (void)json_array_append_new(rows, row);
 }
 
-static void report_objects(const struct run *x)
+struct sums {
+    uint64_t bytes[2], count[2]; /* of what stays, of what may go */
+};
+
+static void report_decided(struct run *x, json_t *rows, struct sums *sums)
 {
     CLEANUP(purge_list_release) struct purge_list all = {0};
-    json_t *chunks = json_object(), *objects = json_array();
-    uint64_t bytes[2] = {0}, count[2] = {0};
+    CLEANUP(mem_free_ptr) char *prefix = mem_printf("sources/%s/", x->config->source);
+    json_t *chunks = json_object();
 
     purge_list_of(&x->plan, false, &all);
     for (size_t i = 0; i < all.count; i++) {
-        count[all.objects[i].remove]++;
-        bytes[all.objects[i].remove] += all.objects[i].bytes;
-        if (all.objects[i].group == PURGE_CHUNKS)
-            add_reason(chunks, &all.objects[i]);
-        if (x->config->dry_run)
-            (void)json_array_append_new(objects, object_row(&all.objects[i]));
+        const struct purge_object *o = &all.objects[i];
+
+        if (o->bytes == 0)
+            continue;
+        sums->count[o->remove]++;
+        sums->bytes[o->remove] += o->bytes;
+        if (o->group == PURGE_CHUNKS)
+            add_reason(chunks, o);
+        add_row(x, rows, prefix, o->key, o->bytes, o->remove, o->why);
     }
     (void)json_object_set_new(x->report, "chunks", chunks);
-    (void)json_object_set_new(x->report, "objects", objects);
-    json_set_u64(x->report, "other_objects", x->plan.other_count);
-    json_set_u64(x->report, "other_bytes", x->plan.other_bytes);
-    json_set_u64(x->report, "kept_objects", count[0] + x->plan.other_count);
-    json_set_u64(x->report, "kept_bytes", bytes[0] + x->plan.other_bytes);
-    json_set_u64(x->report, "removable_objects", count[1]);
-    json_set_u64(x->report, "removable_bytes", bytes[1]);
+}
+
+/* What the plan does not decide about. */
+static void report_others(struct run *x, json_t *rows, struct sums *sums)
+{
+    const struct retention *r = &x->plan;
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; i < r->others_count; i++) {
+        bytes += r->others[i].bytes;
+        add_row(x, rows, "", r->others[i].key, r->others[i].bytes, false, "identities, gaps, floors, proofs, holds, epochs and the records of purges stay");
+    }
+    json_set_u64(x->report, "other_objects", r->others_count);
+    json_set_u64(x->report, "other_bytes", bytes);
+    sums->count[0] += r->others_count;
+    sums->bytes[0] += bytes;
+}
+
+static void report_objects(struct run *x)
+{
+    struct sums sums = {0};
+    json_t *rows = json_array();
+
+    report_decided(x, rows, &sums);
+    report_others(x, rows, &sums);
+    (void)json_object_set_new(x->report, "objects", rows);
+    json_set_u64(x->report, "kept_objects", sums.count[0]);
+    json_set_u64(x->report, "kept_bytes", sums.bytes[0]);
+    json_set_u64(x->report, "removable_objects", sums.count[1]);
+    json_set_u64(x->report, "removable_bytes", sums.bytes[1]);
 }
 
 static void report_times(const struct run *x)

@@ -47,23 +47,27 @@ static void add(const struct adding *a, char *key, uint64_t bytes, bool goes, co
         (struct purge_object){.key = key, .bytes = bytes, .group = purge_group_of(key), .remove = goes, .why = why};
 }
 
+static void add_marks(const struct adding *a, const struct retention *r, const struct retention_snapshot *s)
+{
+    const struct {
+        const char *name;
+        uint64_t bytes;
+    } marks[] = {{"committed", s->marks.committed}, {"comparison.json", s->marks.comparison}, {"manifest.json.zst", s->marks.manifest}, {"intent", s->marks.intent}};
+
+    for (size_t k = 0; k < sizeof marks / sizeof *marks; k++)
+        add(a, mem_printf("%s/snapshots/%s/%s", r->incarnations[s->incarnation].id, s->id, marks[k].name), marks[k].bytes, s->verdict.remove, s->verdict.why);
+}
+
 static void add_snapshots(const struct adding *a, const struct retention *r)
 {
-    static const char *const names[] = {"committed", "comparison.json", "manifest.json.zst", "intent"};
-
-    for (size_t i = 0; i < r->snapshots_count; i++) {
-        const struct retention_snapshot *s = &r->snapshots[i];
-
-        for (size_t k = 0; k < sizeof names / sizeof *names; k++)
-            add(a, mem_printf("%s/snapshots/%s/%s", r->incarnations[s->incarnation].id, s->id, names[k]), k == 2 ? s->bytes : 0,
-                s->verdict.remove, s->verdict.why);
-    }
+    for (size_t i = 0; i < r->snapshots_count; i++)
+        add_marks(a, r, &r->snapshots[i]);
     for (size_t i = 0; i < r->renewals_count; i++) {
         const struct retention_renewal *n = &r->renewals[i];
         const char *incarnation = r->incarnations[n->incarnation].id;
 
         add(a, mem_printf("%s/snapshots/%s/renewal-%s.json.zst", incarnation, n->id, n->base), n->bytes, n->verdict.remove, n->verdict.why);
-        add(a, mem_printf("%s/snapshots/%s/intent", incarnation, n->id), 0, n->verdict.remove, n->verdict.why);
+        add(a, mem_printf("%s/snapshots/%s/intent", incarnation, n->id), n->intent_bytes, n->verdict.remove, n->verdict.why);
     }
     for (size_t i = 0; i < r->intents_count; i++) {
         const struct retention_intent *s = &r->intents[i];

@@ -20,7 +20,7 @@ enum purge_group {
 
 struct purge_object {
     char *key; /* below sources/<source>/; owned */
-    uint64_t bytes;
+    uint64_t bytes; /* 0: it is not there, and goes as well should it come to be: a comparison that is made meanwhile */
     enum purge_group group;
     bool remove;
     const char *why; /* the plan's */

@@ -47,6 +47,9 @@ void retention_release(struct retention *r)
     free(r->chunks);
     free(r->holds);
     free(r->schemas);
+    for (size_t i = 0; i < r->others_count; i++)
+        free(r->others[i].key);
+    free(r->others);
     *r = (struct retention){0};
 }
 

@@ -45,6 +45,11 @@ struct retention_incarnation {
 
 enum retention_finding { RETENTION_AGREED, RETENTION_NOT_COMPARED, RETENTION_DIFFERS, RETENTION_UNKNOWN };
 
+/* The small objects of a snapshot. 0 bytes: it is not there. */
+struct retention_marks {
+    uint64_t committed, comparison, manifest, intent;
+};
+
 struct retention_snapshot {
     size_t incarnation;
     char id[SNAPSHOT_ID_BYTES];
@@ -59,6 +64,7 @@ struct retention_snapshot {
     bool events_needed;      /* it is no prefix of the commit order: of no use without the events up to its position */
     uint64_t first_sequence; /* reading from it begins here (oldest open transaction); 0: not known, so at the beginning */
     uint64_t bytes;          /* its own small objects: manifest and marks */
+    struct retention_marks marks; /* of each of them */
     uint64_t chunks_bytes;   /* of all that it refers to */
     size_t chunks_count;
     uint32_t *chunks; /* in the model's list; owned */
@@ -71,7 +77,7 @@ struct retention_renewal {
     char id[SNAPSHOT_ID_BYTES], base[SNAPSHOT_ID_BYTES];
     struct position position;
     bool readable;
-    uint64_t bytes;
+    uint64_t bytes, intent_bytes;
     size_t chunks_count;
     uint32_t *chunks; /* in the model's list; owned */
     struct retention_verdict verdict;
@@ -117,6 +123,12 @@ struct retention_chunk {
     const char *why; /* static */
 };
 
+/* An object that always stays: identities, gaps, floors, proofs, epochs, holds, witnesses, records of purges. */
+struct retention_other {
+    char *key; /* owned */
+    uint64_t bytes;
+};
+
 struct retention {
     char source[VAULT_SOURCE_BYTES];
     struct retention_policy policy;
@@ -132,7 +144,8 @@ struct retention {
     struct hold *holds;
     struct retention_schema *schemas;
     struct retention_large *large;
-    uint64_t other_count, other_bytes; /* objects that always stay: incarnations, proofs, epochs, holds, records */
+    size_t others_count, others_cap;
+    struct retention_other *others;
     /* Set by the plan: */
     size_t floor_index; /* of snapshots; SIZE_MAX: there is none */
     char summary[256];  /* a sentence: the floor, or why nothing goes */

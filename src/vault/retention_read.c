@@ -280,10 +280,10 @@ static void take_manifest(struct reading *x, struct retention_snapshot *s, const
     take_chunks(x, s, m);
 }
 
-static int read_snapshot(struct reading *x, const char *id, uint64_t bytes, struct error *err)
+static int read_snapshot(struct reading *x, const char *id, const struct retention_marks *marks, uint64_t bytes, struct error *err)
 {
     struct retention *r = x->r;
-    struct retention_snapshot s = {.incarnation = x->incarnation, .bytes = bytes};
+    struct retention_snapshot s = {.incarnation = x->incarnation, .bytes = bytes, .marks = *marks};
     const char *incarnation = r->incarnations[x->incarnation].id;
     CLEANUP(manifest_release) struct manifest m = {0};
     struct error why = ERROR_INIT;
@@ -315,10 +315,10 @@ static void take_renewed_chunks(struct reading *x, struct retention_renewal *n, 
     n->chunks_count = refs.count;
 }
 
-static int read_renewal(struct reading *x, const char *id, const char *base, uint64_t bytes, struct error *err)
+static int read_renewal(struct reading *x, const char *id, const char *base, uint64_t bytes, uint64_t intent_bytes, struct error *err)
 {
     struct retention *r = x->r;
-    struct retention_renewal n = {.incarnation = x->incarnation, .bytes = bytes};
+    struct retention_renewal n = {.incarnation = x->incarnation, .bytes = bytes, .intent_bytes = intent_bytes};
     CLEANUP(manifest_release) struct manifest m = {0};
     struct error why = ERROR_INIT;
 
@@ -362,6 +362,7 @@ struct folder {
     char id[SNAPSHOT_ID_BYTES], renews[SNAPSHOT_ID_BYTES];
     bool intent, manifest, committed, renewal;
     uint64_t bytes;
+    struct retention_marks marks;
 };
 
 struct folders {
@@ -372,6 +373,18 @@ struct folders {
 static void folders_release(struct folders *f)
 {
     free(f->list);
+}
+
+static void add_mark(struct retention_marks *m, const char *name, uint64_t bytes)
+{
+    if (strcmp(name, "committed") == 0)
+        m->committed = bytes;
+    else if (strcmp(name, "comparison.json") == 0)
+        m->comparison = bytes;
+    else if (strcmp(name, "manifest.json.zst") == 0)
+        m->manifest = bytes;
+    else if (strcmp(name, "intent") == 0)
+        m->intent = bytes;
 }
 
 static int see_folder(void *user, const char *key, uint64_t bytes, struct error *err)
@@ -399,6 +412,7 @@ static int see_folder(void *user, const char *key, uint64_t bytes, struct error 
     one->manifest |= strcmp(name + 1, "manifest.json.zst") == 0;
     one->committed |= strcmp(name + 1, "committed") == 0;
     one->renewal |= renewal_parse_name(name + 1, one->renews);
+    add_mark(&one->marks, name + 1, bytes);
     return 0;
 }
 
@@ -412,9 +426,9 @@ static int read_snapshots(struct reading *x, struct error *err)
     for (size_t i = 0; i < f.count; i++) {
         /* One that was committed and lost its manifest is a snapshot that cannot be read. */
         if (f.list[i].manifest || f.list[i].committed)
-            TRY(read_snapshot(x, f.list[i].id, f.list[i].bytes, err));
+            TRY(read_snapshot(x, f.list[i].id, &f.list[i].marks, f.list[i].bytes, err));
         else if (f.list[i].renewal)
-            TRY(read_renewal(x, f.list[i].id, f.list[i].renews, f.list[i].bytes, err));
+            TRY(read_renewal(x, f.list[i].id, f.list[i].renews, f.list[i].bytes - f.list[i].marks.intent, f.list[i].marks.intent, err));
         else if (f.list[i].intent)
             TRY(read_intent(x, f.list[i].id, f.list[i].bytes, err));
     }
@@ -490,10 +504,9 @@ static int see_other(void *user, const char *key, uint64_t bytes, struct error *
 {
     struct retention *r = user;
 
-    (void)key;
     (void)err;
-    r->other_count++;
-    r->other_bytes += bytes;
+    MEM_GROW(r->others, r->others_cap, r->others_count);
+    r->others[r->others_count++] = (struct retention_other){.key = mem_strdup(key), .bytes = bytes};
     return 0;
 }
 
@@ -511,6 +524,22 @@ static int read_others(struct reading *x, struct error *err)
         TRY(x->v->driver->ops->list(x->v->driver, prefix, see_other, x->r, err));
     }
     return hold_list(x->v, source_of(x), &x->r->holds, &x->r->holds_count, err);
+}
+
+static int read_others_of_incarnation(struct reading *x, struct error *err)
+{
+    const char *incarnation = x->r->incarnations[x->incarnation].id;
+    struct vault_driver *d = x->v->driver;
+    char key[VAULT_KEY_BYTES];
+    uint64_t bytes;
+
+    vault_key(key, source_of(x), incarnation, "incarnation.json");
+    TRY(d->ops->size(d, key, &bytes, err));
+    TRY(see_other(x->r, key, bytes, err));
+    vault_key(key, source_of(x), incarnation, "gaps/");
+    TRY(d->ops->list(d, key, see_other, x->r, err));
+    vault_key(key, source_of(x), incarnation, "floors/");
+    return d->ops->list(d, key, see_other, x->r, err);
 }
 
 /* The commit time of the newest commit that stands in a segment. */
@@ -550,6 +579,7 @@ static int read_all(struct reading *x, struct error *err)
         TRY(read_snapshots(x, err));
         TRY(read_large(x, err));
         TRY(read_schemas(x, err));
+        TRY(read_others_of_incarnation(x, err));
     }
     TRY(read_others(x, err));
     return read_commit_time(x, err);

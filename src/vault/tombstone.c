@@ -222,11 +222,12 @@ int tombstone_list_read(struct vault *v, const char *source, struct tombstone_li
     return 0;
 }
 
+/* 1: put; 0: it was there. */
 static int put_once(struct vault *v, const char *key, const json_t *o, struct error *err)
 {
     int rc = object_put_json(v->driver, key, o, err);
 
-    return rc == -ERROR_EXISTS ? 0 : rc;
+    return rc == -ERROR_EXISTS ? 0 : rc < 0 ? rc : 1;
 }
 
 int tombstone_finalize(struct vault *v, const char *source, uint32_t n, const struct trust *now, struct error *err)

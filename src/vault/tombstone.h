@@ -55,7 +55,7 @@ MUST_CHECK int tombstone_list_read(struct vault *v, const char *source, struct t
 /* EXISTS is success. */
 MUST_CHECK int tombstone_finalize(struct vault *v, const char *source, uint32_t n, const struct trust *now,
                                   struct error *err);
-/* The record that it was carried out; members of `record` as in docs/formats/vault.md. EXISTS is success. */
+/* The record that it was carried out; members of `record` as in docs/formats/vault.md. 1: it stands by this call; 0: somebody else's does. */
 MUST_CHECK int tombstone_done(struct vault *v, const char *source, uint32_t n, const json_t *record, struct error *err);
 MUST_CHECK int tombstone_record(struct vault *v, const char *source, uint32_t n, json_t **ret, struct error *err);
 /* Removes the tombstone itself; its record stays. */
