@@ -3,12 +3,12 @@
  * another of its kind, by an older one of its kind, or by the one of the same name of another vault: verify finds it and names it, and a recovery is
  * refused or gives exactly what the source had.
  *
- * The vault is that of a whole life and its upkeep (life.h, upkeep.h): segments, snapshots, chunks, schemas, claims of epochs, proofs, what purging leaves,
- * and keys; all of it once plain and once encrypted. Exhaustive flips of every bit are in the unit tests of the vault; here every object of every
+ * The vault is that of a whole life and its upkeep (life.h, upkeep.h), with every other kind of object that a vault can hold (kinds.h); all of it once plain and once
+ * encrypted. Exhaustive flips of every bit are in the unit tests of the vault; here every object of every
  * kind meets each kind of tampering. All of it is found by the vault alone, with the journal in it, but for what is_dispensable() names, which is of no
  * use to anybody, and the journal's newest run, which the host misses that shipped it.
  */
-#include "upkeep.h"
+#include "kinds.h"
 
 #include "unit.h"
 
@@ -47,6 +47,8 @@ static int note_key(void *user, const char *key, uint64_t bytes, struct error *e
     return 0;
 }
 
+static bool is_found(const char *key);
+
 static int set_up(bool encrypted)
 {
     struct error err = ERROR_INIT;
@@ -56,9 +58,13 @@ static int set_up(bool encrypted)
     it.folder = unit_folder();
     it.path = mem_printf("%s/vault", it.folder);
     assert_ok(upkeep_go(it.folder, UPKEEP_LIFE, false, 0, &err), err);
+    assert_ok(kinds_add(it.folder, &err), err);
     assert_ok(life_open(it.folder, &it.vault, &err), err);
     assert_ok(it.vault->driver->ops->list(it.vault->driver, "", note_key, &it.objects, &err), err);
-    assert_true(it.objects.count > 25);
+    const char *bad = kinds_check(it.objects.keys, it.objects.count, encrypted);
+    if (bad)
+        fail_msg("%s", bad);
+    assert_false(is_found(""));
     return 0;
 }
 
@@ -108,7 +114,10 @@ static void look(void *user, const char *kind, const char *key, const char *text
     struct search *s = user;
     const char *base = strrchr(s->key, '/') ? strrchr(s->key, '/') + 1 : s->key;
 
-    (void)kind;
+    if (strcmp(kind, "gap") == 0 && strstr(text, "was not captured: a test"))
+        return; /* the one that kinds_add put, and as it put it */
+    if (!s->key[0])
+        print_message("%s %s: %s\n", kind, key, text);
     s->found |= !s->key[0] || strstr(key, s->key) || strstr(s->key, key) || strstr(text, base) || is_spoken_of(s->key, key);
 }
 

@@ -161,11 +161,11 @@ static int capture(struct upkeep *u, struct vault *v, struct error *err)
 }
 
 /* As the keeper does it: what stands in the vault by now, and that shipped. */
-static int tell_stock(const struct upkeep *u, struct vault *v, struct error *err)
+int upkeep_tell_stock(const char *folder, struct vault *v, struct error *err)
 {
     CLEANUP(journal_done) struct journal *j = NULL;
 
-    TRY(upkeep_journal(u->folder, &j, err));
+    TRY(upkeep_journal(folder, &j, err));
     TRY(journal_stock_take(j, v, NULL, NULL, err));
     TRY(journal_stock_take(j, v, STREAM_SOURCE, NULL, err));
     int rc = journal_ship(j, v, err);
@@ -197,7 +197,7 @@ static int do_step(struct upkeep *u, enum upkeep_step step, struct error *err)
         return capture(u, NULL, err);
     TRY(life_open(u->folder, &v, err));
     TRY(steps[step](u, v, err));
-    return tells_stock(step) ? tell_stock(u, v, err) : 0;
+    return tells_stock(step) ? upkeep_tell_stock(u->folder, v, err) : 0;
 }
 
 int upkeep_go(const char *folder, enum upkeep_step from, bool again, uint64_t flushed, struct error *err)

@@ -39,6 +39,9 @@ size_t upkeep_begin(enum upkeep_step step);
 /* The journal of the host. */
 MUST_CHECK int upkeep_journal(const char *folder, struct journal **ret, struct error *err);
 
+/* What stands in the vault by now, told by that journal, which is shipped. */
+MUST_CHECK int upkeep_tell_stock(const char *folder, struct vault *v, struct error *err);
+
 /* As life_check, of a vault that may be purged of its first snapshot; and after upkeep_go came back. */
 const char *upkeep_check(const char *folder, uint64_t written, uint64_t flushed);
 const char *upkeep_check_complete(const char *folder);
