@@ -199,6 +199,8 @@ def test_one_made_again_is_a_new_history_and_slots_that_are_used_up_are_told(fle
     make(server, "crm", "salvor")
     box.wait("the next incarnation", lambda: statuses(box)["fleet__crm"].get("incarnation") == "0002")
     wait_protected(box, "fleet__crm")
+    told = [e for e in box.ok("journal", "--json").json["entries"] if e["kind"] == "database_made_again"]
+    assert [(e["source"], e["members"]["database"]) for e in told] == [("fleet__crm", "crm")], told
     assert "taken down" in statuses(box)["fleet__third"]["not_captured"]  # and not set up again by itself
     assert not box.ok("verify", "fleet", "--json").json["vaults"][0]["findings"]
     box.stop()

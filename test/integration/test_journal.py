@@ -3,6 +3,7 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -82,6 +83,41 @@ def stopped_beside_its_server(child, parent):
         child.send_signal(signal.SIGCONT)
         return None
     return wait_for("the scratch server", held, 120)
+
+
+def test_every_kind_of_entry_has_a_test():
+    """By the table of kinds in docs/formats/journal.md: whoever adds one writes down what it says, and a test that reads it."""
+    root = pathlib.Path(__file__).resolve().parents[2]
+    table = (root / "docs/formats/journal.md").read_text().split("\n## Kinds\n")[1]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    kinds = {kind for row in rows for kind in re.findall("`([a-z_]+)`", row)}
+    written = set()
+    for path in (root / "src").rglob("*.c"):
+        text = path.read_text()
+        written |= set(re.findall(r"journal(?:ed)?_add\([^;]*?, \"([a-z_]+)\"", text)) | set(re.findall(r"failed_entry = \"([a-z_]+)\"", text))
+        written |= set(re.findall(r"recorder_add\([^;]*?, \"([a-z_]+)\"", text)) | set(re.findall(r"put_journal\([^;]*?, \"([a-z_]+)\"", text))
+    assert len(kinds) > 30 and len(written) > 20 and written <= kinds, written - kinds
+    tests = "".join(p.read_text() for folder in ("integration", "unit", "crash") for p in (root / "test" / folder).rglob("test_*.*"))
+    unread = {kind for kind in kinds if not re.search(rf"""["'\s]{kind}["'\s]""", tests)}
+    assert unread == set(), unread
+
+
+def test_failures_are_told(servers, boxes):
+    """A snapshot and a purge that fail: an entry each, with the sentence that was said."""
+    server = shop(servers)
+    box = prepare(server, boxes, **OPTIONS, keep="1d")
+    begin(server, box)
+    box.stop()
+    server.sql("ALTER ROLE salvor NOLOGIN")
+    said = box.run_command("snapshot", "shop")
+    assert said.status == 1
+    [failed] = entries(box, "shop", kind="snapshot_failed")
+    assert failed["members"]["reason"] and failed["members"]["reason"] in said.err and "not permitted to log in" in said.err, (failed, said)
+    (box.root / "vault/sources/shop/0001/incarnation.json").write_text("{}")
+    said = box.run_command("purge", "shop")
+    assert said.status == 4
+    [failed] = entries(box, "shop", kind="purge_failed")
+    assert failed["members"]["vault"] == "main" and "incarnation.json" in failed["members"]["reason"] and failed["members"]["reason"] in said.err, (failed, said)
 
 
 @pytest.mark.timeout(300)
