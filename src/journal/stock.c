@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "journal/run.h"
+#include "vault/segment_format.h"
 #include "vault/stock.h"
 #include "vault/tombstone.h"
 
@@ -172,11 +173,11 @@ static void check_segments(struct missing *m)
     json_t *told;
 
     json_object_foreach(json_object_get(m->told, "segments"), incarnation, told) {
-        const json_t *now = json_object_get(m->now->segments, incarnation);
+        int64_t now = number(m->now->standing, incarnation);
         struct vault_floor floor = {0};
         struct error ignored;
 
-        if (number(now, "sequence") >= number(told, "sequence"))
+        if (now >= number(told, "sequence"))
             continue;
         if (floor_load(m->v, m->source, incarnation, &floor, &ignored) >= 0 &&
             floor.first_sequence > (uint64_t)number(told, "sequence"))
@@ -187,7 +188,7 @@ static void check_segments(struct missing *m)
                        "the journal tells that on %s segment %lld stood here, with what was committed up to %s; the newest that is left is "
                        "%lld: the newest segments are gone",
                        clock_format_wall(number(told, "told_wall_us"), time), (long long)number(told, "sequence"), last ? last : "?",
-                       (long long)number(now, "sequence"));
+                       (long long)now);
         find(m, key, text);
     }
 }
@@ -320,8 +321,31 @@ int journal_stock_take(struct journal *j, struct vault *v, const char *source, c
 
 /* --- how far a source had come ---------------------------------------------------------------------------------------- */
 
+static bool has_segment(const struct segment_ref *refs, size_t count, uint64_t sequence, uint32_t epoch)
+{
+    for (size_t i = 0; i < count; i++)
+        if (refs[i].id.sequence == sequence && refs[i].id.epoch == epoch)
+            return true;
+    return false;
+}
+
+/* It stood there before the claim that hides it was seen, and stands there still: a stale writer's, whose events another has again. */
+static int is_hidden(struct vault *v, const char *source, const char *incarnation, const json_t *told, bool *ret, struct error *err)
+{
+    CLEANUP(mem_free_ptr) struct segment_ref *refs = NULL;
+    uint64_t sequence = (uint64_t)number(told, "sequence");
+    uint32_t epoch = (uint32_t)number(told, "epoch");
+    size_t count;
+
+    TRY(segment_list_all(v, source, incarnation, &refs, &count, err));
+    *ret = has_segment(refs, count, sequence, epoch);
+    TRY(segment_list_choose(v, source, incarnation, refs, &count, err));
+    *ret = *ret && !has_segment(refs, count, sequence, epoch);
+    return 0;
+}
+
 /* The newest history of those that are told of. */
-static void take_last(const struct stock *s, const char *source, struct journal_stored *ret, bool *ret_found)
+static int take_last(const struct stock *s, struct vault *v, const char *source, struct journal_stored *ret, bool *ret_found, struct error *err)
 {
     const json_t *segments = json_object_get(json_object_get(s->sources, source), "segments");
     struct error ignored;
@@ -332,15 +356,20 @@ static void take_last(const struct stock *s, const char *source, struct journal_
         struct journal_stored one = {.sequence = (uint64_t)number(o, "sequence"), .told_wall_us = number(o, "told_wall_us")};
         const char *last = json_string_value(json_object_get(o, "last"));
         int newer = *ret_found ? strcmp(incarnation, ret->incarnation) : 1;
+        bool hidden;
 
         if (strlen(incarnation) >= sizeof one.incarnation || !last || position_parse(slice_str(last), &one.last, &ignored) < 0)
             continue;
         if (newer < 0 || (newer == 0 && one.sequence <= ret->sequence))
             continue;
+        TRY(is_hidden(v, source, incarnation, o, &hidden, err));
+        if (hidden)
+            continue;
         (void)snprintf(one.incarnation, sizeof one.incarnation, "%s", incarnation);
         *ret = one;
         *ret_found = true;
     }
+    return 0;
 }
 
 /* Runs backwards, until one tells of the source's segments. */
@@ -382,6 +411,5 @@ int journal_stored_last(struct journal *j, struct vault *v, const char *source, 
     TRY(journal_list_writers(v, &w, err));
     for (size_t i = 0; i < w.count; i++)
         TRY(add_newest_of(&s, v, w.ids[i], source, err));
-    take_last(&s, source, ret, ret_found);
-    return 0;
+    return take_last(&s, v, source, ret, ret_found, err);
 }

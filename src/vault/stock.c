@@ -27,6 +27,7 @@ void vault_stock_release(struct vault_stock *s)
 {
     json_decref(s->objects);
     json_decref(s->segments);
+    json_decref(s->standing);
     *s = (struct vault_stock){0};
 }
 
@@ -56,21 +57,26 @@ static int see_witness(void *user, const char *key, uint64_t bytes, struct error
     return 0;
 }
 
+/* Hidden ones are a stale writer's: nothing that was told of them is promised. */
 static int read_segments(struct reading *x, struct error *err)
 {
     CLEANUP(mem_free_ptr) struct segment_ref *refs = NULL;
     char last[POSITION_TEXT_BYTES];
-    const struct segment_id *newest = NULL;
+    uint64_t standing = 0;
     size_t count;
 
     TRY(segment_list_all(x->v, x->source, x->incarnation, &refs, &count, err));
     for (size_t i = 0; i < count; i++)
-        if (!newest || refs[i].id.sequence >= newest->sequence)
-            newest = &refs[i].id;
-    if (!newest)
+        standing = refs[i].id.sequence > standing ? refs[i].id.sequence : standing;
+    if (count > 0)
+        json_set_u64(x->s->standing, x->incarnation, standing);
+    TRY(segment_list_choose(x->v, x->source, x->incarnation, refs, &count, err));
+    if (count == 0)
         return 0;
+    const struct segment_id *newest = &refs[count - 1].id;
     json_t *o = json_object();
     json_set_u64(o, "sequence", newest->sequence);
+    json_set_u64(o, "epoch", newest->epoch);
     json_set_str(o, "last", position_format(newest->last, last));
     ASSERT(json_object_set_new(x->s->segments, x->incarnation, o) == 0);
     return 0;
@@ -167,7 +173,7 @@ static int read_vault(struct reading *x, struct error *err)
 
 int vault_stock_read(struct vault *v, const char *source, struct vault_stock *ret, struct error *err)
 {
-    CLEANUP(vault_stock_release) struct vault_stock s = {.objects = json_object(), .segments = json_object()};
+    CLEANUP(vault_stock_release) struct vault_stock s = {.objects = json_object(), .segments = json_object(), .standing = json_object()};
     JSON_AUTO all = json_object();
     JSON_AUTO committed = json_object();
     struct reading x = {.v = v, .source = source, .s = &s, .all = all};

@@ -10,7 +10,8 @@
 
 struct vault_stock {
     json_t *objects;  /* {key: true} of what stays until it is purged: all but chunks, segments, witnesses, and snapshots under way */
-    json_t *segments; /* {incarnation: {sequence, last}}: the greatest number that stands there, hidden ones as well */
+    json_t *segments; /* {incarnation: {sequence, epoch, last}}: the greatest number of those that count */
+    json_t *standing; /* {incarnation: sequence}: the greatest number that stands there, those that a later claim hides as well */
     uint64_t witness; /* the greatest number */
 };
 void vault_stock_release(struct vault_stock *s);

@@ -4,6 +4,7 @@
 #include "../vault/support.h"
 #include "journal/stock.h"
 #include "vault/object.h"
+#include "vault/segment_format.h"
 #include "vault/tombstone.h"
 
 #define SHOT   "sources/shop/0001/snapshots/00000000000000000000000000000064-12345678/"
@@ -204,6 +205,79 @@ static void how_far_a_source_had_come(void **state)
     box_release(&b);
 }
 
+static void put_segment(struct fixture *x, uint64_t sequence, uint32_t epoch, bool there)
+{
+    const struct segment_id id = {.sequence = sequence, .epoch = epoch, .first = position_of_lsn(256 * sequence), .last = position_of_lsn(256 * sequence + 16 * epoch)};
+    char key[VAULT_KEY_BYTES];
+
+    segment_key(key, "shop", "0001", &id);
+    if (there)
+        put(x, key);
+    else
+        take_away(x, key);
+}
+
+static void claim(struct fixture *x, uint64_t first_sequence, uint32_t number)
+{
+    uint32_t epoch;
+
+    assert_ok(epoch_claim(x->v, "shop", "0001", first_sequence, &epoch, &x->err), x->err);
+    assert_int_equal(epoch, number);
+}
+
+static void assert_last(struct fixture *x, struct box *b, uint64_t sequence, uint32_t epoch)
+{
+    struct journal_stored last = {0};
+    bool found;
+
+    assert_ok(journal_stored_last(b->journal, x->v, "shop", &last, &found, &x->err), x->err);
+    assert_int_equal(found, sequence > 0);
+    assert_int_equal(last.sequence, sequence);
+    assert_int_equal(last.last.offset, sequence ? 256 * sequence + 16 * epoch : 0);
+}
+
+/* What a writer puts after it has lost its claim promises nothing, whenever that is noticed; and what went for good is missed. */
+static void a_stale_writers_segments_are_no_promise(void **state)
+{
+    struct fixture *x = *state;
+    struct box b;
+
+    box_make(&b);
+    claim(x, 1, 1);
+    put_segment(x, 1, 1, true);
+    put_segment(x, 2, 1, true);
+    take(x, &b);
+    assert_last(x, &b, 2, 1);
+    claim(x, 3, 2);
+    put_segment(x, 3, 1, true);
+    put_segment(x, 4, 1, true);
+    take(x, &b);
+    assert_last(x, &b, 2, 1);
+    assert_int_equal(by_vault(x, &b).count, 0);
+    put_segment(x, 3, 1, false); /* a purge removes what is hidden */
+    put_segment(x, 4, 1, false);
+    assert_int_equal(take(x, &b).count + by_vault(x, &b).count, 0);
+    assert_last(x, &b, 2, 1);
+
+    /* One that counted when it was told of, and is hidden by a claim that was made from an older list. */
+    put_segment(x, 3, 2, true);
+    take(x, &b);
+    assert_last(x, &b, 3, 2);
+    claim(x, 3, 3);
+    assert_last(x, &b, 0, 0);
+    assert_int_equal(take(x, &b).count + by_vault(x, &b).count, 0);
+
+    /* The new writer's own. */
+    put_segment(x, 3, 3, true);
+    put_segment(x, 4, 3, true);
+    take(x, &b);
+    assert_last(x, &b, 4, 3);
+    put_segment(x, 4, 3, false);
+    assert_int_equal(by_vault(x, &b).count, 1);
+    assert_last(x, &b, 4, 3);
+    box_release(&b);
+}
+
 #define TEST(name_) cmocka_unit_test_setup_teardown(name_, fixture_new, fixture_free)
 
 int main(void)
@@ -215,6 +289,7 @@ int main(void)
         TEST(what_a_purge_removes_is_not_missed),
         TEST(each_vault_has_its_own),
         TEST(how_far_a_source_had_come),
+        TEST(a_stale_writers_segments_are_no_promise),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
