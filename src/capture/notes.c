@@ -24,8 +24,22 @@ void capture_put_note(struct capture *c, json_t *note)
     capture_remember_note(c, note);
     capture_lock(c);
     json_array_append_new(c->pending_notes, note);
+    c->notes_given++;
     capture_unlock(c);
     capture_wake(c);
+}
+
+bool capture_notes_durable(struct capture *c, int64_t timeout_us)
+{
+    int64_t until_us = clock_mono_us() + timeout_us;
+
+    capture_lock(c);
+    uint64_t given = c->notes_given;
+    while (c->notes_durable < given && !capture_is_ending(c) && clock_mono_us() < until_us)
+        capture_wait(c, &c->changed, until_us - clock_mono_us());
+    bool durable = c->notes_durable >= given;
+    capture_unlock(c);
+    return durable;
 }
 
 static struct position position_in(const json_t *note, const char *key)

@@ -64,6 +64,7 @@ static void clear_turn(struct turn *t)
     buf_clear(&t->frames);
     buf_release(&t->relations);
     t->seal = false;
+    t->notes_through = 0;
     t->commits_count = t->events_count = 0;
     t->position = t->start = POSITION_ZERO;
     t->wall_us = 0;
@@ -87,6 +88,7 @@ static void take_notes(struct receiver *r)
     capture_lock(c);
     if (json_array_size(c->pending_notes) > 0) {
         notes = c->pending_notes;
+        r->turn->notes_through = c->notes_given;
         c->pending_notes = json_array();
     }
     capture_unlock(c);

@@ -47,6 +47,7 @@ struct turn {
     struct buf frames;
     struct buf relations; /* with seal: what is known of relations, to be kept; empty: unchanged */
     bool seal;            /* the file ends behind it */
+    uint64_t notes_through; /* of those that were given, up to which they are in it or before it; 0: it has none */
     uint64_t oldest_open_file; /* what the header of its file is to say */
     uint64_t commits_count, events_count;
     struct position position, start; /* of the last commit in it */
@@ -149,6 +150,7 @@ struct capture {
     double retained_rate; /* bytes a second; 0: unknown */
     struct position schema_seen;
     json_t *pending_notes; /* array: to be put into the stream */
+    uint64_t notes_given, notes_durable; /* how many ever */
 
     /* Kept for status: not yet covered by a snapshot. */
     json_t *schema_changed, *inexact, *gaps;
@@ -195,6 +197,11 @@ void capture_again(struct capture *c);
 
 /* A note of the watcher goes into the stream at the next place where one may stand. Takes the note over. */
 void capture_put_note(struct capture *c, json_t *note);
+/*
+ * Waits until all notes that were given are durable: what is kept beside the stream as known to it must not be known there alone when the
+ * process is killed. False: they are not, or not for sure (capture ends, or timeout_us went by).
+ */
+bool capture_notes_durable(struct capture *c, int64_t timeout_us);
 /* A note that forbids recoveries until a snapshot: it is remembered for status and a snapshot is asked for. */
 void capture_remember_note(struct capture *c, const json_t *note);
 /* What is not covered by a snapshot yet, from the state directory and the spool; where that is lost, from the vault. */

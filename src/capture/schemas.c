@@ -384,7 +384,7 @@ static void complain(struct schemas *s, const char *message)
     memcpy(s->said, said, sizeof said);
 }
 
-/* A process that is killed here has not stored that the change is captured, and captures it again. */
+/* A process that is killed here, or before the note was durable, has not stored that the change is captured, and captures it again. */
 static void want_snapshot(const struct schemas *s, const char *reason)
 {
     struct error err = ERROR_INIT;
@@ -429,6 +429,9 @@ static void capture_schema(struct schemas *s)
     if (!capture_wait_passed(s->capture, t.lsn))
         return;
     note(s, &t);
+    while (!capture_notes_durable(s->capture, LOOK_US))
+        if (is_ending(s->capture))
+            return;
     want_snapshot(s, "the schema changed");
     s->hopeless = false;
     s->captured_lsn = t.lsn;

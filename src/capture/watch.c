@@ -21,6 +21,7 @@
 #include "capture/chain.h"
 #include "capture/watch.h"
 
+#define NOTES_PATIENCE_US CLOCK_US_PER_S /* until what was noted is durable; else what is known is kept after the next poll */
 #define WATCH "watch.json"
 #define RECONNECT_FIRST_US (500 * CLOCK_US_PER_MS)
 #define RECONNECT_MAX_US (10 * CLOCK_US_PER_S)
@@ -168,6 +169,8 @@ static void store(struct watcher *w)
     struct error err = ERROR_INIT;
 
     if (!w->schema.fingerprint || (!w->dirty && clock_mono_us() - w->stored_mono_us < STORE_EVERY_US))
+        return;
+    if (!capture_notes_durable(w->capture, NOTES_PATIENCE_US)) /* a process that is killed now must find what they tell of again */
         return;
     JSON_AUTO j = json_object();
     json_set_str(j, "fingerprint", w->schema.fingerprint);

@@ -95,6 +95,10 @@ static void publish(struct capture *c, const struct turn *t)
         c->durable_start = t->start;
         c->durable_wall_us = t->wall_us;
     }
+    if (t->notes_through > 0) {
+        c->notes_durable = t->notes_through;
+        capture_changed(c);
+    }
     c->transactions += t->commits_count;
     c->events += t->events_count;
     c->bytes += t->frames.n;

@@ -241,3 +241,24 @@ def test_bandwidth(servers, boxes):
     box.start()
     box.wait_vault("shop", position(server), 120)
     check_log(box, "shop", load.acknowledged)
+
+
+def test_what_a_poll_saw_is_noted_again_where_the_note_was_not_durable(servers, boxes):
+    """The spool takes nothing, a poll sees a change that stands in no stream, and capture is killed: the next process must not take it for known."""
+    server = shop(servers)
+    box = prepare(server, boxes, spool_max="64MiB")
+    with switchable(box.root / "vault") as readonly:
+        begin(server, box)
+        readonly(True)
+        write_wide(server, 100)
+        box.wait("the spool to be full", lambda: box.status("shop")["spool_alarm"] == "full" and stands_still(server))
+        server.sql("ALTER DATABASE shop SET work_mem = '7MB'")
+        changed = position(server)
+        box.wait("a poll to see it", lambda: "properties differ" in box.log_text())
+        seen = server.value("SELECT clock_timestamp()::text")
+        box.wait("the poll to end", lambda: server.value(f"SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'salvor%' AND query LIKE '%emit_message%' AND query_start > '{seen}'") > 0)
+        assert box.kill_role("capture shop")
+        readonly(False)
+        box.wait_durable("shop", changed, 120)
+        refused = lambda: (lambda r: r if r.status == 3 else None)(box.run_command("recover", "shop", "--to", changed, "--local", "/nowhere", "--dry-run"))
+        assert "properties differ" in box.wait("the change to be noted", refused).err
