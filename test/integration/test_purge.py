@@ -69,7 +69,7 @@ class Directory:
 class Stub:
     def __init__(self, box, stub, folder):
         self.stub = stub
-        box.vaults["main"] = {"driver": "s3", "endpoint": stub.endpoint, "bucket": "b", "prefix": "v", "credentials_file": keys_file(folder / "keys", "AK", "SK")}
+        box.vaults["main"] = {"driver": "s3", "endpoint": stub.endpoint, "bucket": "bucket", "prefix": "v", "credentials_file": keys_file(folder / "keys", "AK", "SK")}
 
     def objects(self):
         with self.stub.lock:
