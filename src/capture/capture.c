@@ -145,6 +145,8 @@ static void reset_shared(struct capture *c, struct line *l)
     c->slot_known = c->guard = false;
     c->retained_rate = 0;
     c->schema_seen = c->schema_captured = c->snapshot_position = POSITION_ZERO;
+    c->snapshot_xmin = 0;
+    c->snapshot_read[0] = '\0';
     c->changed_lsn = 0;
     atomic_store(&c->large_cancel, false);
     memset(&c->large, 0, sizeof c->large);

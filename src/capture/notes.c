@@ -19,12 +19,18 @@
 #define OPEN "open.json"
 #define GAPS "gaps.json"
 
+/* With the mutex held. */
+static void append(struct capture *c, json_t *note)
+{
+    json_array_append_new(c->pending_notes, note);
+    c->notes_given++;
+}
+
 void capture_put_note(struct capture *c, json_t *note)
 {
     capture_remember_note(c, note);
     capture_lock(c);
-    json_array_append_new(c->pending_notes, note);
-    c->notes_given++;
+    append(c, note);
     capture_unlock(c);
     capture_wake(c);
 }
@@ -54,7 +60,7 @@ static struct position position_in(const json_t *note, const char *key)
 
 static json_t *entry_of(const json_t *note)
 {
-    static const char *const members[] = {"table", "id", "from", "to", "reason", "how"};
+    static const char *const members[] = {"table", "id", "from", "to", "xmax", "reason", "how"};
     json_t *entry = json_object();
 
     for (size_t i = 0; i < sizeof members / sizeof *members; i++)
@@ -74,6 +80,18 @@ static json_t *entry_of_table(json_t *list, const json_t *id)
     return NULL;
 }
 
+static uint64_t xmax_of(const json_t *entry) { return (uint64_t)json_integer_value(json_object_get(entry, "xmax")); }
+
+static bool has_ended(const json_t *entry) { return json_is_true(json_object_get(entry, "ended")); }
+
+static void grow_xmax(json_t *entry, const json_t *note)
+{
+    if (xmax_of(note) <= xmax_of(entry))
+        return;
+    json_object_set(entry, "xmax", json_object_get(note, "xmax"));
+    json_object_del(entry, "ended");
+}
+
 /* A table that goes on changing has one entry, which grows. True: it was not there. */
 static bool add_inexact(json_t *list, const json_t *note)
 {
@@ -87,6 +105,7 @@ static bool add_inexact(json_t *list, const json_t *note)
         json_object_set(entry, "from", json_object_get(note, "from"));
     if (position_compare(position_in(note, "to"), position_in(entry, "to")) > 0)
         json_object_set(entry, "to", json_object_get(note, "to"));
+    grow_xmax(entry, note);
     return false;
 }
 
@@ -161,12 +180,12 @@ void capture_remember_note(struct capture *c, const json_t *note)
 
 /* --- pruning ----------------------------------------------------------------------------------------------------- */
 
-static bool prune_list(json_t *list, struct position snapshot)
+static bool prune_list(json_t *list, struct position snapshot, uint64_t xmin)
 {
     bool pruned = false;
 
     for (size_t i = json_array_size(list); i-- > 0;)
-        if (position_compare(position_in(json_array_get(list, i), "to"), snapshot) <= 0) {
+        if (position_compare(position_in(json_array_get(list, i), "to"), snapshot) <= 0 && xmin >= xmax_of(json_array_get(list, i))) {
             json_array_remove(list, i);
             pruned = true;
         }
@@ -184,6 +203,14 @@ static bool has_id(const json_t *ids, const json_t *id)
     return false;
 }
 
+/* As recover/renewals.c has it: taken among open transactions it covers nothing of which it is not known who made it. */
+static bool renewal_holds_noted(const json_t *r, const json_t *entry)
+{
+    if (xmax_of(entry) == 0)
+        return !json_is_true(json_object_get(r, "among_open"));
+    return (uint64_t)json_integer_value(json_object_get(r, "xmin")) >= xmax_of(entry);
+}
+
 static bool is_renewed(const struct capture *c, const json_t *entry)
 {
     const char *id;
@@ -191,7 +218,7 @@ static bool is_renewed(const struct capture *c, const json_t *entry)
 
     json_object_foreach(c->renewed, id, r)
         if (has_id(json_object_get(r, "tables"), json_object_get(entry, "id")) &&
-            position_compare(position_in(entry, "to"), position_in(r, "position")) <= 0)
+            position_compare(position_in(entry, "to"), position_in(r, "position")) <= 0 && renewal_holds_noted(r, entry))
             return true;
     return false;
 }
@@ -208,14 +235,15 @@ static bool prune_renewed(struct capture *c)
     return pruned;
 }
 
-/* Taken among open transactions it covers nothing that was not captured. */
 static json_t *renewal_entry(const struct manifest *m)
 {
     char position[POSITION_TEXT_BYTES];
     json_t *entry = json_object(), *tables = json_array();
 
     json_set_str(entry, "position", position_format(m->position, position));
-    for (uint32_t i = 0; i < m->tables_count && !m->visibility.present; i++)
+    json_set_u64(entry, "xmin", manifest_xmin(m));
+    json_set_bool(entry, "among_open", m->visibility.present);
+    for (uint32_t i = 0; i < m->tables_count; i++)
         json_array_append_new(tables, json_integer(m->tables[i].relation.id));
     json_object_set_new(entry, "tables", tables);
     return entry;
@@ -238,6 +266,36 @@ static int see_renewal(struct capture *c, struct vault *v, const char *snapshot,
     return 0;
 }
 
+/* Does a table wait for a snapshot that some transactions had ended before? With the mutex held. */
+static bool waits_for_xmin(const struct capture *c)
+{
+    const json_t *entry;
+    size_t i;
+
+    json_array_foreach(c->inexact, i, entry)
+        if (xmax_of(entry) > 0)
+            return true;
+    return false;
+}
+
+int notes_see_snapshot(struct capture *c, struct vault *v, const char *snapshot, struct error *err)
+{
+    CLEANUP(manifest_release) struct manifest m;
+
+    capture_lock(c);
+    bool needed = waits_for_xmin(c) && strcmp(c->snapshot_read, snapshot) != 0;
+    capture_unlock(c);
+    manifest_init(&m);
+    if (!needed)
+        return 0;
+    TRY(manifest_get(v, c->config->protect.source, c->line->incarnation.id, snapshot, &m, err));
+    capture_lock(c);
+    c->snapshot_xmin = manifest_xmin(&m);
+    (void)snprintf(c->snapshot_read, sizeof c->snapshot_read, "%s", snapshot);
+    capture_unlock(c);
+    return 0;
+}
+
 int notes_see_renewals(struct capture *c, struct vault *v, const char *snapshot, struct error *err)
 {
     struct error ignored = ERROR_INIT;
@@ -254,21 +312,70 @@ int notes_see_renewals(struct capture *c, struct vault *v, const char *snapshot,
     return 0;
 }
 
+/*
+ * A note behind which transactions may be open is told again behind each snapshot that it is not covered by, and once they have ended: who begins from that
+ * snapshot need not read what is older, and it may be purged. With the mutex held.
+ */
+static void tell_again(struct capture *c, const json_t *entry)
+{
+    json_t *note = entry_of(entry);
+
+    json_set_str(note, "kind", NOTE_INEXACT);
+    append(c, note);
+}
+
+void notes_settle(struct capture *c, uint64_t xmin)
+{
+    json_t *entry;
+    size_t i;
+
+    capture_lock(c);
+    json_array_foreach(c->inexact, i, entry) {
+        if (xmax_of(entry) == 0 || xmax_of(entry) > xmin || has_ended(entry))
+            continue;
+        tell_again(c, entry);
+        json_set_bool(entry, "ended", true);
+        c->open_notes_changed = true;
+        (void)snprintf(c->want_reason, sizeof c->want_reason, "the transactions that were open when a table was listed have ended");
+    }
+    capture_unlock(c);
+    capture_wake(c);
+}
+
+/* Rows that would be read now would still lack what open transactions wrote. */
+static bool worth_reading(const struct capture *c)
+{
+    const json_t *entry;
+    size_t i;
+
+    json_array_foreach(c->inexact, i, entry)
+        if (xmax_of(entry) == 0 || has_ended(entry))
+            return true;
+    return false;
+}
+
 /* What changes all the time goes on being inexact behind a snapshot or renewal that was to mend it: that is asked for once more. */
 static void wish_again(struct capture *c)
 {
+    const json_t *entry;
+    size_t i;
     bool news = position_compare(c->snapshot_position, c->pruned_snapshot) != 0 || json_object_size(c->renewed) != c->pruned_renewals;
 
     c->pruned_snapshot = c->snapshot_position;
     c->pruned_renewals = json_object_size(c->renewed);
-    if (news && !position_is_zero(c->snapshot_position) && json_array_size(c->inexact) > 0)
+    if (!news || position_is_zero(c->snapshot_position))
+        return;
+    json_array_foreach(c->inexact, i, entry)
+        if (xmax_of(entry) > 0)
+            tell_again(c, entry);
+    if (worth_reading(c))
         (void)snprintf(c->want_reason, sizeof c->want_reason, "a table is inexact past the newest rows that were read of it");
 }
 
 void notes_prune(struct capture *c)
 {
-    bool schema = prune_list(c->schema_changed, c->snapshot_position);
-    bool inexact = prune_list(c->inexact, c->snapshot_position), renewed = prune_renewed(c);
+    bool schema = prune_list(c->schema_changed, c->snapshot_position, UINT64_MAX);
+    bool inexact = prune_list(c->inexact, c->snapshot_position, c->snapshot_xmin), renewed = prune_renewed(c);
 
     c->open_notes_changed |= schema || inexact || renewed;
     wish_again(c);

@@ -141,6 +141,8 @@ struct capture {
     /* Shippers. */
     struct vault_state vaults[VAULTS_MAX];
     struct position snapshot_position; /* of the newest snapshot in the first vault */
+    uint64_t snapshot_xmin;            /* of the same; 0: not known */
+    char snapshot_read[SNAPSHOT_ID_BYTES]; /* whose xmin that is */
     uint32_t epoch;
 
     /* Watcher. */
@@ -211,6 +213,10 @@ MUST_CHECK int notes_load_from_vault(struct capture *c, struct vault *v, struct 
 MUST_CHECK int notes_store(struct capture *c, struct error *err); /* where something changed */
 /* Which tables the snapshot's renewals have: what is known already is not read again. */
 MUST_CHECK int notes_see_renewals(struct capture *c, struct vault *v, const char *snapshot, struct error *err);
+/* The xmin of the newest snapshot; it is read where a table waits for it. */
+MUST_CHECK int notes_see_snapshot(struct capture *c, struct vault *v, const char *snapshot, struct error *err);
+/* Every transaction with an id below xmin has ended: tables that were listed before may be read now. */
+void notes_settle(struct capture *c, uint64_t xmin);
 /* Forgets what the newest snapshot, or a renewal of it, covers. With the mutex held. */
 void notes_prune(struct capture *c);
 /* A gap of the source's history, for status: kept in gaps.json for good. */

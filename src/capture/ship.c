@@ -560,6 +560,7 @@ static int ship_old(struct capture *c, size_t old, size_t index, struct error *e
 static int see_snapshots(struct capture *c, struct vault *v, struct error *err)
 {
     struct position position = POSITION_ZERO;
+    struct error ignored = ERROR_INIT;
     char **ids;
     size_t count;
     int rc = 0;
@@ -569,6 +570,8 @@ static int see_snapshots(struct capture *c, struct vault *v, struct error *err)
         rc = snapshot_position(ids[count - 1], &position, err);
     if (count > 0 && rc >= 0)
         rc = notes_see_renewals(c, v, ids[count - 1], err);
+    if (count > 0 && rc >= 0 && notes_see_snapshot(c, v, ids[count - 1], &ignored) < 0) /* status goes on saying that tables are inexact */
+        log_debug("%s", ignored.message);
     for (size_t i = 0; i < count; i++)
         free(ids[i]);
     free(ids);

@@ -19,6 +19,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "capture/chain.h"
+#include "capture/listing.h"
 #include "capture/watch.h"
 
 #define NOTES_PATIENCE_US CLOCK_US_PER_S /* until what was noted is durable; else what is known is kept after the next poll */
@@ -55,6 +56,8 @@ struct watcher {
     struct poll_ring ring;
     uint64_t counted_from_lsn; /* all that was changed before it is in counts; 0: not known */
     uint64_t clean_lsn; /* of the last poll that found the lists right */
+    struct listing listing;
+    uint64_t xmin; /* every transaction with a lower id had ended at the last poll */
     json_t *sequences;  /* values as noted last; NULL: never */
     bool dirty;         /* to be stored */
     int64_t stored_mono_us;
@@ -102,6 +105,7 @@ static bool load_file(struct watcher *w)
     w->schema.seen_lsn = seen;
     take_counts(w, counts, json_string_value(json_object_get(j, "counted_since")));
     w->counted_from_lsn = (uint64_t)json_integer_value(json_object_get(j, "counted_from"));
+    w->listing.listed = json_incref(json_object_get(j, "listed"));
     return true;
 }
 
@@ -121,6 +125,8 @@ static bool load_note(struct watcher *w, const json_t *notes)
         w->schema.seen_lsn = w->clean_lsn = seen.offset;
         /* Without counts any change that the server tells of may have come since. */
         take_counts(w, json_object_get(note, "uncaptured"), json_string_value(json_object_get(note, "counted_since")));
+        const char *listed = json_string_value(json_object_get(note, "listed"));
+        (void)snprintf(w->listing.told, sizeof w->listing.told, "%s", listed ? listed : "");
         return true;
     }
     return false;
@@ -148,6 +154,7 @@ static void load(struct watcher *w)
 {
     if (load_file(w) || w->fresh)
         return;
+    w->listing.lost = true;
     for (size_t i = 0; i < w->capture->config->vaults_count; i++)
         if (load_chain(w, w->capture->config->vaults[i]))
             return;
@@ -180,6 +187,8 @@ static void store(struct watcher *w)
     if (w->counts.since)
         json_set_str(j, "counted_since", w->counts.since);
     json_set_u64(j, "counted_from", w->counted_from_lsn);
+    if (w->listing.listed)
+        json_object_set(j, "listed", w->listing.listed);
     if (state_store_json(w->capture->line->directory, WATCH, j, &err) < 0)
         log_warn("%s", err.message);
     w->dirty = false;
@@ -208,14 +217,14 @@ static int ask_inserted_lsn(struct watcher *w, uint64_t *ret, struct error *err)
     return ask_lsn(w, "pg_current_wal_insert_lsn", ret, err);
 }
 
-static int ask_snapshot(struct watcher *w, uint64_t *ret_xmin, uint64_t *ret_xmax, struct error *err)
+/* A snapshot's xmax would not do: ids past it may be in use, and one of them may have its commit in the log, and wait for a standby. */
+static int ask_snapshot(struct watcher *w, uint64_t *ret_xmin, uint64_t *ret_next_xid, struct error *err)
 {
     CLEANUP(pg_result_free) PGresult *r = NULL;
 
-    TRY(pg_query(&w->sql, "SELECT pg_snapshot_xmin(s), pg_snapshot_xmax(s) FROM pg_current_snapshot() s", NULL, 0,
-                 PG_QUERY_TIMEOUT_MS, &r, err));
+    TRY(pg_query(&w->sql, "SELECT pg_snapshot_xmin(s), pg_current_xact_id() FROM pg_current_snapshot() s", NULL, 0, PG_QUERY_TIMEOUT_MS, &r, err));
     TRY(text_parse_u64(slice_str(PQgetvalue(r, 0, 0)), 0, UINT64_MAX, ret_xmin, err));
-    return text_parse_u64(slice_str(PQgetvalue(r, 0, 1)), 0, UINT64_MAX, ret_xmax, err);
+    return text_parse_u64(slice_str(PQgetvalue(r, 0, 1)), 0, UINT64_MAX, ret_next_xid, err);
 }
 
 static int ask_trigger_mode(struct watcher *w, bool *ret, struct error *err)
@@ -248,7 +257,7 @@ static void note_schema_changed(struct watcher *w, uint64_t from_lsn, uint64_t t
 static void note_seen(struct watcher *w)
 {
     int64_t now = clock_mono_us();
-    char at[POSITION_TEXT_BYTES];
+    char at[POSITION_TEXT_BYTES], listed[LISTING_DIGEST_BYTES];
 
     capture_lock(w->capture);
     w->capture->schema_seen = position_of_lsn(w->schema.seen_lsn);
@@ -263,6 +272,9 @@ static void note_seen(struct watcher *w)
         json_object_set_new(note, "uncaptured", counts_json(w));
         json_set_str(note, "counted_since", w->counts.since);
     }
+    listing_digest(&w->listing, listed);
+    if (listed[0])
+        json_set_str(note, "listed", listed);
     capture_put_note(w->capture, note);
     w->noted_seen_lsn = w->schema.seen_lsn;
     w->noted_seen_mono_us = now;
@@ -316,7 +328,8 @@ static int poll_schema(struct watcher *w, uint64_t *ret_lsn, struct error *err)
     bool triggers;
 
     TRY(ask_written_lsn(w, &p.lsn, err));
-    TRY(ask_snapshot(w, &p.xmin, &p.xmax, err));
+    TRY(ask_snapshot(w, &p.xmin, &p.next_xid, err));
+    w->xmin = p.xmin;
     TRY(pg_schema_fingerprint(&w->sql, w->capture->names.schema, &fingerprint, err));
     TRY(ask_inserted_lsn(w, &p.end_lsn, err));
     TRY(ask_trigger_mode(w, &triggers, err));
@@ -345,24 +358,15 @@ static int poll_schema(struct watcher *w, uint64_t *ret_lsn, struct error *err)
 
 static int poll_lists(struct watcher *w, uint64_t lsn, struct error *err)
 {
-    struct pg_poll_change *changes = NULL;
-    size_t count = 0;
-    uint64_t end_lsn;
+    JSON_AUTO before = json_incref(w->listing.listed);
 
-    TRY(pg_keep_lists(&w->sql, &w->capture->config->protect, &changes, &count, err));
-    int rc = ask_inserted_lsn(w, &end_lsn, err);
-    for (size_t i = 0; i < count; i++) {
-        if (rc >= 0)
-            capture_put_note(w->capture,
-                             note_inexact(changes[i].table, changes[i].relation_id,
-                                          past(w, w->clean_lsn), position_of_lsn(end_lsn),
-                                          changes[i].reason));
-        free(changes[i].table);
-        free(changes[i].reason);
+    TRY(listing_poll(&w->listing, w->capture, &w->sql, past(w, w->clean_lsn), err));
+    if (!json_equal(before, w->listing.listed)) {
+        w->dirty = true;
+        w->noted_seen_lsn = 0; /* the next note of a good poll tells of them */
     }
-    free(changes);
-    TRY(rc);
     w->clean_lsn = lsn;
+    notes_settle(w->capture, w->xmin);
     return 0;
 }
 
@@ -720,6 +724,7 @@ void *watcher_thread(void *arg)
     pg_close(&w.sql);
     schema_watch_release(&w.schema);
     change_counts_release(&w.counts);
+    listing_release(&w.listing);
     json_decref(w.sequences);
     return NULL;
 }

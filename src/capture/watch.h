@@ -10,7 +10,7 @@
 /* One look at the catalogue: the position was asked for first, then the snapshot, then the fingerprint, then the end. */
 struct schema_poll {
     uint64_t lsn;          /* the log's written end, before */
-    uint64_t xmin, xmax;   /* of a snapshot taken after that */
+    uint64_t xmin, next_xid; /* after that: all transactions with ids below xmin had ended; none with one past next_xid had begun */
     const char *fingerprint;
     uint64_t end_lsn;      /* the log's inserted end, after */
 };
@@ -18,13 +18,13 @@ struct schema_poll {
 /*
  * Up to which position the schema is known. A transaction whose commit lies at or before `lsn` had its id before the
  * snapshot, and may still not be visible in it. So a poll counts only when a later one with the same fingerprint shows that all
- * ids before the first one's xmax have ended.
+ * ids before the first one's next_xid have ended.
  */
 struct schema_watch {
     char *fingerprint;     /* of the last poll; NULL: never seen */
     uint64_t seen_lsn;     /* it held for every transaction up to here */
     bool has_candidate;
-    uint64_t candidate_lsn, candidate_xmax;
+    uint64_t candidate_lsn, candidate_xid;
 };
 
 enum schema_verdict {

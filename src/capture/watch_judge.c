@@ -16,7 +16,7 @@ static void set_candidate(struct schema_watch *w, const struct schema_poll *p)
 {
     w->has_candidate = true;
     w->candidate_lsn = p->lsn;
-    w->candidate_xmax = p->xmax;
+    w->candidate_xid = p->next_xid;
 }
 
 enum schema_verdict schema_watch_poll(struct schema_watch *w, const struct schema_poll *p, uint64_t *ret_from_lsn)
@@ -34,7 +34,7 @@ enum schema_verdict schema_watch_poll(struct schema_watch *w, const struct schem
         set_candidate(w, p);
         return SCHEMA_SAME;
     }
-    if (p->xmin < w->candidate_xmax)
+    if (p->xmin < w->candidate_xid)
         return SCHEMA_SAME;
     bool moved = w->candidate_lsn > w->seen_lsn;
     if (moved)

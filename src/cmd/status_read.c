@@ -382,12 +382,13 @@ static void fill_recoverable(json_t *o)
     json_object_set_new(o, "recoverable", range);
 }
 
+/* Where a note depends on which transactions had ended capture alone knows. */
 static bool is_covered(const json_t *note, struct position snapshot)
 {
     const char *text = json_string_value(json_object_get(note, "to"));
     struct position to;
 
-    return text && position_parse(slice_str(text), &to, NULL) >= 0 && position_compare(to, snapshot) <= 0;
+    return text && !json_object_get(note, "xmax") && position_parse(slice_str(text), &to, NULL) >= 0 && position_compare(to, snapshot) <= 0;
 }
 
 /* Capture looks for snapshots now and then; what the newest one covers is over at once. */

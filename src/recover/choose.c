@@ -5,6 +5,11 @@
  * of it iff S < to and T >= from. A snapshot at or past `to` holds the state after the change; a target before `from` is
  * not touched by it.
  *
+ * A table that was published only from a moment on has in no event what a transaction wrote before, also where it ended long after `to`. Such a note has
+ * `xmax`, which all these transactions' ids are below; a snapshot holds them all iff its xmin is not below that, whatever its position. A
+ * snapshot of a slot is no other here than one that was taken among open transactions: making a slot waits for the transactions that ran at one
+ * moment of it, and where others hold it up, the table may be listed between that moment and the slot's point.
+ *
  * Transaction ids of events have 32 bits; those of a snapshot 64. Ids in the stream are within 2^31 of the snapshot's.
  */
 #include "recover/choose.h"
@@ -112,6 +117,8 @@ static int add_note(const json_t *note, struct choose_notes *n, struct error *er
     TRY(read_position(note, "from", &item.from, err));
     TRY(read_position(note, "to", &item.to, err));
     item.table = (uint32_t)json_integer_value(json_object_get(note, "id"));
+    if (json_object_get(note, "xmax"))
+        TRY(json_get_u64(note, "xmax", "a note", &item.xmax, err));
     item.text = describe(item.kind, note);
     MEM_GROW(n->items, n->cap, n->count);
     n->items[n->count++] = item;
@@ -137,17 +144,20 @@ int choose_notes_read(const json_t *notes, struct choose_notes *ret, struct erro
     return 0;
 }
 
-bool choose_note_forbids(const struct choose_note *n, struct position snapshot, struct position target)
+bool choose_note_forbids(const struct choose_note *n, struct position snapshot, uint64_t xmin, struct position target)
 {
-    return !n->lifted && position_compare(snapshot, n->to) < 0 && position_compare(target, n->from) >= 0;
+    bool covered = position_compare(snapshot, n->to) >= 0 && xmin >= n->xmax;
+
+    return !n->lifted && !covered && position_compare(target, n->from) >= 0;
 }
 
-const struct choose_note *choose_obstacle(const struct choose_notes *n, struct position snapshot, struct position target)
+const struct choose_note *choose_obstacle(const struct choose_notes *n, struct position snapshot, uint64_t xmin,
+                                          struct position target)
 {
     const struct choose_note *found = NULL;
 
     for (size_t i = 0; i < n->count; i++) {
-        if (choose_note_forbids(&n->items[i], snapshot, target) &&
+        if (choose_note_forbids(&n->items[i], snapshot, xmin, target) &&
             (!found || position_compare(n->items[i].from, found->from) < 0))
             found = &n->items[i];
     }

@@ -55,11 +55,14 @@ static int check_notes(const struct compare *c, struct chain *chain, struct erro
 {
     CLEANUP(choose_notes_release) struct choose_notes obstacles = {0};
     JSON_AUTO notes = NULL;
+    struct error ignored = ERROR_INIT;
     char from[POSITION_TEXT_BYTES];
 
-    TRY(chain_notes_from(chain, c->before->position, &notes, err));
+    /* One of before the earlier snapshot may tell what that one does not hold, choose.h. */
+    if (chain_notes(chain, &notes, &ignored) < 0)
+        TRY(chain_notes_from(chain, c->before->position, &notes, err));
     TRY(choose_notes_read(notes, &obstacles, err));
-    const struct choose_note *n = choose_obstacle(&obstacles, c->before->position, c->after->position);
+    const struct choose_note *n = choose_obstacle(&obstacles, c->before->position, manifest_xmin(c->before), c->after->position);
     if (!n)
         return 0;
     return error_set(err, ERROR_REFUSED, "between the two snapshots, from %s on, %s", position_format(n->from, from), n->text);

@@ -165,7 +165,7 @@ static const struct choose_note *other_obstacle(const struct attempt *a)
 
     for (size_t i = 0; i < a->obstacles.count; i++)
         if (a->obstacles.items[i].kind != CHOOSE_SCHEMA &&
-            choose_note_forbids(&a->obstacles.items[i], p->snapshot_position, p->target))
+            choose_note_forbids(&a->obstacles.items[i], p->snapshot_position, manifest_xmin(&a->planned->manifest), p->target))
             return &a->obstacles.items[i];
     return NULL;
 }
@@ -199,7 +199,7 @@ static void survey_notes(struct attempt *a)
     for (size_t i = 0; a->options->survey && i < a->obstacles.count; i++) {
         struct choose_note *n = &a->obstacles.items[i];
 
-        if (n->kind != CHOOSE_INEXACT || n->table == 0 || !choose_note_forbids(n, p->snapshot_position, p->target))
+        if (n->kind != CHOOSE_INEXACT || n->table == 0 || !choose_note_forbids(n, p->snapshot_position, manifest_xmin(&a->planned->manifest), p->target))
             continue;
         survey_add(a->options->survey, n->table, n->text);
         n->lifted = true;
@@ -212,10 +212,17 @@ static bool has_way(const struct planned *p)
     return p->manifest.visibility.present || position_compare(p->plan.target, p->manifest.position) > 0;
 }
 
+static const struct choose_note *first_obstacle(const struct attempt *a)
+{
+    const struct planned *p = a->planned;
+
+    return choose_obstacle(&a->obstacles, p->plan.snapshot_position, manifest_xmin(&p->manifest), p->plan.target);
+}
+
 static int check_notes(struct attempt *a, struct error *err)
 {
     struct planned *p = a->planned;
-    const struct choose_note *n = choose_obstacle(&a->obstacles, p->plan.snapshot_position, p->plan.target);
+    const struct choose_note *n = first_obstacle(a);
 
     if (!n || !has_way(p))
         return 0;
@@ -225,7 +232,7 @@ static int check_notes(struct attempt *a, struct error *err)
     TRY(renewals_read(a->options->config->vault, &p->manifest, until, p->plan.warnings, &p->renewals, err));
     renewals_lift(&p->renewals, &a->obstacles);
     survey_notes(a);
-    const struct choose_note *left = choose_obstacle(&a->obstacles, p->plan.snapshot_position, p->plan.target), *other = other_obstacle(a);
+    const struct choose_note *left = first_obstacle(a), *other = other_obstacle(a);
     if (other)
         return refuse_note(a, other, NULL, err);
     return cross(a, left ? left : n, err);

@@ -141,14 +141,19 @@ bool renewal_holds(const struct renewal *r, struct position position, uint32_t x
     return v->present ? choose_visible(v, xid) : position_compare(position, r->manifest.position) <= 0;
 }
 
+/* Among open transactions a change up to that position may be in neither; where its transactions are known, all have to be in it. */
+static bool holds_noted(const struct manifest *m, const struct choose_note *n)
+{
+    return n->xmax ? manifest_xmin(m) >= n->xmax : !m->visibility.present;
+}
+
 void renewals_lift(const struct renewals *r, struct choose_notes *notes)
 {
     for (size_t i = 0; i < notes->count; i++) {
         struct choose_note *n = &notes->items[i];
         const struct renewal *by = n->kind == CHOOSE_INEXACT ? renewals_find(r, n->table) : NULL;
 
-        /* Among open transactions a change up to that position may be in neither. */
-        n->lifted = by && !by->manifest.visibility.present && position_compare(n->to, by->manifest.position) <= 0;
+        n->lifted = by && position_compare(n->to, by->manifest.position) <= 0 && holds_noted(&by->manifest, n);
     }
 }
 

@@ -88,6 +88,15 @@ static int slot_snapshot_once(struct take *t, struct pg_conn *replication, int64
     return pg_temporary_slot_snapshot(replication, slot, (int)left_ms, ret_point, name, err);
 }
 
+/* Making the slot has waited for the transactions that ran at one moment of it, which may lie well before its consistent point. */
+static int ended_below(struct take *t, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *text = NULL;
+
+    TRY(pg_query_value(&t->holder, "SELECT pg_snapshot_xmin(pg_current_snapshot())", PG_QUERY_TIMEOUT_MS, &text, err));
+    return text_parse_u64(slice_str(text), 0, INT64_MAX, &t->manifest->xmin, err);
+}
+
 /* The holder's transaction then sees the slot's snapshot. Any failure is a reason for the other way. */
 static int by_slot(struct take *t, struct error *err)
 {
@@ -104,6 +113,7 @@ static int by_slot(struct take *t, struct error *err)
         clock_sleep_ms(SLOT_PAUSE_MS);
     }
     TRY(import(&t->holder, name, err));
+    TRY(ended_below(t, err));
     t->manifest->position = position_of_lsn(point);
     t->manifest->visibility.present = false;
     return 0;

@@ -109,6 +109,8 @@ static void set_head(json_t *o, const struct manifest *m)
     json_set_str(o, "incarnation", m->incarnation);
     object_set_position(o, "position", m->position);
     set(o, "visibility", visibility_to_json(&m->visibility));
+    if (!m->visibility.present && m->xmin > 0)
+        json_set_u64(o, "xmin", m->xmin);
     json_set_i64(o, "position_wall_us", m->position_wall_us);
     json_set_i64(o, "begun_wall_us", m->begun_wall_us);
     json_set_i64(o, "ended_wall_us", m->ended_wall_us);
@@ -255,6 +257,8 @@ static int head_from_json(const json_t *o, const char *what, struct manifest *m,
     TRY(object_get_text(o, "incarnation", what, m->incarnation, sizeof m->incarnation, err));
     TRY(object_get_position(o, "position", what, &m->position, err));
     TRY(visibility_from_json(json_object_get(o, "visibility"), what, &m->visibility, err));
+    if (json_object_get(o, "xmin"))
+        TRY(json_get_u64(o, "xmin", what, &m->xmin, err));
     TRY(json_get_i64(o, "position_wall_us", what, &m->position_wall_us, err));
     TRY(json_get_i64(o, "begun_wall_us", what, &m->begun_wall_us, err));
     TRY(json_get_i64(o, "ended_wall_us", what, &m->ended_wall_us, err));

@@ -73,6 +73,7 @@ struct manifest {
     char incarnation[VAULT_INCARNATION_BYTES];
     struct position position;   /* holds every transaction at or before it, except as visibility says */
     struct snapshot_visibility visibility;
+    uint64_t xmin;              /* without visibility: every transaction with a lower id had ended; 0: not known. See manifest_xmin */
     int64_t begun_wall_us, ended_wall_us; /* our clock */
     int64_t position_wall_us;   /* source's clock when the snapshot was taken */
     uint32_t server_version;
@@ -93,6 +94,12 @@ void manifest_release(struct manifest *m);
 void snapshot_table_release(struct snapshot_table *t);
 void chunk_ref_release(struct chunk_ref *c);
 void snapshot_large_release(struct snapshot_large *l);
+
+/* Every transaction with a lower id had ended when it was taken, and is in it if it was committed. 0: not known. */
+static inline uint64_t manifest_xmin(const struct manifest *m)
+{
+    return m->visibility.present ? m->visibility.xmin : m->xmin;
+}
 
 /* All that has chunks: the tables, then the parts of its large objects. */
 static inline uint32_t manifest_runs(const struct manifest *m)

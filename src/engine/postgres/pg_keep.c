@@ -187,6 +187,22 @@ int pg_keep_look(struct pg_conn *sql, const struct pg_protect_config *config, ch
     return 0;
 }
 
+int pg_listed(struct pg_conn *sql, const struct pg_names *names, json_t **ret, struct error *err)
+{
+    const char *params[] = {names->publication_rows, names->publication_keys};
+    CLEANUP(pg_result_free) PGresult *r = NULL;
+
+    TRY(pg_query(sql,
+                 "SELECT CASE p.pubname WHEN $1 THEN 'r' ELSE 'k' END || c.oid, n.nspname || '.' || c.relname FROM pg_publication p JOIN pg_publication_rel r "
+                 "ON r.prpubid = p.oid JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE p.pubname IN ($1, $2) AND "
+                 "NOT EXISTS (SELECT FROM pg_publication WHERE pubname = $1 AND puballtables) ORDER BY c.oid, p.pubname",
+                 params, 2, PG_QUERY_TIMEOUT_MS, &r, err));
+    *ret = json_object();
+    for (int i = 0; i < PQntuples(r); i++)
+        (void)json_object_set_new(*ret, PQgetvalue(r, i, 0), json_bytes(slice_str(PQgetvalue(r, i, 1))));
+    return 0;
+}
+
 int pg_uncaptured_counts(struct pg_conn *sql, const struct pg_protect_config *config, struct pg_change_count **ret,
                          size_t *ret_count, char **ret_since, struct error *err)
 {

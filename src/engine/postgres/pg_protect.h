@@ -99,6 +99,10 @@ struct pg_poll_change {
 MUST_CHECK int pg_keep_lists(struct pg_conn *sql, const struct pg_protect_config *config, struct pg_poll_change **ret,
                              size_t *ret_count, struct error *err);
 
+/* List mode: what is on the two lists, whoever put it there: {"r<relation id>" (all tables) or "k<relation id>" (keyed ones): "schema.name"}, ordered. Trigger
+ * mode: nothing. */
+MUST_CHECK int pg_listed(struct pg_conn *sql, const struct pg_names *names, json_t **ret, struct error *err);
+
 /*
  * List mode: which tables that have lost their identity are still on the list of keyed ones? Until pg_keep_lists has seen to them, their applications'
  * updates fail, so this is asked more often. Cost: one look at the publication's tables (some ms for thousands). Trigger mode: none.

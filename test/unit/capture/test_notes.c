@@ -73,6 +73,66 @@ static void test_pruned_by_the_snapshot_that_covers_it(void **state)
     assert_int_equal(json_array_size(r->c.schema_changed), 0);
 }
 
+static json_t *open_behind(uint32_t id, uint64_t to, uint64_t xmax)
+{
+    json_t *note = inexact(id, 0x100, to);
+
+    json_set_u64(note, "xmax", xmax);
+    return note;
+}
+
+/* How many times it was said, and that what is kept of it here is not. */
+static size_t told(struct role *r)
+{
+    size_t count = json_array_size(r->c.pending_notes), i;
+    const json_t *note;
+
+    json_array_foreach(r->c.pending_notes, i, note) {
+        assert_string_equal(json_string_value(json_object_get(note, "kind")), NOTE_INEXACT);
+        assert_int_equal(json_integer_value(json_object_get(note, "xmax")), 700);
+        assert_null(json_object_get(note, "ended"));
+    }
+    json_array_clear(r->c.pending_notes);
+    return count;
+}
+
+static void see_snapshot(struct role *r, uint64_t position, uint64_t xmin)
+{
+    r->c.snapshot_position = at(position);
+    r->c.snapshot_xmin = xmin;
+    r->c.want_reason[0] = '\0';
+    notes_prune(&r->c);
+}
+
+/* Only a snapshot that its transactions had ended before covers it. Until then it is said behind each, and once more when they have ended: then is the time to
+ * read the table. */
+static void test_transactions_that_may_be_open(void **state)
+{
+    struct role *r = *state;
+
+    remember(r, open_behind(1, 0x200, 600));
+    remember(r, open_behind(1, 0x200, 700));
+    remember(r, open_behind(1, 0x200, 650));
+    assert_int_equal(told(r), 0);
+    see_snapshot(r, 0x300, 699);
+    assert_int_equal(json_array_size(r->c.inexact), 1);
+    assert_string_equal(r->c.want_reason, "");
+    assert_int_equal(told(r), 1);
+    notes_settle(&r->c, 699);
+    assert_int_equal(told(r), 0);
+    notes_settle(&r->c, 700);
+    assert_int_equal(told(r), 1);
+    assert_string_not_equal(r->c.want_reason, "");
+    notes_settle(&r->c, 701);
+    assert_int_equal(told(r), 0);
+    see_snapshot(r, 0x310, 699);
+    assert_string_not_equal(r->c.want_reason, "");
+    assert_int_equal(told(r), 1);
+    see_snapshot(r, 0x320, 700);
+    assert_int_equal(json_array_size(r->c.inexact), 0);
+    assert_int_equal(told(r), 0);
+}
+
 static void test_the_next_life_knows(void **state)
 {
     struct role *r = *state;
@@ -170,6 +230,7 @@ int main(void)
         ROW(test_a_table_has_one_entry_that_grows),
         ROW(test_what_forbids_nothing_is_not_kept),
         ROW(test_pruned_by_the_snapshot_that_covers_it),
+        ROW(test_transactions_that_may_be_open),
         ROW(test_the_next_life_knows),
         ROW(test_gaps_are_known_here_and_there),
         cmocka_unit_test(test_names_in_any_encoding),

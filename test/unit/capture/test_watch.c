@@ -6,10 +6,10 @@
 #include "base/mem.h"
 #include "capture/watch.h"
 
-static enum schema_verdict poll_at(struct schema_watch *w, uint64_t lsn, uint64_t xmin, uint64_t xmax, const char *fingerprint,
+static enum schema_verdict poll_at(struct schema_watch *w, uint64_t lsn, uint64_t xmin, uint64_t next_xid, const char *fingerprint,
                                    uint64_t *ret_from)
 {
-    const struct schema_poll p = {.lsn = lsn, .xmin = xmin, .xmax = xmax, .fingerprint = fingerprint, .end_lsn = lsn + 5};
+    const struct schema_poll p = {.lsn = lsn, .xmin = xmin, .next_xid = next_xid, .fingerprint = fingerprint, .end_lsn = lsn + 5};
 
     return schema_watch_poll(w, &p, ret_from);
 }

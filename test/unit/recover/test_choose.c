@@ -70,7 +70,24 @@ static void test_note_rule(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        assert_int_equal(choose_note_forbids(&n, at(cases[i].snapshot), at(cases[i].target)), cases[i].forbidden);
+        assert_int_equal(choose_note_forbids(&n, at(cases[i].snapshot), 0, at(cases[i].target)), cases[i].forbidden);
+}
+
+/* Past its range it goes on to forbid, until a snapshot that all transactions had ended before. */
+static void test_transactions_that_may_be_open(void **state)
+{
+    static const struct {
+        uint64_t snapshot, xmin, target;
+        bool forbidden;
+    } cases[] = {
+        {100, 0, 199, false}, {100, 999, 250, true}, {300, 699, 300, true}, {300, 0, 1000, true}, {400, 699, 199, false},
+        {299, 700, 1000, true}, {300, 700, 1000, false}, {400, 800, 1000, false},
+    };
+    struct choose_note n = {.from = at(200), .to = at(300), .xmax = 700};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(choose_note_forbids(&n, at(cases[i].snapshot), cases[i].xmin, at(cases[i].target)), cases[i].forbidden);
 }
 
 static json_t *note(const char *kind, const char *from, const char *to, const char *reason)
@@ -91,17 +108,17 @@ static void test_obstacles(void **state)
     json_array_append_new(notes, note("gap", "0/600", "0/700", "slot lost"));
     assert_ok(choose_notes_read(notes, &n, &err), err);
     assert_int_equal(n.count, 3);
-    assert_null(choose_obstacle(&n, at(0x100), at(0x1FF)));
-    const struct choose_note *found = choose_obstacle(&n, at(0x100), at(0x1000));
+    assert_null(choose_obstacle(&n, at(0x100), 0, at(0x1FF)));
+    const struct choose_note *found = choose_obstacle(&n, at(0x100), 0, at(0x1000));
     assert_non_null(found);
     assert_int_equal(found->kind, CHOOSE_INEXACT);
     assert_contains(found->text, "public.t");
     assert_contains(found->text, "no key");
-    found = choose_obstacle(&n, at(0x500), at(0x1000));
+    found = choose_obstacle(&n, at(0x500), 0, at(0x1000));
     assert_int_equal(found->kind, CHOOSE_GAP);
     assert_contains(found->text, "slot lost");
-    assert_null(choose_obstacle(&n, at(0x700), at(0x1000)));
-    assert_int_equal(choose_obstacle(&n, at(0x310), at(0x350))->kind, CHOOSE_INEXACT);
+    assert_null(choose_obstacle(&n, at(0x700), 0, at(0x1000)));
+    assert_int_equal(choose_obstacle(&n, at(0x310), 0, at(0x350))->kind, CHOOSE_INEXACT);
     choose_notes_release(&n);
 }
 
@@ -149,6 +166,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_past),      cmocka_unit_test(test_snapshots),    cmocka_unit_test(test_note_rule),
+        cmocka_unit_test(test_transactions_that_may_be_open),
         cmocka_unit_test(test_obstacles), cmocka_unit_test(test_broken_notes), cmocka_unit_test(test_visibility),
     };
 

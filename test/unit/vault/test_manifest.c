@@ -50,6 +50,7 @@ static void assert_same(const struct manifest *a, const struct manifest *b)
     assert_int_equal(a->visibility.present, b->visibility.present);
     assert_true(a->visibility.xmin == b->visibility.xmin && a->visibility.xmax == b->visibility.xmax);
     assert_int_equal(a->visibility.xip_count, b->visibility.xip_count);
+    assert_true(manifest_xmin(a) == manifest_xmin(b));
     if (a->visibility.xip_count > 0)
         assert_memory_equal(a->visibility.xip, b->visibility.xip, a->visibility.xip_count * 8);
     assert_true(a->begun_wall_us == b->begun_wall_us && a->ended_wall_us == b->ended_wall_us);
@@ -104,6 +105,7 @@ static void test_bare(void **state)
     json_decref(m.database);
     json_decref(m.unprotected);
     m.database = m.unprotected = NULL;
+    m.xmin = 690;
     assert_ok(manifest_put(x->v, &m, &x->err), x->err);
     assert_ok(manifest_get(x->v, "shop", "0001", m.id, &back, &x->err), x->err);
     assert_int_equal(json_object_size(back.database), 0);

@@ -1,0 +1,79 @@
+"""Without event triggers a table is published from the poll on that lists it. What a transaction wrote before that is in no event, whenever it ends: a snapshot
+that does not hold it either must not be gone on from."""
+import pytest
+from test_schema import History, recovered_at
+
+pytestmark = pytest.mark.timeout(300)
+
+TABLES = """CREATE TABLE old (id int PRIMARY KEY, v text);
+CREATE TABLE late (id int, v text);
+INSERT INTO old SELECT i, 'old' FROM generate_series(1, 50) i; INSERT INTO late SELECT i, 'late' FROM generate_series(1, 50) i;"""
+# Two tables come to be listed: one that is made, and one that gets its key; before they are, an open transaction writes into both.
+MAKES = "CREATE TABLE made (id int PRIMARY KEY, v text); ALTER TABLE made OWNER TO salvor; ALTER TABLE late ADD PRIMARY KEY (id)"
+WRITES = "INSERT INTO made VALUES (1, 'unlisted'); UPDATE late SET v = 'unlisted' WHERE id = 7"
+
+
+def start(servers, protected, **options):
+    server = servers(conf={"max_prepared_transactions": 4})
+    server.sql("CREATE DATABASE shop")
+    server.sql("CREATE ROLE salvor LOGIN REPLICATION BYPASSRLS")
+    server.sql(TABLES + "ALTER TABLE old OWNER TO salvor; ALTER TABLE late OWNER TO salvor; GRANT CREATE ON DATABASE shop TO salvor", dbname="shop")
+    return server, protected(server, admin=False, **{"slot_timeout": "1s", "identity_inserts": "public.late", **options})
+
+
+def inexact(box):
+    return sorted(entry["table"] for entry in box.status("shop")["inexact"])
+
+
+def list_late(server, box, setup=False):
+    """Nobody polls while the tables come to be and the transaction writes; then they are listed, by capture or by a person's setup. The open transaction."""
+    box.stop()
+    server.sql(MAKES, dbname="shop")
+    beside = server.connect("shop", autocommit=False)
+    beside.cursor().execute(WRITES)
+    if setup:
+        box.ok("setup", "shop")
+    box.start()
+    box.wait("the tables to be inexact", lambda: inexact(box) == ["public.late", "public.made"])
+    return beside
+
+
+@pytest.mark.parametrize("by_setup,prepared", [(False, False), (True, True)])
+def test_open_when_listed_and_at_the_snapshot(servers, protected, by_setup, prepared):
+    server, box = start(servers, protected, snapshot_quiet="1h")
+    h = History(server, box)
+    beside = list_late(server, box, by_setup)
+    if prepared:
+        beside.cursor().execute("PREPARE TRANSACTION 'beside'")
+    else:
+        box.wait("a capture process", lambda: box.kill_role("capture shop"))
+        box.wait_streaming("shop")
+    assert box.ok("snapshot", "shop", "--json").json["among_open_transactions"]
+    if prepared:
+        server.sql("COMMIT PREPARED 'beside'", dbname="shop")
+    else:
+        beside.commit()
+    lsn = server.value("SELECT pg_current_wal_insert_lsn()::text")
+    box.wait_durable("shop", lsn)
+    box.fails(3, "recover", "shop", "--to", lsn, "--dry-run", says="is inexact")
+    assert inexact(box) == ["public.late", "public.made"]
+    # What the open transaction wrote is in the next one, and nothing is missing from there on.
+    assert not box.ok("snapshot", "shop", "--json").json["among_open_transactions"]
+    server.sql("INSERT INTO made VALUES (2, 'listed'); UPDATE late SET v = 'listed' WHERE id = 8", dbname="shop")
+    h.see("listed")
+    box.wait_durable("shop", h.moments[-1][1])
+    assert recovered_at(server, box, h.moments[-1], 0)["verified"]
+    box.wait("them to be exact again", lambda: not inexact(box))
+
+
+def test_they_are_read_anew_once_the_transaction_has_ended(servers, protected):
+    """By the keeper; while the transaction is open nothing that is read would do."""
+    server, box = start(servers, protected)
+    h = History(server, box)
+    beside = list_late(server, box)
+    box.wait_snapshots("shop", 2)  # the table that was made calls for one, and it does not have what is open
+    beside.commit()
+    h.see("after it")
+    box.wait("them to be exact again", lambda: not inexact(box))
+    box.wait_durable("shop", h.moments[-1][1])
+    assert recovered_at(server, box, (h.moments[-1][0], "latest", *h.moments[-1][2:]), 0)["verified"]
