@@ -60,7 +60,8 @@ typedef void (*fleet_tell_fn)(void *user, enum fleet_news news, const struct fle
 struct fleet_database {
     uint32_t oid;
     char *name;
-    bool own; /* a section of its own stands for it */
+    bool own;    /* a section of its own stands for it */
+    bool closed; /* nobody may connect to it, or it is a template: it becomes no source, and one that it is already is not gone */
 };
 /*
  * Brings the list in line with what the server has. A database is known by its oid: one that was renamed stays the same source; one of a

@@ -157,7 +157,7 @@ static void match_oid(struct merge *m, struct fleet_member *member, bool *ret_fo
 static void match_name(struct merge *m, struct fleet_member *member)
 {
     for (size_t i = 0; i < m->count; i++) {
-        if (m->matched[i] || strcmp(m->have[i].name, member->database) != 0)
+        if (m->matched[i] || m->have[i].closed || strcmp(m->have[i].name, member->database) != 0)
             continue;
         m->matched[i] = true;
         member->oid = m->have[i].oid;
@@ -218,7 +218,7 @@ bool fleet_list_merge(struct fleet_list *l, const struct config_section *group, 
         if (!found[i])
             match_name(&m, &l->members[i]);
     for (size_t i = 0; i < count; i++)
-        if (!matched[i] && !have[i].own && fleet_wish_has(&wish, have[i].name))
+        if (!matched[i] && !have[i].closed && !have[i].own && fleet_wish_has(&wish, have[i].name))
             add_member(&m, &have[i]);
     return m.changed;
 }

@@ -18,7 +18,7 @@
 #define LOCK_PATIENCE_US (20 * CLOCK_US_PER_S)
 #define LOCK_PAUSE_MS 20
 
-static const char list_query[] = "SELECT oid::text, datname FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname";
+static const char list_query[] = "SELECT oid::text, datname, datallowconn AND NOT datistemplate FROM pg_database ORDER BY datname";
 
 /* The slots that are ours already count as had: theirs are taken. */
 static const char room_query[] =
@@ -74,6 +74,7 @@ static int ask(const struct config *c, const struct config_section *group, struc
 
         d->oid = (uint32_t)strtoul(PQgetvalue(r, i, 0), NULL, 10);
         d->name = mem_strdup(PQgetvalue(r, i, 1));
+        d->closed = PQgetvalue(r, i, 2)[0] != 't';
         d->own = fleet_own_section(c, group, d->name) != NULL;
     }
     return 0;

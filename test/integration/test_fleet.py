@@ -130,10 +130,15 @@ def test_all_databases_new_odd_renamed_and_dropped_ones(fleet):
     odd = next(n for n, s in statuses(box).items() if s["database"] == ODD)
     assert odd.startswith("fleet__odd_") and len(odd) <= 40, odd
     wait_protected(box, "fleet__shop", "fleet__crm", odd)
+    # Nobody may connect to it for a while: that is not dropped, and a new one of that kind is no source.
+    server.sql("ALTER DATABASE crm ALLOW_CONNECTIONS false")
+    server.sql("CREATE DATABASE shut ALLOW_CONNECTIONS false")
     # Made while it runs: by the role, and by somebody who gave it no right.
     make(server, "New2026", "salvor")
     make(server, "foreign")
     new = box.wait("the new database", lambda: next((n for n, s in statuses(box).items() if s["database"] == "New2026"), None))
+    assert not statuses(box)["fleet__crm"]["gone"] and "fleet__shut" not in statuses(box) and "was dropped" not in box.log_text()
+    server.sql("ALTER DATABASE crm ALLOW_CONNECTIONS true")
     wait_protected(box, new)
     box.wait("the alert", lambda: "Run: salvor setup 'fleet/foreign' --admin" in box.log_text())
     assert "not set up: " in statuses(box)["fleet__foreign"]["not_captured"]

@@ -228,6 +228,16 @@ static void databases_come_go_and_change(void **state)
     assert_string_equal(l.members[0].database, "store");
     assert_true(l.members[0].set_up);
     assert_int_equal(strncmp(l.members[2].source, "fleet__shop_x", 13), 0);
+    /* Nobody may connect to one: it is there, and what is new of that kind is no source, also under the name of one that is gone. */
+    struct fleet_database closed[] = {{.oid = 1, .name = "store", .closed = true}, {.oid = 3, .name = "taken"}, {.oid = 9, .name = "shop"}, {.oid = 11, .name = "shut", .closed = true}};
+    assert_false(merge(&l, &c, &t, closed, 4));
+    closed[0].oid = 12;
+    assert_true(merge(&l, &c, &t, closed, 4));
+    assert_int_equal(t.count, 1);
+    assert_int_equal(t.news[0], FLEET_GONE);
+    closed[0].oid = 1;
+    assert_true(merge(&l, &c, &t, closed, 4));
+    assert_int_equal(l.members[0].gone_wall_us, 0);
     /* Dropped: told once; made again: the same source, to be set up. */
     assert_true(merge(&l, &c, &t, renamed + 1, 2));
     assert_int_equal(t.count, 1);
