@@ -14,7 +14,7 @@
 #define RECOVER_CURSOR_BYTES ((size_t)8 << 20)
 #define RECOVER_MEMORY_BYTES ((size_t)256 << 20)
 
-/* Snapshots that turned out to be damaged: not to be chosen again. */
+/* Snapshots, renewals and captures of large objects that turned out to be damaged: not to be chosen again. */
 struct passed_over {
     size_t count, cap;
     char (*ids)[SNAPSHOT_ID_BYTES];

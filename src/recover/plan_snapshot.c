@@ -229,7 +229,7 @@ static int check_notes(struct attempt *a, struct error *err)
     a->obstacle = n;
     /* To a survey a table is new whose rows were read just now, further on than anything is durable. */
     struct position until = a->options->survey ? POSITION_MAX : p->plan.target;
-    TRY(renewals_read(a->options->config->vault, &p->manifest, until, p->plan.warnings, &p->renewals, err));
+    TRY(renewals_read(a->options->config->vault, &p->manifest, until, a->options->passed, p->plan.warnings, &p->renewals, err));
     renewals_lift(&p->renewals, &a->obstacles);
     survey_notes(a);
     const struct choose_note *left = first_obstacle(a), *other = other_obstacle(a);

@@ -106,7 +106,8 @@ static int add_one(struct vault *v, const struct manifest *base, const char *id,
     return 0;
 }
 
-int renewals_read(struct vault *v, const struct manifest *base, struct position target, json_t *warnings, struct renewals *ret, struct error *err)
+int renewals_read(struct vault *v, const struct manifest *base, struct position target, const struct passed_over *passed, json_t *warnings,
+                  struct renewals *ret, struct error *err)
 {
     char **ids;
     size_t count;
@@ -115,7 +116,7 @@ int renewals_read(struct vault *v, const struct manifest *base, struct position 
     TRY(renewal_list(v, base->source, base->incarnation, base->id, &ids, &count, err));
     *ret = (struct renewals){.items = mem_zalloc(count + 1, sizeof *ret->items)};
     for (size_t i = 0; i < count; i++) {
-        if (rc >= 0)
+        if (rc >= 0 && !passed_over_has(passed, ids[i]))
             rc = add_one(v, base, ids[i], target, warnings, ret, err);
         free(ids[i]);
     }

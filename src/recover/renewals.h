@@ -20,6 +20,7 @@ struct renewed {
     const struct renewal *by;
 };
 
+struct passed_over;
 struct renewals {
     size_t count;
     struct renewal *items; /* by position */
@@ -29,11 +30,11 @@ struct renewals {
 void renewals_release(struct renewals *r);
 
 /*
- * Those of a snapshot at or before a target. What is damaged or not whole is left out, with a sentence in `warnings`.
+ * Those of a snapshot at or before a target, but for those that were passed over (may be NULL). What is damaged or not whole is left out, with a sentence in `warnings`.
  * Errors: those of reading but CORRUPT, NOT_FOUND and REFUSED.
  */
-MUST_CHECK int renewals_read(struct vault *v, const struct manifest *base, struct position target, json_t *warnings, struct renewals *ret,
-                             struct error *err);
+MUST_CHECK int renewals_read(struct vault *v, const struct manifest *base, struct position target, const struct passed_over *passed, json_t *warnings,
+                             struct renewals *ret, struct error *err);
 
 /* NULL: the table is the snapshot's. */
 const struct renewal *renewals_find(const struct renewals *r, uint32_t table);

@@ -56,8 +56,10 @@ static int fetch_chunk(struct rows_source *s, uint32_t chunk, struct zst *z, str
     int rc = chunk_get(s->origin->vault, s->origin->source, &t->chunks[chunk], z, out, err);
     if (rc >= 0)
         return 0;
-    if (rc == -ERROR_CORRUPT || rc == -ERROR_NOT_FOUND)
+    if (rc == -ERROR_CORRUPT || rc == -ERROR_NOT_FOUND) {
+        atomic_store(&s->origin->table, t->relation.id);
         atomic_store(&s->origin->damaged, true);
+    }
     return error_prefix(err, "table %s.%s of the snapshot", t->relation.schema, t->relation.name);
 }
 

@@ -5,7 +5,8 @@
  *   -> verify -> ready
  *
  * Sequences come after the indexes, which tell the greatest value of a column at once. A chunk that turns out to be damaged while
- * it is loaded throws the half-made target away, and an older snapshot is tried, as if the plan had known.
+ * it is loaded throws the half-made target away, and an older snapshot is tried, as if the plan had known. Where the chunk is one of newer rows (a
+ * renewal's, a capture's of large objects), these alone are passed over: what they renew serves if the events from there on are exact.
  *
  * A kill at any moment leaves a target with its mark and scratch files in the work directory; nothing in the vault. "Ready" is the last phase and
  * comes after "verify": until then nobody is told how to connect.
@@ -242,12 +243,22 @@ static int load_once(struct run *r, struct error *err)
     return has_large(r) ? do_phase(r, "large objects", do_large, err) : 0;
 }
 
-/* What turned out to be damaged: large objects of a capture between snapshots, or the snapshot. */
+static bool is_of_large(const struct run *r) { return r->phase && strcmp(r->phase, "large objects") == 0; }
+
+/* NULL: what turned out to be damaged is no renewal's. */
+static const struct renewal *damaged_renewal(const struct run *r)
+{
+    return is_of_large(r) ? NULL : renewals_find(&r->planned.renewals, atomic_load(&r->origin.table));
+}
+
+/* What turned out to be damaged: a renewal, large objects of a capture between snapshots, or the snapshot. */
 static const char *damaged_id(const struct run *r)
 {
-    bool large = r->phase && strcmp(r->phase, "large objects") == 0 && r->planned.plan.large.between;
+    const struct renewal *renewal = damaged_renewal(r);
 
-    return large ? r->planned.plan.large.capture : r->planned.plan.snapshot;
+    if (renewal)
+        return renewal->manifest.id;
+    return is_of_large(r) && r->planned.plan.large.between ? r->planned.plan.large.capture : r->planned.plan.snapshot;
 }
 
 /* The half-loaded target is cleared by the next try's provisioning. */
@@ -265,9 +276,16 @@ static void pass_over(struct run *r, const struct error *why)
     atomic_store(&r->origin.damaged, false);
 }
 
+/* Where nothing else serves, the damage is what there is to tell. */
+static int refuse_damaged(const struct error *first, bool renewal, struct error *err)
+{
+    return error_prefix(err, renewal ? "%.400s; and without that renewal" : "%.400s; and no older snapshot serves", first->message);
+}
+
 static int load(struct run *r, struct error *err)
 {
     struct error first = ERROR_INIT;
+    bool renewal = false;
 
     for (;;) {
         struct error why = ERROR_INIT;
@@ -276,14 +294,16 @@ static int load(struct run *r, struct error *err)
         if (rc >= 0)
             return rc;
         if (atomic_load(&r->origin.damaged)) {
+            renewal = damaged_renewal(r) != NULL;
+            if (renewal)
+                (void)error_prefix(&why, "renewal %s", damaged_id(r));
             if (first.code == ERROR_NONE)
                 first = why;
             pass_over(r, &why);
             continue;
         }
-        /* Where no older snapshot serves, the damage is what there is to tell. */
         *err = why;
-        return first.code == ERROR_NONE ? rc : error_prefix(err, "%.400s; and no older snapshot serves", first.message);
+        return first.code == ERROR_NONE ? rc : refuse_damaged(&first, renewal, err);
     }
 }
 

@@ -35,7 +35,8 @@ uint64_t units_plain_bytes(const struct units *u, uint32_t unit_from, uint32_t u
 struct chunk_origin {
     struct vault *vault;
     const char *source;
-    atomic_bool damaged; /* a chunk could not be read: another snapshot may do */
+    atomic_bool damaged; /* a chunk could not be read: another snapshot, or what a renewal renews, may do */
+    atomic_uint table;   /* the id of the table whose chunk that was, the last one where there were several; 0: none */
 };
 
 /*
