@@ -1,6 +1,10 @@
 /*
  * recover/bridge_choose.c - the capture of the schema that stands for a target.
  *
+ * Of a snapshot among open transactions the transactions that it does not see are applied whole, also those that ended before its position: with their records, so that
+ * a change of the schema that was open is one on the way. None of them wrote a table in a shape that it has no more in the snapshot: the change would have
+ * waited for its end.
+ *
  * A capture has the changes that its snapshot of the server saw, by their transactions' ids; a snapshot of the source those at or before its position.
  * It stands for the target iff these are exactly the changes at or before the target. Changes that no event trigger has told of have no place in
  * the commit order that is known well enough; those of the database's own properties leave rows as they are, and have happened
@@ -55,6 +59,14 @@ static bool was_noticed(const json_t *note, const char *how)
 /* What capture saw by a table's shape alone: here each event's shape is compared with what the records say it is. */
 static bool is_shape_alone(const json_t *note) { return was_noticed(note, "relation"); }
 
+/* A snapshot among open transactions has what these ids say, and of what nobody has placed in the commit order what its position says. */
+static bool holds(const struct manifest *from, const struct schema_change *c)
+{
+    if (from->visibility.present && c->placed)
+        return choose_visible(&from->visibility, c->xid);
+    return position_compare(c->to, from->position) <= 0;
+}
+
 /* Those that are not in the snapshot. */
 static void read_changes(const json_t *notes, const struct manifest *from, struct changes_known *k)
 {
@@ -64,13 +76,14 @@ static void read_changes(const json_t *notes, const struct manifest *from, struc
     json_array_foreach(notes, i, note) {
         struct schema_change c = {0};
 
-        if (!is_kind(note, NOTE_SCHEMA_CHANGED) || is_shape_alone(note) || !position_in(note, "from", &c.from) || !position_in(note, "to", &c.to) ||
-            position_compare(c.to, from->position) <= 0)
+        if (!is_kind(note, NOTE_SCHEMA_CHANGED) || is_shape_alone(note) || !position_in(note, "from", &c.from) || !position_in(note, "to", &c.to))
             continue;
         xid = json_object_get(note, "xid");
         c.placed = json_is_integer(xid) && position_compare(c.from, c.to) == 0;
         c.xid = (uint32_t)json_integer_value(xid);
         c.of_database = was_noticed(note, NOTE_HOW_DATABASE);
+        if (holds(from, &c))
+            continue;
         MEM_GROW(k->items, k->cap, k->count);
         k->items[k->count++] = c;
     }
@@ -174,15 +187,17 @@ static int find_snapshot(const struct bridge_config *c, const struct changes_kno
                          struct error *err)
 {
     for (size_t i = 0; i < c->snapshots_count; i++) {
+        bool itself = strcmp(c->snapshot_ids[i], from->id) == 0;
         struct error why = ERROR_INIT;
         struct position p;
 
         TRY(snapshot_position(c->snapshot_ids[i], &p, err));
-        if (position_compare(p, from->position) < 0 || !stands_for(k, c->target, &(struct sight){.all = p, .end = p}))
+        const struct sight sight = itself && from->visibility.present ? (struct sight){.visibility = &from->visibility, .end = p} : (struct sight){.all = p, .end = p};
+        if (position_compare(p, from->position) < 0 || !stands_for(k, c->target, &sight))
             continue;
         manifest_release(at);
         manifest_init(at);
-        if (manifest_get(c->vault, c->source, c->incarnation, c->snapshot_ids[i], at, &why) >= 0 && !at->visibility.present)
+        if (manifest_get(c->vault, c->source, c->incarnation, c->snapshot_ids[i], at, &why) >= 0 && (itself || !at->visibility.present))
             return 1;
     }
     return 0;
@@ -193,8 +208,6 @@ int bridge_choose(const struct bridge_config *c, const struct manifest *from, st
     CLEANUP(changes_known_release) struct changes_known k = {0};
     char text[POSITION_TEXT_BYTES];
 
-    if (from->visibility.present)
-        return error_set(err, ERROR_REFUSED, "the snapshot was taken among open transactions");
     read_changes(c->notes, from, &k);
     TRY(count_changes(&k, c->target, &ret->changes, err));
     /* Snapshots first: where a capture lies at the same position, what stands under their name may be the snapshot's, which says less. */

@@ -117,6 +117,9 @@ static int add_note(const json_t *note, struct choose_notes *n, struct error *er
     TRY(read_position(note, "from", &item.from, err));
     TRY(read_position(note, "to", &item.to, err));
     item.table = (uint32_t)json_integer_value(json_object_get(note, "id"));
+    const json_t *xid = json_object_get(note, "xid");
+    item.placed = item.kind == CHOOSE_SCHEMA && json_is_integer(xid) && position_compare(item.from, item.to) == 0;
+    item.xid = (uint32_t)json_integer_value(xid);
     if (json_object_get(note, "xmax"))
         TRY(json_get_u64(note, "xmax", "a note", &item.xmax, err));
     item.text = describe(item.kind, note);
@@ -144,20 +147,29 @@ int choose_notes_read(const json_t *notes, struct choose_notes *ret, struct erro
     return 0;
 }
 
-bool choose_note_forbids(const struct choose_note *n, struct position snapshot, uint64_t xmin, struct position target)
+struct choose_begin choose_begin_of(const struct manifest *m)
 {
-    bool covered = position_compare(snapshot, n->to) >= 0 && xmin >= n->xmax;
-
-    return !n->lifted && !covered && position_compare(target, n->from) >= 0;
+    return (struct choose_begin){.position = m->position, .xmin = manifest_xmin(m), .visibility = m->visibility.present ? &m->visibility : NULL};
 }
 
-const struct choose_note *choose_obstacle(const struct choose_notes *n, struct position snapshot, uint64_t xmin,
-                                          struct position target)
+static bool holds(const struct choose_begin *from, const struct choose_note *n)
+{
+    if (from->visibility && n->placed)
+        return choose_visible(from->visibility, n->xid);
+    return position_compare(from->position, n->to) >= 0 && from->xmin >= n->xmax;
+}
+
+bool choose_note_forbids(const struct choose_note *n, const struct choose_begin *from, struct position target)
+{
+    return !n->lifted && !holds(from, n) && position_compare(target, n->from) >= 0;
+}
+
+const struct choose_note *choose_obstacle(const struct choose_notes *n, const struct choose_begin *from, struct position target)
 {
     const struct choose_note *found = NULL;
 
     for (size_t i = 0; i < n->count; i++) {
-        if (choose_note_forbids(&n->items[i], snapshot, xmin, target) &&
+        if (choose_note_forbids(&n->items[i], from, target) &&
             (!found || position_compare(n->items[i].from, found->from) < 0))
             found = &n->items[i];
     }

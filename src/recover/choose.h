@@ -32,6 +32,8 @@ struct choose_note {
     enum choose_kind { CHOOSE_SCHEMA, CHOOSE_INEXACT, CHOOSE_GAP } kind;
     struct position from, to;
     uint32_t table; /* CHOOSE_INEXACT: its id */
+    bool placed;    /* CHOOSE_SCHEMA: an event trigger told of it, and `xid` made it, at from = to */
+    uint32_t xid;
     uint64_t xmax;  /* what transactions with an id below it wrote is in no event, whenever they ended; 0: that is not so */
     bool lifted;    /* newer rows of the table are there: it forbids nothing */
     char *text; /* what happened, for a person: no full stop; owned */
@@ -43,11 +45,16 @@ struct choose_notes {
 void choose_notes_release(struct choose_notes *n);
 /* Takes those of a chain's notes that forbid something. Errors: CORRUPT a note without its members. */
 MUST_CHECK int choose_notes_read(const json_t *notes, struct choose_notes *ret, struct error *err);
-/* xmin: of the snapshot, manifest_xmin */
-bool choose_note_forbids(const struct choose_note *n, struct position snapshot, uint64_t xmin, struct position target);
+/* Where a recovery begins: what a snapshot holds. */
+struct choose_begin {
+    struct position position;
+    uint64_t xmin; /* manifest_xmin */
+    const struct snapshot_visibility *visibility; /* sorted; NULL: it holds what lies at or before its position */
+};
+struct choose_begin choose_begin_of(const struct manifest *m); /* as long as the manifest lives */
+bool choose_note_forbids(const struct choose_note *n, const struct choose_begin *from, struct position target);
 /* Of the notes that forbid it, the one that does so from the earliest position on. NULL: none does. */
-const struct choose_note *choose_obstacle(const struct choose_notes *n, struct position snapshot, uint64_t xmin,
-                                          struct position target);
+const struct choose_note *choose_obstacle(const struct choose_notes *n, const struct choose_begin *from, struct position target);
 
 /* Does a snapshot hold a transaction, by the low 32 bits of its id? xip must be ascending (choose_sort_visibility). */
 bool choose_visible(const struct snapshot_visibility *v, uint32_t xid);

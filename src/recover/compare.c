@@ -62,7 +62,8 @@ static int check_notes(const struct compare *c, struct chain *chain, struct erro
     if (chain_notes(chain, &notes, &ignored) < 0)
         TRY(chain_notes_from(chain, c->before->position, &notes, err));
     TRY(choose_notes_read(notes, &obstacles, err));
-    const struct choose_note *n = choose_obstacle(&obstacles, c->before->position, manifest_xmin(c->before), c->after->position);
+    const struct choose_begin begin = choose_begin_of(c->before);
+    const struct choose_note *n = choose_obstacle(&obstacles, &begin, c->after->position);
     if (!n)
         return 0;
     return error_set(err, ERROR_REFUSED, "between the two snapshots, from %s on, %s", position_format(n->from, from), n->text);

@@ -162,10 +162,11 @@ static int refuse_bridge(struct attempt *a, const struct read_result *r, const c
 static const struct choose_note *other_obstacle(const struct attempt *a)
 {
     const struct recover_plan *p = &a->planned->plan;
+    const struct choose_begin from = choose_begin_of(&a->planned->manifest);
 
     for (size_t i = 0; i < a->obstacles.count; i++)
         if (a->obstacles.items[i].kind != CHOOSE_SCHEMA &&
-            choose_note_forbids(&a->obstacles.items[i], p->snapshot_position, manifest_xmin(&a->planned->manifest), p->target))
+            choose_note_forbids(&a->obstacles.items[i], &from, p->target))
             return &a->obstacles.items[i];
     return NULL;
 }
@@ -195,11 +196,12 @@ static int cross(struct attempt *a, const struct choose_note *n, struct error *e
 static void survey_notes(struct attempt *a)
 {
     const struct recover_plan *p = &a->planned->plan;
+    const struct choose_begin from = choose_begin_of(&a->planned->manifest);
 
     for (size_t i = 0; a->options->survey && i < a->obstacles.count; i++) {
         struct choose_note *n = &a->obstacles.items[i];
 
-        if (n->kind != CHOOSE_INEXACT || n->table == 0 || !choose_note_forbids(n, p->snapshot_position, manifest_xmin(&a->planned->manifest), p->target))
+        if (n->kind != CHOOSE_INEXACT || n->table == 0 || !choose_note_forbids(n, &from, p->target))
             continue;
         survey_add(a->options->survey, n->table, n->text);
         n->lifted = true;
@@ -214,9 +216,9 @@ static bool has_way(const struct planned *p)
 
 static const struct choose_note *first_obstacle(const struct attempt *a)
 {
-    const struct planned *p = a->planned;
+    const struct choose_begin from = choose_begin_of(&a->planned->manifest);
 
-    return choose_obstacle(&a->obstacles, p->plan.snapshot_position, manifest_xmin(&p->manifest), p->plan.target);
+    return choose_obstacle(&a->obstacles, &from, a->planned->plan.target);
 }
 
 static int check_notes(struct attempt *a, struct error *err)

@@ -238,12 +238,9 @@ class Corpus:
             self.box.wait_snapshots(database.name, 1, 180)
         tell("protected", began)
 
-    def snapshot(self, database, alone=False):
-        """alone: not among open transactions; no change is crossed from one that was."""
+    def snapshot(self, database):
         began = time.monotonic()
-        for _ in range(10):
-            if not self.box.ok("snapshot", database.name, "--json").json["among_open_transactions"] or not alone:
-                break
+        self.box.ok("snapshot", database.name)
         tell(f"snapshot {database.name}", began)
 
     def durable(self, database, lsn):
@@ -291,7 +288,7 @@ class Corpus:
     def crossed(self, database):
         """Changes that recovery goes across: one after the other a part of each case, and the positions before, between and after are exact, all from
         the one snapshot that lies before all of them."""
-        self.snapshot(database, alone=True)
+        self.snapshot(database)
         moments = [database.moment("before the changes", schema_too=True)]
         for part in range(PARTS):
             for case in sorted(database.cases, key=lambda c: not c.polled):
@@ -312,7 +309,7 @@ class Corpus:
 
     def refused(self, database):
         """Changes that it does not go across: what was before is given, what is behind is refused with the reason, until the next snapshot."""
-        self.snapshot(database, alone=True)
+        self.snapshot(database)
         for number, case in enumerate(database.cases):
             if case.polled:
                 self.looked_at(database, database.position())
@@ -322,7 +319,7 @@ class Corpus:
             end = database.position()
             if case.polled:
                 self.looked_at(database, end)
-            self.snapshot(database, alone=True)
+            self.snapshot(database)
             self.durable(database, end)
             self.judge_refused(database, case, begin, end)
             if before:

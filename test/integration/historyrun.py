@@ -23,7 +23,6 @@ COLUMNS = """SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.r
 # What a refusal may say; anything else is a fault.
 REFUSALS = ("the schema changed", "is inexact")
 TOO_CLOSE = "changes followed too closely"
-AMONG_OPEN = "taken among open transactions"
 BY_POLL = ("is held by another transaction", "captured only from now on")
 UNLISTED = re.compile(r"table (\w+\.\w+) is inexact \(rows of it were updated or deleted")
 EMPTIED = re.compile(r"table (\w+)\.(\w+) (?:was rewritten or emptied on the way|at [0-9A-F/]+: it was rewritten or emptied)")
@@ -223,8 +222,6 @@ class Ground:
             return "changes too close to each other" if between else None
         if any(words in sentence for words in BY_POLL):
             return "noticed by a poll"
-        if AMONG_OPEN in sentence:
-            return "a snapshot among open transactions"
         if any(p.refusable_from and at >= p.refusable_from for p in players):
             return "a change that is not crossed"
         for table in UNLISTED.findall(sentence):

@@ -189,6 +189,28 @@ def test_rows_that_stay(servers, protected):
     assert verify["findings"] == [], verify
 
 
+def test_from_a_snapshot_among_open_transactions(servers, protected):
+    """Rows and changes of the schema that were open when it was taken come behind it, as changes on the way; those after it as from any snapshot."""
+    server, box = start(servers, protected, slot_timeout="1s")
+    h = History(server, box)
+    rows, changes = server.connect("shop", autocommit=False), server.connect("shop", autocommit=False)
+    rows.cursor().execute("UPDATE item SET name = 'open' WHERE id < 20; DELETE FROM pair WHERE b = 7; INSERT INTO keyless VALUES (99, 'open')")
+    changes.cursor().execute("CREATE TABLE opened (id int PRIMARY KEY, v text); INSERT INTO opened VALUES (1, 'open'); CREATE INDEX ON loose (v); CREATE VIEW seen AS SELECT id FROM item")
+    taken = box.ok("snapshot", "shop", "--json").json
+    assert taken["among_open_transactions"]
+    rows.commit()
+    h.see("rows that were open")
+    changes.commit()
+    h.captured()
+    h.see("changes that were open")
+    server.sql("INSERT INTO opened VALUES (2, 'after'); UPDATE item SET name = 'after' WHERE id = 3", dbname="shop")
+    h.run("changes after it", ["ALTER TABLE item ADD COLUMN more int DEFAULT 7; UPDATE item SET more = 8 WHERE id = 4", "ALTER TABLE opened ADD COLUMN w text; ALTER TABLE pair RENAME TO couple"])
+    h.later()
+    box.wait_durable("shop", h.moments[-1][1])
+    results = [recovered_at(server, box, m, i) for i, m in enumerate(h.moments)]
+    assert {r["snapshot"] for r in results} == {taken["id"]} and all(r["verified"] for r in results)
+
+
 REFUSED = [
     ("ALTER TABLE item ALTER COLUMN price TYPE numeric(12,4) USING price * 2", "another type"),
     ("ALTER TABLE item ADD COLUMN stamp float8 DEFAULT random()", "rewritten"),

@@ -54,6 +54,8 @@ static void test_snapshots(void **state)
 }
 
 /* A target T from a snapshot at S is refused iff S < to and T >= from. */
+#define begin(lsn) (&(struct choose_begin){.position = at(lsn)})
+
 static void test_note_rule(void **state)
 {
     static const struct {
@@ -70,7 +72,7 @@ static void test_note_rule(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        assert_int_equal(choose_note_forbids(&n, at(cases[i].snapshot), 0, at(cases[i].target)), cases[i].forbidden);
+        assert_int_equal(choose_note_forbids(&n, begin(cases[i].snapshot), at(cases[i].target)), cases[i].forbidden);
 }
 
 /* Past its range it goes on to forbid, until a snapshot that all transactions had ended before. */
@@ -87,7 +89,25 @@ static void test_transactions_that_may_be_open(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        assert_int_equal(choose_note_forbids(&n, at(cases[i].snapshot), cases[i].xmin, at(cases[i].target)), cases[i].forbidden);
+        assert_int_equal(choose_note_forbids(&n, &(struct choose_begin){.position = at(cases[i].snapshot), .xmin = cases[i].xmin}, at(cases[i].target)), cases[i].forbidden);
+}
+
+/* Among open transactions: a change that is placed is in it iff its transaction is, wherever that ended. */
+static void test_changes_that_may_be_open(void **state)
+{
+    uint64_t open[] = {702};
+    const struct snapshot_visibility v = {.present = true, .xmin = 702, .xmax = 705, .xip_count = 1, .xip = open};
+    const struct choose_begin from = {.position = at(300), .xmin = 702, .visibility = &v};
+    struct choose_note n = {.kind = CHOOSE_SCHEMA, .from = at(290), .to = at(290), .placed = true, .xid = 702};
+
+    (void)state;
+    assert_true(choose_note_forbids(&n, &from, at(300)));
+    n.xid = 703;
+    assert_false(choose_note_forbids(&n, &from, at(300)));
+    n.xid = 705;
+    assert_true(choose_note_forbids(&n, &from, at(300)));
+    n.placed = false;
+    assert_false(choose_note_forbids(&n, &from, at(300)));
 }
 
 static json_t *note(const char *kind, const char *from, const char *to, const char *reason)
@@ -108,17 +128,17 @@ static void test_obstacles(void **state)
     json_array_append_new(notes, note("gap", "0/600", "0/700", "slot lost"));
     assert_ok(choose_notes_read(notes, &n, &err), err);
     assert_int_equal(n.count, 3);
-    assert_null(choose_obstacle(&n, at(0x100), 0, at(0x1FF)));
-    const struct choose_note *found = choose_obstacle(&n, at(0x100), 0, at(0x1000));
+    assert_null(choose_obstacle(&n, begin(0x100), at(0x1FF)));
+    const struct choose_note *found = choose_obstacle(&n, begin(0x100), at(0x1000));
     assert_non_null(found);
     assert_int_equal(found->kind, CHOOSE_INEXACT);
     assert_contains(found->text, "public.t");
     assert_contains(found->text, "no key");
-    found = choose_obstacle(&n, at(0x500), 0, at(0x1000));
+    found = choose_obstacle(&n, begin(0x500), at(0x1000));
     assert_int_equal(found->kind, CHOOSE_GAP);
     assert_contains(found->text, "slot lost");
-    assert_null(choose_obstacle(&n, at(0x700), 0, at(0x1000)));
-    assert_int_equal(choose_obstacle(&n, at(0x310), 0, at(0x350))->kind, CHOOSE_INEXACT);
+    assert_null(choose_obstacle(&n, begin(0x700), at(0x1000)));
+    assert_int_equal(choose_obstacle(&n, begin(0x310), at(0x350))->kind, CHOOSE_INEXACT);
     choose_notes_release(&n);
 }
 
@@ -167,6 +187,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_past),      cmocka_unit_test(test_snapshots),    cmocka_unit_test(test_note_rule),
         cmocka_unit_test(test_transactions_that_may_be_open),
+        cmocka_unit_test(test_changes_that_may_be_open),
         cmocka_unit_test(test_obstacles), cmocka_unit_test(test_broken_notes), cmocka_unit_test(test_visibility),
     };
 
