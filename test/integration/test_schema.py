@@ -211,6 +211,26 @@ def test_from_a_snapshot_among_open_transactions(servers, protected):
     assert {r["snapshot"] for r in results} == {taken["id"]} and all(r["verified"] for r in results)
 
 
+# What no event trigger tells of, in the same seconds as a command that one tells of.
+UNTOLD = ["CLUSTER item USING item_pkey", "REFRESH MATERIALIZED VIEW bare", "REFRESH MATERIALIZED VIEW filled WITH NO DATA"]
+
+
+def test_what_no_event_trigger_tells_of_beside_what_one_does(servers, protected):
+    server, box = start(servers, protected)
+    server.sql("CREATE MATERIALIZED VIEW bare AS SELECT 1 AS n WITH NO DATA; CREATE MATERIALIZED VIEW filled AS SELECT 1 AS n", dbname="shop")
+    for number, statement in enumerate(UNTOLD):
+        box.ok("snapshot", "shop")
+        box.stop()
+        server.sql(f"ALTER TABLE loose ADD COLUMN c{number} int", dbname="shop")
+        between = server.value("SELECT pg_current_wal_insert_lsn()::text")
+        server.sql(statement, dbname="shop")
+        box.start()
+        box.wait_durable("shop", between)
+        told = lambda: any(c["how"] == "poll" and parse_lsn(c["to"]) > parse_lsn(between) for c in box.status("shop")["schema_changed"])
+        box.wait("the poll to tell", told)
+        box.fails(3, "recover", "shop", "--to", between, "--dry-run", says="no event trigger has told")
+
+
 REFUSED = [
     ("ALTER TABLE item ALTER COLUMN price TYPE numeric(12,4) USING price * 2", "another type"),
     ("ALTER TABLE item ADD COLUMN stamp float8 DEFAULT random()", "rewritten"),

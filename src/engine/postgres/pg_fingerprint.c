@@ -104,6 +104,9 @@ static const struct part parts[] = {
      " LEFT JOIN pg_inherits i ON i.inhrelid = c.oid LEFT JOIN pg_class h ON h.oid = i.inhparent"
      " WHERE x.indisvalid OR c.relkind = 'I'",
      "c.relnamespace, c.relname"},
+    /* Once more, for what CLUSTER and REFRESH change, which no event trigger tells of: by what a command on the index does not change. */
+    {"clustered", ALWAYS, "ROW(x.indrelid, x.indkey)", "pg_index x JOIN rel t ON t.oid = x.indrelid WHERE x.indisclustered", "x.indrelid"},
+    {"view without contents", ALWAYS, "c.oid", "rel c WHERE c.relkind = 'm' AND NOT c.relispopulated", "c.oid"},
     {"nulls not distinct", 150000, UP_TO_ANY, "ROW(c.relname, c.relnamespace)",
      "pg_index x JOIN rel t ON t.oid = x.indrelid JOIN pg_class c ON c.oid = x.indexrelid"
      " WHERE x.indnullsnotdistinct AND x.indisvalid",
@@ -181,15 +184,28 @@ static const struct part parts[] = {
      "o.classoid, o.objoid, o.objsubid, o.provider"},
 };
 
-/* A fingerprint has three digests: of what event triggers tell of, of the event triggers, and of the database itself. */
+static bool is_among(const char *name, const char *const *list)
+{
+    for (size_t i = 0; list[i]; i++)
+        if (strcmp(list[i], name) == 0)
+            return true;
+    return false;
+}
+
+/*
+ * A fingerprint has three digests: of what event triggers tell of, of what they do not, and of the database itself, of which they do not tell either.
+ *
+ * Not told are changes of event triggers; CLUSTER, which marks an index; REFRESH, which is not recorded (it is no change where a view has contents before and
+ * after). In the same seconds as a recorded command they would be taken for its work, and a recovery would give the mark, or a view's state, of another moment. New
+ * files alone, as CLUSTER, VACUUM FULL and REFRESH make them, are in no fingerprint and need not be: a recovery that follows a table across a command
+ * compares its file, and refuses where it is another (recover/bridge_event.c); all others keep the rows that they had.
+ */
 static int whose(const char *name)
 {
-    static const char *const of_database[] = {"database", "database setting", "comment on database"};
+    static const char *const of_database[] = {"database", "database setting", "comment on database", NULL};
+    static const char *const not_told[] = {"event trigger", "clustered", "view without contents", NULL};
 
-    for (size_t i = 0; i < sizeof of_database / sizeof *of_database; i++)
-        if (strcmp(of_database[i], name) == 0)
-            return 2;
-    return strcmp(name, "event trigger") == 0;
+    return is_among(name, of_database) ? 2 : is_among(name, not_told);
 }
 
 bool pg_fingerprint_untold_same(const char *a, const char *b)
