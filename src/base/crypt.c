@@ -1,14 +1,22 @@
 /*
  * base/crypt.c - the one file that knows libsodium's encryption. See crypt.h.
+ *
+ * XChaCha20-Poly1305 is ChaCha20-Poly1305 (RFC 8439) under a key that HChaCha20 makes of the key and the first 16 bytes of the nonce. libcrypto
+ * computes that inner part, where the message is long and it has the cipher (a FIPS provider has not): the same bytes at two to three times
+ * libsodium's speed (ADR 0033).
  */
 #include "base/crypt.h"
 
+#include <openssl/evp.h>
 #include <pthread.h>
 #include <sodium.h>
 #include <sys/prctl.h>
 
 #include "base/hash.h"
 #include "base/mem.h"
+
+#define LONG_BYTES     ((size_t)2048)    /* from here on libcrypto's longer start is worth it */
+#define STEP_BYTES_MAX ((size_t)1 << 30) /* of one of its calls, which take an int */
 
 struct secret {
     uint8_t b[CRYPT_KEY_BYTES];
@@ -128,12 +136,85 @@ bool crypt_equal(const void *a, const void *b, size_t n)
     return sodium_memcmp(a, b, n) == 0;
 }
 
+/* The same cipher, by libcrypto. --------------------------------------------------------------------------------------- */
+
+static EVP_CIPHER *inner; /* NULL: there is none */
+
+static void inner_start(void)
+{
+    inner = EVP_CIPHER_fetch(NULL, "ChaCha20-Poly1305", NULL);
+}
+
+static bool inner_wanted(size_t n)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    sodium_ready();
+    (void)pthread_once(&once, inner_start);
+    return inner && n >= LONG_BYTES;
+}
+
+static void context_free(EVP_CIPHER_CTX **c)
+{
+    EVP_CIPHER_CTX_free(*c); /* wipes it */
+}
+
+static EVP_CIPHER_CTX *inner_begin(const uint8_t *key, const uint8_t *nonce, struct slice beside, bool seal)
+{
+    CLEANUP(subkey_wipe) struct subkey k;
+    EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
+    uint8_t iv[12] = {0};
+    int n;
+
+    ASSERT(c && crypto_core_hchacha20(k.b, nonce, key, NULL) == 0);
+    memcpy(iv + 4, nonce + 16, 8);
+    ASSERT(EVP_CipherInit_ex2(c, inner, k.b, iv, seal, NULL) == 1);
+    if (beside.n > 0)
+        ASSERT(EVP_CipherUpdate(c, NULL, &n, beside.p, (int)beside.n) == 1);
+    return c;
+}
+
+static void inner_run(EVP_CIPHER_CTX *c, struct slice from, uint8_t *out)
+{
+    for (int n = 0; from.n > 0; out += n, from = slice_of(from.p + n, from.n - (size_t)n))
+        ASSERT(EVP_CipherUpdate(c, out, &n, from.p, (int)(from.n < STEP_BYTES_MAX ? from.n : STEP_BYTES_MAX)) == 1 && n > 0);
+}
+
+static void inner_seal(const uint8_t *key, const uint8_t *nonce, struct slice beside, struct slice plain, uint8_t *out)
+{
+    CLEANUP(context_free) EVP_CIPHER_CTX *c = inner_begin(key, nonce, beside, true);
+    int n;
+
+    inner_run(c, plain, out);
+    ASSERT(EVP_CipherFinal_ex(c, out + plain.n, &n) == 1 && n == 0);
+    ASSERT(EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_GET_TAG, CRYPT_TAG_BYTES, out + plain.n) == 1);
+}
+
+static bool inner_open(const uint8_t *key, const uint8_t *nonce, struct slice beside, struct slice sealed, uint8_t *out)
+{
+    CLEANUP(context_free) EVP_CIPHER_CTX *c = inner_begin(key, nonce, beside, false);
+    size_t plain_bytes = sealed.n - CRYPT_TAG_BYTES;
+    uint8_t tag[CRYPT_TAG_BYTES];
+    int n;
+
+    memcpy(tag, sealed.p + plain_bytes, sizeof tag);
+    inner_run(c, slice_of(sealed.p, plain_bytes), out);
+    ASSERT(EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_AEAD_SET_TAG, CRYPT_TAG_BYTES, tag) == 1);
+    if (EVP_CipherFinal_ex(c, out + plain_bytes, &n) == 1)
+        return true;
+    memset(out, 0, plain_bytes); /* nobody is to see what was not authenticated */
+    return false;
+}
+
 void crypt_seal(const uint8_t key[static CRYPT_KEY_BYTES], const uint8_t nonce[static CRYPT_NONCE_BYTES],
                 struct slice beside, struct slice plain, uint8_t *out)
 {
     unsigned long long n;
 
-    sodium_ready();
+    if (inner_wanted(plain.n)) {
+        inner_seal(key, nonce, beside, plain, out);
+        return;
+    }
     ASSERT(crypto_aead_xchacha20poly1305_ietf_encrypt(out, &n, plain.p, plain.n, beside.p, beside.n, NULL, nonce, key) ==
            0);
     ASSERT(n == plain.n + CRYPT_TAG_BYTES);
@@ -144,9 +225,10 @@ bool crypt_open(const uint8_t key[static CRYPT_KEY_BYTES], const uint8_t nonce[s
 {
     unsigned long long n;
 
-    sodium_ready();
     if (sealed.n < CRYPT_TAG_BYTES)
         return false;
+    if (inner_wanted(sealed.n - CRYPT_TAG_BYTES))
+        return inner_open(key, nonce, beside, sealed, out);
     return crypto_aead_xchacha20poly1305_ietf_decrypt(out, &n, NULL, sealed.p, sealed.n, beside.p, beside.n, nonce,
                                                       key) == 0;
 }

@@ -1,6 +1,9 @@
 /* test/unit/base/test_crypt.c - against published vectors; every bit of what is sealed counts. */
 #include "base/crypt.h"
 
+#include <sodium.h>
+#include <stdlib.h>
+
 #include "base/hash.h"
 #include "base/text.h"
 #include "unit.h"
@@ -65,6 +68,45 @@ static void test_every_bit(void **state)
     for (size_t n = 0; n < sizeof sealed; n++)
         assert_false(crypt_open(key, nonce, slice_of(beside, 12), slice_of(sealed, n), out));
     assert_true(crypt_open(key, nonce, slice_of(beside, 12), slice_of(sealed, sizeof sealed), out));
+}
+
+/* Long messages take another way than short ones: both are the one cipher. */
+static void test_both_ways(void **state)
+{
+    static const size_t sizes[] = {1, 63, 64, 1023, 2047, 2048, 2049, 16384, 65535, 65536, 65537, 300000};
+    uint8_t key[32], nonce[24], beside[12];
+    unsigned long long n;
+
+    (void)state;
+    for (size_t i = 0; i < 3 * (sizeof sizes / sizeof *sizes); i++) {
+        size_t bytes = sizes[i / 3];
+        struct slice with = slice_of(beside, i % 3 * 6);
+        uint8_t *plain = malloc(bytes), *want = malloc(bytes + 16), *got = malloc(bytes + 16);
+
+        assert_true(plain && want && got);
+        random_bytes(key, sizeof key);
+        random_bytes(nonce, sizeof nonce);
+        random_bytes(beside, sizeof beside);
+        random_bytes(plain, bytes);
+        assert_int_equal(crypto_aead_xchacha20poly1305_ietf_encrypt(want, &n, plain, bytes, with.p, with.n, NULL, nonce, key), 0);
+        crypt_seal(key, nonce, with, slice_of(plain, bytes), got);
+        assert_memory_equal(got, want, bytes + 16);
+        assert_true(crypt_open(key, nonce, with, slice_of(got, bytes + 16), got)); /* in place */
+        assert_memory_equal(got, plain, bytes);
+        for (size_t k = 0; k < 4; k++) {
+            size_t at = k < 2 ? k * bytes + k * 15 : k == 2 ? bytes : bytes / 2;
+
+            want[at] ^= 0x20;
+            assert_false(crypt_open(key, nonce, with, slice_of(want, bytes + 16), got));
+            for (size_t b = 0; b < bytes; b++)
+                assert_int_equal(got[b], 0); /* nothing that was not authenticated */
+            want[at] ^= 0x20;
+        }
+        assert_false(crypt_open(key, nonce, with, slice_of(want, bytes + 15), got));
+        free(plain);
+        free(want);
+        free(got);
+    }
 }
 
 static void test_empty(void **state)
@@ -139,7 +181,7 @@ static void test_random(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_vector), cmocka_unit_test(test_every_bit),  cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_vector), cmocka_unit_test(test_every_bit),  cmocka_unit_test(test_both_ways), cmocka_unit_test(test_empty),
         cmocka_unit_test(test_nonce),  cmocka_unit_test(test_derive),     cmocka_unit_test(test_passphrase),
         cmocka_unit_test(test_random),
     };
