@@ -69,11 +69,6 @@ static void put_le(uint8_t *p, uint64_t v, size_t bytes)
         p[i] = (uint8_t)(v >> (8 * i));
 }
 
-void buf_put_u8(struct buf *b, uint8_t v)
-{
-    buf_put(b, &v, 1);
-}
-
 void buf_put_u16(struct buf *b, uint16_t v)
 {
     uint8_t p[2];
@@ -153,18 +148,6 @@ void buf_patch_u32(struct buf *b, size_t at, uint32_t v)
     put_le(b->p + at, v, sizeof v);
 }
 
-struct slice cursor_get(struct cursor *c, size_t n)
-{
-    if (c->failed || n > cursor_left(c)) {
-        c->failed = true;
-        return slice_of(NULL, 0);
-    }
-    struct slice s = slice_of(c->p, n);
-    if (n > 0)
-        c->p += n;
-    return s;
-}
-
 static uint64_t get_le(struct cursor *c, size_t bytes)
 {
     struct slice s = cursor_get(c, bytes);
@@ -183,11 +166,6 @@ static uint64_t get_be(struct cursor *c, size_t bytes)
     for (size_t i = 0; i < s.n; i++)
         v = v << 8 | s.p[i];
     return v;
-}
-
-uint8_t cursor_get_u8(struct cursor *c)
-{
-    return (uint8_t)get_le(c, 1);
 }
 
 uint16_t cursor_get_u16(struct cursor *c)

@@ -60,7 +60,13 @@ static inline struct slice buf_slice(const struct buf *b) { return slice_of(b->p
 
 void buf_put(struct buf *b, const void *p, size_t n);
 static inline void buf_put_slice(struct buf *b, struct slice s) { buf_put(b, s.p, s.n); }
-void buf_put_u8(struct buf *b, uint8_t v);
+static inline void buf_put_u8(struct buf *b, uint8_t v)
+{
+    if (b->n < b->cap && !b->overflow)
+        b->p[b->n++] = v;
+    else
+        buf_put(b, &v, 1);
+}
 void buf_put_u16(struct buf *b, uint16_t v);
 void buf_put_u32(struct buf *b, uint32_t v);
 void buf_put_u64(struct buf *b, uint64_t v);
@@ -86,8 +92,25 @@ static inline struct cursor cursor_of(struct slice s)
 static inline size_t cursor_left(const struct cursor *c) { return (size_t)(c->end - c->p); }
 static inline bool cursor_done(const struct cursor *c) { return c->failed || c->p == c->end; }
 
-struct slice cursor_get(struct cursor *c, size_t n);
-uint8_t cursor_get_u8(struct cursor *c);
+static inline struct slice cursor_get(struct cursor *c, size_t n)
+{
+    if (c->failed || n > cursor_left(c)) {
+        c->failed = true;
+        return slice_of(NULL, 0);
+    }
+    struct slice s = slice_of(c->p, n);
+    if (n > 0)
+        c->p += n;
+    return s;
+}
+
+static inline uint8_t cursor_get_u8(struct cursor *c)
+{
+    struct slice s = cursor_get(c, 1);
+
+    return s.n > 0 ? *s.p : 0;
+}
+
 uint16_t cursor_get_u16(struct cursor *c);
 uint32_t cursor_get_u32(struct cursor *c);
 uint64_t cursor_get_u64(struct cursor *c);

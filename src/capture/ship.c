@@ -44,8 +44,7 @@ struct way {
     uint32_t claimed_session, checked_session;
 
     /* The segment in hand: its last commit, and what is open at its end. */
-    struct position commit, commit_start;
-    int64_t commit_wall_us;
+    struct segment_commit commit;
     struct segment_open_transaction *next_open;
     uint32_t next_open_count;
 };
@@ -232,29 +231,6 @@ static int claim(struct way *w, uint64_t first_sequence, struct error *err)
 
 /* --- one segment ------------------------------------------------------------------------------------------------- */
 
-static int see_commits(struct way *w, struct slice frames, struct error *err)
-{
-    struct cursor c = cursor_of(frames);
-
-    while (!cursor_done(&c)) {
-        struct frame f;
-
-        TRY(frame_decode(&c, &f, err));
-        if (f.type != FRAME_PART || !(f.part.flags & FRAME_PART_COMMIT))
-            continue;
-        w->commit = f.part.position;
-        w->commit_start = f.part.commit_start;
-        w->commit_wall_us = f.part.commit_time_wall_us;
-    }
-    return 0;
-}
-
-static int add_frames(struct way *w, struct segment_writer *to, struct slice frames, struct error *err)
-{
-    TRY(see_commits(w, frames, err));
-    return segment_writer_add(to, frames, err);
-}
-
 static int begin_segment(struct way *w, const char *path, struct spool_header header, struct segment_writer **ret,
                          struct error *err)
 {
@@ -262,8 +238,6 @@ static int begin_segment(struct way *w, const char *path, struct spool_header he
     TRY(file_remove(path, err));
     TRY(segment_writer_new(path, &header, source_of(w), w->incarnation.id, &w->digest, w->capture->config->zstd_level, ret, err));
     segment_writer_carry(*ret, w->open, w->open_count);
-    w->commit = w->commit_start = POSITION_ZERO;
-    w->commit_wall_us = 0;
     return 0;
 }
 
@@ -279,6 +253,7 @@ static int end_segment(struct way *w, struct segment_writer *from, struct file *
     TRY(segment_writer_end(from, ret_id, ret_digest, err));
     const struct segment_open_transaction *open = segment_writer_open(from, &count);
     set_next_open(w, open, count);
+    w->commit = segment_writer_commit(from);
     segment_writer_take_file(from, ret_file);
     return 0;
 }
@@ -296,7 +271,7 @@ static int build_from_spool(struct way *w, const char *path, uint64_t sequence, 
     TRY(spool_reader_open(file, source_of(w), w->incarnation.id, &r, err));
     TRY(begin_segment(w, path, *spool_reader_header(r), &to, err));
     while ((rc = spool_reader_next(r, &frames, err)) > 0)
-        TRY(add_frames(w, to, frames, err));
+        TRY(segment_writer_add(to, frames, err));
     TRY(rc);
     if (!spool_reader_sealed(r))
         return error_set(err, ERROR_CORRUPT, "%s is damaged: it was sealed and is not good to its end", file);
@@ -321,7 +296,7 @@ static int build_from_vault(struct way *w, struct vault *from, const struct segm
     for (uint32_t i = 0; i < f->blocks_count; i++) {
         buf_clear(&plain);
         TRY(segment_read_block(s, i, &plain, err));
-        TRY(add_frames(w, to, buf_slice(&plain), err));
+        TRY(segment_writer_add(to, buf_slice(&plain), err));
     }
     return end_segment(w, to, ret_file, ret_id, ret_digest, err);
 }
@@ -414,7 +389,7 @@ static int ship(struct way *w, uint64_t sequence, bool in_spool, struct error *e
     TRY(build(w, path, sequence, in_spool, &built, &id, &digest, err));
     TRY(put(w, &built, &id, &digest, err));
     advance(w, &id, &digest);
-    publish(w, id.last, w->commit_start.offset, w->commit_wall_us);
+    publish(w, id.last, w->commit.start.offset, w->commit.wall_us);
     return file_remove(path, err);
 }
 

@@ -15,6 +15,8 @@
 
 #define MISSES_MANY 12u
 #define TRY_AGAIN_EACH 16u
+#define NARROW_VALUES_MIN 256u /* that had one word in a slot, to make it literal */
+#define NARROWED_MAX 4u        /* templates of a column */
 #define WORDS_TABLE_MIN ((size_t)32)
 
 #define CLASS_LITERAL 0u
@@ -52,26 +54,33 @@ static inline size_t word_place(uint64_t key, size_t n, size_t size)
     return (size_t)(((key + n) * UINT64_C(0x9e3779b97f4a7c15)) >> 40) & (size - 1);
 }
 
-static void words_grow(struct words *w)
+static inline struct word *word_next(const struct words *w, struct word *x)
 {
-    size_t size = w->table_size > 0 ? w->table_size * 4 : WORDS_TABLE_MIN;
-
-    free(w->table);
-    w->table = mem_zalloc(size, sizeof *w->table);
-    w->table_size = size;
-    for (size_t i = 0; i < w->count; i++) {
-        size_t at = word_place(w->all[i].key, w->all[i].n, size);
-
-        while (w->table[at] != 0)
-            at = (at + 1) & (size - 1);
-        w->table[at] = (uint32_t)i + 1;
-    }
+    return x + 1 < w->table + w->table_size ? x + 1 : w->table;
 }
 
-static uint32_t words_add(struct words *w, const uint8_t *p, size_t n, uint64_t key)
+static void words_grow(struct words *w)
 {
-    MEM_GROW(w->all, w->cap, w->count);
-    w->all[w->count] = (struct word){.key = key, .at = (uint32_t)w->text.n, .n = (uint32_t)n};
+    struct words old = *w;
+
+    w->table_size = old.table_size > 0 ? old.table_size * 4 : WORDS_TABLE_MIN;
+    w->table = mem_zalloc(w->table_size, sizeof *w->table);
+    for (size_t i = 0; i < old.table_size; i++) {
+        struct word *x = w->table + word_place(old.table[i].key, old.table[i].n, w->table_size);
+
+        if (old.table[i].n == 0)
+            continue;
+        while (x->n != 0)
+            x = word_next(w, x);
+        *x = old.table[i];
+    }
+    free(old.table);
+}
+
+static uint32_t words_add(struct words *w, const uint8_t *p, size_t n)
+{
+    MEM_GROW(w->at, w->cap, w->count);
+    w->at[w->count] = (uint32_t)w->text.n;
     buf_put(&w->text, p, n);
     buf_put_u8(&w->text, '\n');
     return (uint32_t)w->count++;
@@ -79,22 +88,27 @@ static uint32_t words_add(struct words *w, const uint8_t *p, size_t n, uint64_t 
 
 static inline bool word_is(const struct words *w, const struct word *x, const uint8_t *p, size_t n, uint64_t key)
 {
-    return x->key == key && x->n == n && (n <= 8 || memcmp(w->text.p + x->at, p, n) == 0);
+    return x->key == key && x->n == n && (n <= 8 || memcmp(w->text.p + w->at[x->place], p, n) == 0);
 }
 
-static uint32_t words_place(struct words *w, const uint8_t *p, size_t n)
+/* Where it is looked for lies rarely in the nearest cache: asked for as soon as the word is known, and taken later. */
+static inline void words_expect(const struct words *w, uint64_t key, size_t n)
 {
-    uint64_t key = word_key(p, n);
+    if (w->table_size > 0)
+        __builtin_prefetch(w->table + word_place(key, n, w->table_size));
+}
 
+static uint32_t words_place(struct words *w, const uint8_t *p, size_t n, uint64_t key)
+{
     if (w->count >= w->table_size / 2)
         words_grow(w);
-    size_t at = word_place(key, n, w->table_size);
-    for (; w->table[at] != 0; at = (at + 1) & (w->table_size - 1)) {
-        if (word_is(w, &w->all[w->table[at] - 1], p, n, key))
-            return w->table[at] - 1;
+    struct word *x = w->table + word_place(key, n, w->table_size);
+    for (; x->n != 0; x = word_next(w, x)) {
+        if (word_is(w, x, p, n, key))
+            return x->place;
     }
-    w->table[at] = (uint32_t)w->count + 1;
-    return words_add(w, p, n, key);
+    *x = (struct word){.key = key, .n = (uint32_t)n, .place = words_add(w, p, n)};
+    return x->place;
 }
 
 static void words_clear(struct words *w)
@@ -108,7 +122,7 @@ static void words_clear(struct words *w)
 static void words_release(struct words *w)
 {
     buf_release(&w->text);
-    free(w->all);
+    free(w->at);
     free(w->table);
 }
 
@@ -118,7 +132,7 @@ static void words_release(struct words *w)
 struct share {
     const uint8_t *p;
     size_t n;
-    uint64_t number;
+    uint64_t number; /* of a word: word_key */
 };
 
 #define EACH(byte_) (UINT64_C(0x0101010101010101) * (byte_))
@@ -183,6 +197,7 @@ static inline const uint8_t *literal_end(const uint8_t *p, const uint8_t *end, c
 static bool template_match(const struct template *t, struct slice text, struct share *shares)
 {
     const uint8_t *p = text.p, *end = text.p + text.n;
+    const struct slot *slot = t->slots;
 
     for (const struct token *k = t->tokens; k < t->tokens + t->tokens_count; k++) {
         if (k->kind == 0) {
@@ -191,12 +206,16 @@ static bool template_match(const struct template *t, struct slice text, struct s
             const uint8_t *begin = p;
 
             p = word_end(p, end);
-            *shares++ = (struct share){.p = begin, .n = (size_t)(p - begin)};
             if (p == begin)
                 return false;
+            *shares = (struct share){.p = begin, .n = (size_t)(p - begin), .number = word_key(begin, (size_t)(p - begin))};
+            words_expect(&slot->words, shares->number, shares->n);
+            shares++;
+            slot++;
         } else {
             p = number_end(p, end, k->width, &shares->number);
             shares++;
+            slot++;
         }
         if (!p)
             return false;
@@ -211,7 +230,7 @@ static void template_take(struct template *t, const struct share *shares)
     for (const struct token *k = t->tokens; k < t->tokens + t->tokens_count; k++) {
         if (k->kind == 0)
             continue;
-        numbers_add(&slot->values, k->kind == SLOT_WORD ? words_place(&slot->words, shares->p, shares->n) : shares->number);
+        numbers_add(&slot->values, k->kind == SLOT_WORD ? words_place(&slot->words, shares->p, shares->n, shares->number) : shares->number);
         slot++;
         shares++;
     }
@@ -291,8 +310,32 @@ static struct template *template_new(struct slice pattern)
         k->width = k->kind == SLOT_FIXED ? t->pattern[++i] : 0;
         t->slots[t->slots_count++].words.text = BUF_INIT(BUF_BYTES_MAX);
     }
-    t->slots = mem_resize(t->slots, t->slots_count, sizeof *t->slots);
+    t->slots = mem_resize(t->slots, t->slots_count + (size_t)1, sizeof *t->slots); /* one that became literal has none */
     return t;
+}
+
+/*
+ * The template with the words that a whole block had but one of as literals; NULL: there is none of them. The names of a JSON document's
+ * members are such words, and a literal is neither looked up nor stored.
+ */
+static struct template *template_narrow(const struct template *t)
+{
+    uint8_t room[COLUMNS_PATTERN_MAX];
+    struct buf b = {.p = room, .cap = sizeof room, .max = sizeof room};
+    const struct slot *slot = t->slots;
+    bool any = false;
+
+    for (const struct token *k = t->tokens; k < t->tokens + t->tokens_count; k++) {
+        bool same = k->kind == SLOT_WORD && slot->words.count == 1 && slot->values.count >= NARROW_VALUES_MIN;
+
+        if (same)
+            buf_put(&b, slot->words.text.p, slot->words.text.n - 1);
+        else
+            buf_put(&b, t->pattern + k->at, k->kind == SLOT_FIXED ? 2 : k->n);
+        any |= same;
+        slot += k->kind != 0;
+    }
+    return any && !b.overflow ? template_new(buf_slice(&b)) : NULL;
 }
 
 /* --- values ------------------------------------------------------------------------------------------------------ */
@@ -474,6 +517,18 @@ void column_put(struct column *c, struct columns_out *out)
         templates_put(c, out, used);
 }
 
+/* Its streams are empty, or about to be. */
+static void narrow(struct column *c, uint32_t i)
+{
+    struct template *narrow = c->narrowed < NARROWED_MAX ? template_narrow(c->templates[i]) : NULL;
+
+    if (!narrow)
+        return;
+    template_free(c->templates[i]);
+    c->templates[i] = narrow;
+    c->narrowed++;
+}
+
 void column_clear(struct column *c)
 {
     buf_clear(&c->codes);
@@ -481,6 +536,7 @@ void column_clear(struct column *c)
     buf_clear(&c->uuids);
     c->raw_bytes.count = c->times.count = 0;
     for (uint32_t i = 0; i < c->templates_count; i++) {
+        narrow(c, i);
         struct template *t = c->templates[i];
 
         for (size_t k = 0; t->used && k < t->slots_count; k++) {
@@ -509,7 +565,7 @@ static size_t template_bytes(const struct template *t)
     for (size_t i = 0; i < t->slots_count; i++) {
         const struct slot *s = &t->slots[i];
 
-        bytes += s->values.cap * sizeof *s->values.v + s->words.text.cap + s->words.cap * sizeof *s->words.all +
+        bytes += s->values.cap * sizeof *s->values.v + s->words.text.cap + s->words.cap * sizeof *s->words.at +
                  s->words.table_size * sizeof *s->words.table;
     }
     return bytes;

@@ -33,16 +33,17 @@ void columns_put_bytes(struct columns_out *out, struct slice s);
 /* The n bytes before this place are of one kind. */
 void columns_cut(struct columns_out *out, size_t n);
 
-/* The distinct words of a slot, found again by a hash table of places + 1. */
+/* The distinct words of a slot, found again by a hash table. */
 struct word {
     uint64_t key; /* up to 8 bytes: all of it */
-    uint32_t at, n;
+    uint32_t n;   /* 0: no word */
+    uint32_t place;
 };
 struct words {
     struct buf text; /* each with a line feed */
-    struct word *all;
+    uint32_t *at;    /* of each in the text */
     size_t count, cap;
-    uint32_t *table;
+    struct word *table;
     size_t table_size; /* a power of two */
 };
 
@@ -79,6 +80,7 @@ struct column {
     struct template *templates[COLUMNS_TEMPLATES_MAX];
     uint32_t templates_count;
     uint32_t last;              /* the template of the value before */
+    uint32_t narrowed;          /* templates that had words made literal */
     uint32_t misses, skipped;   /* values one after the other that fitted none */
     uint32_t seen[COLUMN_SEEN]; /* hashes of patterns seen once: who comes again becomes a template */
 };

@@ -236,22 +236,29 @@ static void measure(const struct numbers *s, uint64_t *ret_plain, uint64_t *ret_
     *ret_same = same;
 }
 
+/* One byte of each number. Loops of one thing, so that the compiler makes vectors of them. */
+static void put_plane(uint8_t *to, const struct numbers *s, unsigned shift, bool delta)
+{
+    const uint64_t *v = s->v;
+
+    if (!delta) {
+        for (size_t i = 0; i < s->count; i++)
+            to[i] = (uint8_t)(v[i] >> shift);
+        return;
+    }
+    to[0] = 0;
+    for (size_t i = 1; i < s->count; i++)
+        to[i] = (uint8_t)(zigzag(v[i] - v[i - 1]) >> shift);
+}
+
 static void put_planes(struct columns_out *out, const struct numbers *s, unsigned width, bool delta)
 {
     size_t n = s->count;
 
     if (!buf_reserve(out->b, n * width))
         return;
-    uint8_t *to = out->b->p + out->b->n;
-    uint64_t before = s->v[0];
-    for (size_t i = 0; i < n; i++) {
-        uint64_t v = delta ? zigzag(s->v[i] - before) : s->v[i];
-
-        before = s->v[i];
-        for (unsigned k = 0; k < width; k++)
-            to[k * n + i] = (uint8_t)(v >> 8 * k);
-    }
     for (unsigned k = 0; k < width; k++) {
+        put_plane(out->b->p + out->b->n, s, 8 * k, delta);
         out->b->n += n;
         columns_cut(out, n);
     }

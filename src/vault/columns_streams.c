@@ -57,12 +57,13 @@ static bool find_words(struct slice text, struct slot_in *ret)
         count += text.p[i] == '\n';
     if (text.n > 0 && text.p[text.n - 1] != '\n')
         return false;
+    ret->text = text.p;
     ret->words = mem_zalloc(count + 1, sizeof *ret->words);
     const uint8_t *begin = text.p;
     for (; ret->words_count < count; ret->words_count++) {
         const uint8_t *end = memchr(begin, '\n', (size_t)(text.p + text.n - begin));
 
-        ret->words[ret->words_count] = (struct word_in){.p = begin, .n = (size_t)(end - begin)};
+        ret->words[ret->words_count] = (struct word_in){.at = (uint32_t)(begin - text.p), .n = (uint32_t)(end - begin)};
         begin = end + 1;
     }
     return true;

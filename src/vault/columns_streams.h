@@ -47,12 +47,12 @@ static inline bool is_empty(const struct numbers_in *s)
 }
 
 struct word_in {
-    const uint8_t *p;
-    size_t n;
+    uint32_t at, n;
 };
 
 struct slot_in {
     struct numbers_in values;
+    const uint8_t *text; /* of all words */
     struct word_in *words; /* owned */
     size_t words_count;
 };

@@ -6,6 +6,8 @@
  */
 #include "vault/columns_internal.h"
 
+#include <endian.h>
+
 #define DAY_S 86400
 #define MINUTE_US INT64_C(60000000)
 #define SECOND_US 1000000
@@ -15,38 +17,66 @@
 #define TIME_FIRST_US (INT64_C(-354285) * DAY_S * SECOND_US)
 #define TIME_END_US (INT64_C(2932897) * DAY_S * SECOND_US)
 
-/* A digit's value + 1; 0: no digit. */
-static const uint8_t hex_digit[256] = {
-    ['0'] = 1, ['1'] = 2,  ['2'] = 3,  ['3'] = 4,  ['4'] = 5,  ['5'] = 6,  ['6'] = 7,  ['7'] = 8,
-    ['8'] = 9, ['9'] = 10, ['a'] = 11, ['b'] = 12, ['c'] = 13, ['d'] = 14, ['e'] = 15, ['f'] = 16,
-};
+/* --- eight hexadecimal digits at a time, in one word --- */
 
-/* Where each byte's digits stand. */
-static const uint8_t uuid_at[UUID_BYTES] = {0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34};
+#define EACH(byte_) (UINT64_C(0x0101010101010101) * (byte_))
+
+static inline uint64_t load_8(const uint8_t *p, const uint8_t *q)
+{
+    uint32_t a, b;
+
+    memcpy(&a, p, sizeof a);
+    memcpy(&b, q, sizeof b);
+    return le32toh(a) | (uint64_t)le32toh(b) << 32;
+}
+
+/* The top bit of each byte from low to high; none of them has it set itself. */
+static inline uint64_t between(uint64_t bytes, uint8_t low, uint8_t high)
+{
+    return (bytes + EACH((uint64_t)0x80 - low)) & ~(bytes + EACH((uint64_t)0x7f - high)) & EACH(0x80);
+}
+
+/* Digits to 4 bytes. False: not all are digits in lower case. */
+static inline bool hex_parse(uint64_t digits, uint8_t *ret)
+{
+    if ((digits & EACH(0x80)) || (between(digits, '0', '9') | between(digits, 'a', 'f')) != EACH(0x80))
+        return false;
+    uint64_t v = (digits & EACH(0x0f)) + 9 * (digits >> 6 & EACH(1));
+    v = (v << 4 | v >> 8) & UINT64_C(0x00ff00ff00ff00ff);
+    v = (v | v >> 8) & UINT64_C(0x0000ffff0000ffff);
+    uint32_t bytes = htole32((uint32_t)(v | v >> 16));
+    memcpy(ret, &bytes, sizeof bytes);
+    return true;
+}
+
+static inline uint64_t hex_print(const uint8_t *p)
+{
+    uint32_t bytes;
+
+    memcpy(&bytes, p, sizeof bytes);
+    uint64_t v = le32toh(bytes);
+    v = (v | v << 16) & UINT64_C(0x0000ffff0000ffff);
+    v = (v | v << 8) & UINT64_C(0x00ff00ff00ff00ff);
+    v = (v >> 4 | v << 8) & EACH(0x0f);
+    return htole64(v + EACH('0') + ((v + EACH(6)) >> 4 & EACH(1)) * ('a' - '0' - 10));
+}
 
 bool uuid_parse(const uint8_t *p, uint8_t ret[static UUID_BYTES])
 {
-    bool good = true;
-
-    if (p[8] != '-' || p[13] != '-' || p[18] != '-' || p[23] != '-')
-        return false;
-    for (unsigned i = 0; i < UUID_BYTES; i++) {
-        unsigned high = hex_digit[p[uuid_at[i]]], low = hex_digit[p[uuid_at[i] + 1]];
-
-        good &= high > 0 && low > 0;
-        ret[i] = (uint8_t)((high - 1) << 4 | (low - 1));
-    }
-    return good;
+    return p[8] == '-' && p[13] == '-' && p[18] == '-' && p[23] == '-' && hex_parse(load_8(p, p + 4), ret) &&
+           hex_parse(load_8(p + 9, p + 14), ret + 4) && hex_parse(load_8(p + 19, p + 24), ret + 8) && hex_parse(load_8(p + 28, p + 32), ret + 12);
 }
 
 void uuid_print(const uint8_t uuid[static UUID_BYTES], uint8_t *p)
 {
-    static const char digits[] = "0123456789abcdef";
+    uint64_t middle[2] = {hex_print(uuid + 4), hex_print(uuid + 8)};
 
-    for (unsigned i = 0; i < UUID_BYTES; i++) {
-        p[uuid_at[i]] = (uint8_t)digits[uuid[i] >> 4];
-        p[uuid_at[i] + 1] = (uint8_t)digits[uuid[i] & 15];
-    }
+    memcpy(p, &(uint64_t){hex_print(uuid)}, 8);
+    memcpy(p + 9, middle, 4);
+    memcpy(p + 14, (const uint8_t *)middle + 4, 4);
+    memcpy(p + 19, middle + 1, 4);
+    memcpy(p + 24, (const uint8_t *)middle + 12, 4);
+    memcpy(p + 28, &(uint64_t){hex_print(uuid + 12)}, 8);
     p[8] = p[13] = p[18] = p[23] = '-';
 }
 

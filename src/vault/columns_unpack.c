@@ -78,7 +78,7 @@ static bool put_word(struct unpacker *u, struct slot_in *s)
 {
     uint64_t place;
 
-    return take(&s->values, &place) && place < s->words_count && put_short(u, s->words[place].p, s->words[place].n);
+    return take(&s->values, &place) && place < s->words_count && put_short(u, s->text + s->words[place].at, s->words[place].n);
 }
 
 static bool put_template(struct unpacker *u, const struct template_in *t)

@@ -12,12 +12,15 @@
 #include "base/mem.h"
 
 #define SLOTS_MIN ((size_t)1 << 12)
+#define WAITING_MAX 16u
 
 struct filter_builder {
     uint64_t *slots; /* 0: free; NULL once `bits` is there */
     size_t slots_count;
     size_t used;
     bool zero; /* the hash 0 is in the set */
+    uint64_t waiting[WAITING_MAX]; /* not in the set yet: their slots are on the way from memory */
+    size_t waiting_count;
     uint8_t *bits;
     uint64_t keys;
 };
@@ -120,7 +123,7 @@ static void go_past(struct filter_builder *b)
     b->slots = NULL;
 }
 
-void filter_builder_add(struct filter_builder *b, uint64_t hash)
+static void add(struct filter_builder *b, uint64_t hash)
 {
     if (b->bits) {
         set_bits(b->bits, FILTER_BYTES_PAST, hash);
@@ -141,13 +144,31 @@ void filter_builder_add(struct filter_builder *b, uint64_t hash)
         set_grow(b);
 }
 
-uint64_t filter_builder_keys(const struct filter_builder *b)
+static void add_waiting(struct filter_builder *b)
 {
+    for (size_t i = 0; i < b->waiting_count; i++)
+        add(b, b->waiting[i]);
+    b->waiting_count = 0;
+}
+
+void filter_builder_add(struct filter_builder *b, uint64_t hash)
+{
+    if (b->slots)
+        __builtin_prefetch(&b->slots[(size_t)hash & (b->slots_count - 1)], 1);
+    b->waiting[b->waiting_count++] = hash;
+    if (b->waiting_count == WAITING_MAX)
+        add_waiting(b);
+}
+
+uint64_t filter_builder_keys(struct filter_builder *b)
+{
+    add_waiting(b);
     return b->keys;
 }
 
 void filter_builder_end(struct filter_builder *b, struct buf *out)
 {
+    add_waiting(b);
     if (b->bits) {
         buf_put(out, b->bits, FILTER_BYTES_PAST);
         return;

@@ -17,7 +17,7 @@ struct filter_builder *filter_builder_new(void);
 void filter_builder_free(struct filter_builder *b);
 void filter_builder_add(struct filter_builder *b, uint64_t hash);
 /* Distinct keys; past FILTER_KEYS_MAX an upper bound. */
-uint64_t filter_builder_keys(const struct filter_builder *b);
+uint64_t filter_builder_keys(struct filter_builder *b);
 /* Appends the filter's bytes; none where there is no key. */
 void filter_builder_end(struct filter_builder *b, struct buf *out);
 

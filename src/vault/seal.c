@@ -169,20 +169,19 @@ static void sealed_source_release(struct sealed_source *s)
     subkey_wipe(&s->key);
 }
 
-/* Room for one page, plain and sealed. */
-static int seal_page(const struct sealed_source *s, uint64_t page, struct buf *room, struct error *err)
+/* Appends a sealed page, which has room in out: it is read to its place and sealed there. */
+static int seal_page(const struct sealed_source *s, uint64_t page, struct buf *out, struct error *err)
 {
-    size_t n = page_plain_bytes(page, s->plain->bytes);
+    size_t n = page_plain_bytes(page, s->plain->bytes), before = out->n;
     uint8_t nonce[CRYPT_NONCE_BYTES];
 
-    buf_clear(room);
-    ASSERT(buf_reserve(room, STORED_PAGE));
+    ASSERT(buf_reserve(out, n + CRYPT_TAG_BYTES));
     if (n > 0)
-        TRY(s->plain->read(s->plain, page * SEAL_PAGE_BYTES, n, room, err));
-    ASSERT(room->n == n);
+        TRY(s->plain->read(s->plain, page * SEAL_PAGE_BYTES, n, out, err));
+    ASSERT(out->n == before + n);
     page_nonce(nonce, page, s->plain->bytes);
-    crypt_seal(s->key.b, nonce, slice_of(NULL, 0), buf_slice(room), room->p);
-    room->n = n + CRYPT_TAG_BYTES;
+    crypt_seal(s->key.b, nonce, slice_of(NULL, 0), slice_of(out->p + before, n), out->p + before);
+    out->n += CRYPT_TAG_BYTES;
     return 0;
 }
 
@@ -212,8 +211,13 @@ static int sealed_read(const struct object_source *source, uint64_t offset, size
     uint64_t first = offset > SEAL_HEADER_BYTES ? (offset - SEAL_HEADER_BYTES) / STORED_PAGE : 0;
     uint64_t last = (offset + n - 1 - SEAL_HEADER_BYTES) / STORED_PAGE;
     for (uint64_t page = first; page <= last; page++) {
-        TRY(seal_page(s, page, &room, err));
-        put_overlap(out, offset, n, SEAL_HEADER_BYTES + page * STORED_PAGE, buf_slice(&room));
+        uint64_t at = SEAL_HEADER_BYTES + page * STORED_PAGE;
+        bool whole = at >= offset && at + page_plain_bytes(page, s->plain->bytes) + CRYPT_TAG_BYTES <= offset + n;
+
+        buf_clear(&room);
+        TRY(seal_page(s, page, whole ? out : &room, err));
+        if (!whole)
+            put_overlap(out, offset, n, at, buf_slice(&room));
     }
     return 0;
 }

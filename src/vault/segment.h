@@ -97,6 +97,12 @@ MUST_CHECK int segment_writer_end(struct segment_writer *w, struct segment_id *r
                                   struct error *err);
 /* After end: the file, open for reading; the caller's from now on. A scratch file (os/file.h): it is read from here or not at all. */
 void segment_writer_take_file(struct segment_writer *w, struct file *ret);
+/* Its last commit; all zero where it has none. */
+struct segment_commit {
+    struct position position, start;
+    int64_t wall_us;
+};
+struct segment_commit segment_writer_commit(const struct segment_writer *w);
 /* After end: what the successor carries. Lives as long as the writer. */
 const struct segment_open_transaction *segment_writer_open(const struct segment_writer *w, uint32_t *ret_count);
 void segment_writer_free(struct segment_writer *w); /* removes the file when end was not reached */

@@ -28,6 +28,7 @@ struct segment_scan {
     struct buf notes;
     struct segment_open_transaction *open;
     size_t open_count, open_cap;
+    struct segment_commit commit; /* the last one */
     struct event_columns columns; /* large: last */
 };
 
@@ -130,6 +131,7 @@ static int scan_commit(struct segment_scan *s, const struct frame_part *p, struc
                          position_format(f->id.last, before));
     widen(&f->id.first, &f->id.last, &f->first_wall_us, &f->last_wall_us, p);
     widen(&block->first, &block->last, &block->first_wall_us, &block->last_wall_us, p);
+    s->commit = (struct segment_commit){.position = p->position, .start = p->commit_start, .wall_us = p->commit_time_wall_us};
     f->transactions_count++;
     /* Modular: transaction ids wrap. */
     if (f->xid_max == 0 || (int32_t)(p->xid - f->xid_max) > 0)
@@ -311,6 +313,11 @@ void segment_scan_end(struct segment_scan *s, struct buf *filter)
     s->open_count = s->open_cap = 0;
     s->x->filter_keys = filter_builder_keys(s->filter);
     filter_builder_end(s->filter, filter);
+}
+
+struct segment_commit segment_scan_commit(const struct segment_scan *s)
+{
+    return s->commit;
 }
 
 struct slice segment_scan_notes(const struct segment_scan *s)

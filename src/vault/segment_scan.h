@@ -20,6 +20,7 @@ MUST_CHECK int segment_scan_frame(struct segment_scan *s, const struct frame *f,
                                   struct columns_packer *columns, struct error *err);
 /* Moves what is open into x and appends the filter's bytes. */
 void segment_scan_end(struct segment_scan *s, struct buf *filter);
+struct segment_commit segment_scan_commit(const struct segment_scan *s); /* the last one */
 struct slice segment_scan_notes(const struct segment_scan *s); /* texts parted by commas */
 
 #endif

@@ -289,6 +289,11 @@ void segment_writer_take_file(struct segment_writer *w, struct file *ret)
     w->file = FILE_INIT;
 }
 
+struct segment_commit segment_writer_commit(const struct segment_writer *w)
+{
+    return segment_scan_commit(w->scan);
+}
+
 const struct segment_open_transaction *segment_writer_open(const struct segment_writer *w, uint32_t *ret_count)
 {
     ASSERT(w->ended);

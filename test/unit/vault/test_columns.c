@@ -110,6 +110,72 @@ static void test_rows(void **state)
     buf_release(&packed);
 }
 
+/* A document, a constant, and a word of the document that is the same in the whole block. */
+static void put_documents(struct buf *frames, const char *word, uint32_t count)
+{
+    buf_clear(frames);
+    for (uint32_t i = 0; i < count; i++) {
+        char text[120];
+        struct value row[2] = {{.state = VALUE_TEXT}, {.state = VALUE_TEXT, .text = slice_str("active")}};
+
+        (void)snprintf(text, sizeof text, "{\"zip\": %05u, \"city\": \"%s\", \"kind\": \"%s\"}", i * 7919 % 100000, i % 3 ? "Ostheim" : "Westheim", word);
+        row[0].text = slice_str(text);
+        put_row(frames, 700 + i, row, 2);
+    }
+}
+
+/* Words that a whole block has but one of become literals, also a whole value; what comes afterwards may have others. */
+static void test_narrowed(void **state)
+{
+    struct buf frames = BUF_INIT(1 << 22), first = BUF_INIT(1 << 22), second = BUF_INIT(1 << 22);
+    struct columns_packer *p = columns_packer_new();
+    char word[] = "kind-a";
+
+    (void)state;
+    put_documents(&frames, word, 1000);
+    assert_true(pack(p, buf_slice(&frames), &first));
+    assert_true(pack(p, buf_slice(&frames), &second));
+    assert_true(second.n + 20 < first.n);
+    assert_true(comes_back(p, buf_slice(&frames)));
+    for (int block = 0; block < 60; block++) {
+        word[5] = (char)('a' + block % 26);
+        put_documents(&frames, word, block % 2 ? 1000 : 30);
+        assert_true(comes_back(p, buf_slice(&frames)));
+    }
+    /* Having been wrong again and again does not leave the column without a form. */
+    assert_true(pack(p, buf_slice(&frames), &second));
+    assert_true(second.n < first.n + 200);
+    columns_packer_free(p);
+    buf_release(&frames);
+    buf_release(&first);
+    buf_release(&second);
+}
+
+static void test_uuids(void **state)
+{
+    static const char text[] = "6996fa2e-9d90-42ec-9fe8-3b9c145d4107";
+    uint8_t uuid[UUID_BYTES], back[UUID_TEXT_BYTES], changed[UUID_TEXT_BYTES];
+
+    (void)state;
+    for (size_t at = 0; at < UUID_TEXT_BYTES; at++) {
+        for (unsigned byte = 0; byte < 256; byte++) {
+            bool digit = (byte >= '0' && byte <= '9') || (byte >= 'a' && byte <= 'f');
+
+            memcpy(changed, text, sizeof changed);
+            changed[at] = (uint8_t)byte;
+            assert_int_equal(uuid_parse(changed, uuid), text[at] == '-' ? byte == '-' : digit);
+            if (!uuid_parse(changed, uuid))
+                continue;
+            uuid_print(uuid, back);
+            assert_memory_equal(back, changed, sizeof back);
+        }
+    }
+    assert_true(uuid_parse((const uint8_t *)text, uuid));
+    assert_int_equal(uuid[0], 0x69);
+    assert_int_equal(uuid[5], 0x90);
+    assert_int_equal(uuid[15], 0x07);
+}
+
 static const char *const hostile[] = {
     "", "0", "00", "007", "-0", "-1", "+1", "1e5", "123456789012345678", "1234567890123456789", "999999999999999999",
     "18446744073709551616", "000000000000000000", "0000000000000000000", "9999-12-31 23:59:59.999999+00", "1000-01-01 00:00:00",
@@ -344,6 +410,7 @@ int main(void)
         cmocka_unit_test(test_rows),         cmocka_unit_test(test_hostile_values), cmocka_unit_test(test_lengths),
         cmocka_unit_test(test_random),       cmocka_unit_test(test_what_does_not_fit),
         cmocka_unit_test(test_damage),       cmocka_unit_test(test_times),
+        cmocka_unit_test(test_narrowed),     cmocka_unit_test(test_uuids),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

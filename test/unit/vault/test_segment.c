@@ -334,6 +334,7 @@ static void test_open_transactions(void **state)
     write_open(x, 5, NULL, 0, &frames, &w);
     assert_open(w, 2, 7, 5);
     assert_open(w, 2, 8, 5);
+    assert_int_equal(segment_writer_commit(w).position.offset, 550);
     /* In the next one 7 commits, 8 goes on, 11 begins. */
     buf_clear(&frames);
     part(&frames, FRAME_PART_COMMIT, 7, 1, 1, 650);
@@ -349,6 +350,7 @@ static void test_open_transactions(void **state)
     open = segment_writer_open(w2, &count);
     write_open(x, 7, open, count, &frames, &w3);
     assert_open(w3, 1, 11, 7);
+    assert_true(position_is_zero(segment_writer_commit(w3).position) && segment_writer_commit(w3).wall_us == 0); /* it has none */
     segment_writer_free(w3);
     /* Nothing was carried: it may have begun anywhere. */
     buf_clear(&frames);
