@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """make bench: each figure as a ratio against the named peer, on this machine, in the same run.
 
-bench.py SALVOR-PROGRAM [NAME...]: all measurements, or those named (drain latency snapshot recovery verify encryption idle updates tables huge changed s3). A slow figure is
+bench.py SALVOR-PROGRAM [NAME...]: all measurements, or those named (drain seal latency snapshot recovery verify encryption idle updates tables huge changed s3). A slow figure is
 printed as it is and fails nothing; the exit status is 0 when everything was measured.
 
 One by itself: tools/install-packages build bench && make && /usr/bin/python3 test/bench/bench.py build/release/src/cmd/salvor s3
@@ -57,7 +57,7 @@ TABLES = 40
 TABLES_MB = int(os.environ.get("BENCH_TABLES_MB", "2000"))
 RATE = 1000
 TICKS = os.sysconf("SC_CLK_TCK")
-MEASURES = ["drain", "latency", "snapshot", "recovery", "verify", "encryption", "idle", "updates", "tables", "huge", "changed", "s3"]
+MEASURES = ["drain", "seal", "latency", "snapshot", "recovery", "verify", "encryption", "idle", "updates", "tables", "huge", "changed", "s3"]
 SOURCE = {"fsync": "on", "shared_buffers": "1GB", "max_wal_size": "8GB", "checkpoint_timeout": "1h", "max_slot_wal_keep_size": "20GB",
           "autovacuum": "off", "synchronous_commit": "off", "max_replication_slots": "20", "max_wal_senders": "20"}
 # Both restores go into servers with these.
@@ -218,10 +218,8 @@ def bench_drain():
             note("pg_recvlogical {s:.2f} s (walsender's CPU {sender:.2f} s); ".format(**peers[-1]) +
                  "salvor {s:.2f} s (walsender's CPU {sender:.2f} s; salvor's {cpu:.2f} s, {cpu_all:.2f} s when all was in the vault; "
                  "RSS {rss_max:.0f} MiB at most, {rss:.0f} MiB after)".format(**ours[-1]))
-        plain_vault = [seal(boxes[names[-1]], names[-1], False) for _ in range(RUNS)]
-        sealed = [seal(boxes[names[-1]], names[-1], True) for _ in range(RUNS)]
-        plain = int(server.value("SELECT sum(length(data)) FROM pg_logical_slot_peek_binary_changes('peer_size', %s, NULL, 'proto_version', '1', "
-                                 "'publication_names', %s, 'messages', 'true')", end, publications(names[0]), dbname="load"))
+        sealed = seal_runs(boxes[names[-1]], names[-1])
+        plain = pgoutput_bytes(server, names[0], end)
     seconds, sender, cpu, cpu_all = (median([o[key] for o in ours]) for key in ("s", "sender", "cpu", "cpu_all"))
     peer_s, peer_sender, stored = median([p["s"] for p in peers]), median([p["sender"] for p in peers]), median([o["stored"] for o in ours])
     result("drain of a backlog, time / pg_recvlogical -f /dev/null", seconds / peer_s, 1.10, "x",
@@ -229,12 +227,52 @@ def bench_drain():
     result("drain, Salvor's own CPU / the walsender's", cpu / sender, 0.40, "x",
            f"[{cpu:.2f} s / {sender:.2f} s, all of Salvor's processes until the last commit was durable; with what compresses, ships and stops "
            f"afterwards {cpu_all:.2f} s = {cpu_all / sender:.2f}x; the walsender's for pg_recvlogical: {peer_sender:.2f} s]")
-    result("vault bytes / pgoutput bytes", stored / plain, 0.25, "", f"[{stored / 1e6:.1f} MB / {plain / 1e6:.1f} MB; zstd_level as by default; {ROWS_ARE}]")
-    seal_s, seal_cpu_s, back_s = (median([x[i] for x in sealed]) for i in (2, 3, 4))
-    result("seal and ship to an encrypted posix vault, one core, plain segment bytes", sealed[0][0] / 1e6 / seal_s, 200, " MB/s",
-           f"[the same rows at the same level, of which {sealed[0][1] / sealed[0][0]:.3f} of the plain segment bytes are stored, {stored / plain:.3f} of pgoutput's; "
-           f"{sealed[0][0] / 1e6:.1f} MB in {seal_s:.3f} s, CPU {seal_cpu_s:.3f} s; read back in {back_s:.3f} s; into a plain vault {sealed[0][0] / 1e6 / median([x[2] for x in plain_vault]):.0f} MB/s]", more_is_better=True)
+    seal_result(sealed, stored, plain)
     result("resident memory of capture, draining", max(o["rss_max"] for o in ours), 64, " MiB", "[greatest of all samples]")
+
+
+def pgoutput_bytes(server, name, end):
+    return int(server.value("SELECT sum(length(data)) FROM pg_logical_slot_peek_binary_changes('peer_size', %s, NULL, 'proto_version', '1', "
+                            "'publication_names', %s, 'messages', 'true')", end, publications(name), dbname="load"))
+
+
+# -- sealing and shipping: from the spool to durable in a posix vault, on one core
+
+def bench_seal():
+    """Speed and size of the same rows at the same level. What is timed: test/bench/seal_speed.c from opening a sealed spool file to the segment's put having returned
+    (read, opened, checked, taken apart, compared with what comes back, compressed, hashed, encrypted, written, synced), one segment after the other, in one
+    thread that is held to one core; the spool files lie in the page cache as they do when they were just written. Bytes are those of the frames. CPU is user and
+    system time of that process meanwhile: on a machine with other work it tells more than the time."""
+    with make_source(SOURCE, "load") as server:
+        server.sql(REALISTIC, dbname="load")
+        with make_box(server, "s", "load") as box:
+            box.start().wait_snapshots("s")
+            box.stop()
+            server.sql("SELECT pg_create_logical_replication_slot('peer_size', 'pgoutput')", dbname="load")
+            before = vault_bytes(box, "*.seg")
+            note(f"writing {TRANSACTIONS} transactions of one INSERT each")
+            pgbench(server, "load", "-n", "-c", "8", "-j", "2", "-t", str(TRANSACTIONS // 8), "-f", script_file(server, REALISTIC_SCRIPT))
+            end = server.value("SELECT pg_logical_emit_message(true, 'bench', 'the end')", dbname="load") and server.value("SELECT pg_current_wal_insert_lsn()::text")
+            drain_salvor(server, box, "s", end)
+            stored, plain = vault_bytes(box, "*.seg") - before, pgoutput_bytes(server, "s", end)
+            server.stop()
+            seal_result(seal_runs(box, "s"), stored, plain)
+
+
+def seal_runs(box, name):
+    """Into a plain vault and into an encrypted one, in turns."""
+    runs = [(seal(box, name, False), seal(box, name, True)) for _ in range(max(RUNS, 5))]
+    return list(zip(*runs))
+
+
+def seal_result(sealed, stored, plain):
+    """Of two equal things the two figures that trade against each other, together."""
+    plain_mb = sealed[0][0][0] / 1e6
+    (open_s, open_cpu_s, _), (seal_s, seal_cpu_s, back_s) = ([median([x[i] for x in runs]) for i in (2, 3, 4)] for runs in sealed)
+    result("vault bytes / pgoutput bytes", stored / plain, 0.25, "", f"[{stored / 1e6:.1f} MB / {plain / 1e6:.1f} MB; zstd_level as by default; {ROWS_ARE}]")
+    result("seal and ship to an encrypted posix vault, one core, plain segment bytes", plain_mb / seal_s, 200, " MB/s",
+           f"[the same rows at the same level; of {plain_mb:.1f} MB {sealed[1][0][1] / 1e6:.1f} MB are stored; {seal_s:.3f} s, CPU {seal_cpu_s:.3f} s = {1000 * seal_cpu_s / plain_mb:.2f} ms/MB; "
+           f"read back in {back_s:.3f} s; into a plain vault {plain_mb / open_s:.0f} MB/s, CPU {1000 * open_cpu_s / plain_mb:.2f} ms/MB; medians of {len(sealed[0])} runs]", more_is_better=True)
 
 
 def seal(box, name, encrypted):
@@ -888,13 +926,13 @@ def bench_changed():
 
 
 def main():
-    which = sys.argv[2:] or MEASURES
+    which = sys.argv[2:] or [m for m in MEASURES if m != "seal"]  # it is part of the drain
     unknown = set(which) - set(MEASURES)
     if unknown:
         sys.exit(f"not a measurement: {' '.join(unknown)}; there are: {' '.join(MEASURES)}")
     began = time.monotonic()
     failed = []
-    for measure, run in (("drain", bench_drain), ("latency", bench_latency), ("pgbench", lambda: bench_pgbench(which)), ("verify", bench_verify),
+    for measure, run in (("drain", bench_drain), ("seal", bench_seal), ("latency", bench_latency), ("pgbench", lambda: bench_pgbench(which)), ("verify", bench_verify),
                          ("encryption", bench_encryption), ("idle", bench_idle),
                          ("updates", bench_updates), ("tables", bench_tables), ("huge", bench_huge), ("changed", bench_changed),
                          ("s3", lambda: bench_s3(result, note, RUNS, PARENT))):
