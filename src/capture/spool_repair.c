@@ -24,7 +24,8 @@ struct checked {
     struct spool_cipher cipher;
     bool readable;        /* the header is good and names this file */
     bool sealed;
-    bool damaged;         /* the medium could not read it to its end */
+    bool unread;          /* the medium could not read it to its end */
+    bool damaged;         /* that, or it is not good to its end */
 };
 
 static int check_blocks(struct spool_reader *r, struct checked *c, struct error *err)
@@ -37,12 +38,13 @@ static int check_blocks(struct spool_reader *r, struct checked *c, struct error 
     c->good_bytes = spool_reader_offset(r);
     c->blocks = spool_reader_number(r);
     c->sealed = spool_reader_sealed(r);
-    c->damaged = rc == -ERROR_IO || rc == -ERROR_CORRUPT;
+    c->unread = rc == -ERROR_IO;
+    c->damaged = c->unread || rc == -ERROR_CORRUPT;
     c->cipher = *spool_reader_cipher(r);
     return c->damaged ? 0 : rc;
 }
 
-static int check_file(struct spool *s, struct spool_name name, struct checked *ret, struct error *err)
+static int check_once(struct spool *s, struct spool_name name, struct checked *ret, struct error *err)
 {
     CLEANUP(spool_reader_free_ptr) struct spool_reader *r = NULL;
     CLEANUP(file_release) struct file f = FILE_INIT;
@@ -65,6 +67,13 @@ static int check_file(struct spool *s, struct spool_name name, struct checked *r
         return 0;
     ret->readable = true;
     return check_blocks(r, ret, err);
+}
+
+/* What could not be read once is read once more: a disk or a network that failed for a moment is no damage, and what is set aside here may end the incarnation. */
+static int check_file(struct spool *s, struct spool_name name, struct checked *ret, struct error *err)
+{
+    TRY(check_once(s, name, ret, err));
+    return ret->unread ? check_once(s, name, ret, err) : 0;
 }
 
 /* A good block behind a bad one: the bad one had been acknowledged before the later one was written. */
