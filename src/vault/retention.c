@@ -290,7 +290,7 @@ static void explain_chain(const struct retention *r, struct retention_incarnatio
 
 static bool intent_lives(const struct retention *r, const struct retention_intent *i)
 {
-    return i->damaged || r->now_us <= 0 || i->wall_us > r->now_us - SNAPSHOT_INTENT_US;
+    return !i->purged && (i->damaged || r->now_us <= 0 || i->wall_us > r->now_us - SNAPSHOT_INTENT_US);
 }
 
 /* One that was begun before the floor was: what it needs of the events is known when it ends. */
@@ -356,6 +356,8 @@ static bool plan_intents(struct retention *r)
         any |= lives;
         if (lives)
             decide(&i->verdict, false, "a snapshot that was begun and may still be running");
+        else if (i->purged)
+            decide(&i->verdict, true, "what announced a snapshot that a purge has removed");
         else
             decide(&i->verdict, true, "a snapshot that was begun more than 14 days ago and never finished");
     }

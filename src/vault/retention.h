@@ -90,6 +90,7 @@ struct retention_intent {
     int64_t wall_us;  /* by the clock of who began it */
     uint32_t tombstones; /* those up to this number stood before it: it adopts nothing that they name */
     bool damaged;     /* it says nothing: taken for one that runs */
+    bool purged;      /* what it announced was committed and is being purged: a purge was cut short between the two */
     uint64_t bytes;
     struct retention_verdict verdict;
 };

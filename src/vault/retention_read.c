@@ -24,6 +24,7 @@ struct reading {
     struct vault *v;
     struct retention *r;
     struct chunk_map map;
+    struct purged_snapshots going;
     size_t incarnation; /* the one at hand */
     int64_t (*local_wall_us)(int64_t wall_us, void *user);
     void *user;
@@ -353,6 +354,7 @@ static int read_intent(struct reading *x, const char *id, uint64_t bytes, struct
                                                      object_get_u32(o, "tombstones", key, &i.tombstones, err) < 0));
     if (rc < 0 && rc != -ERROR_CORRUPT)
         return rc;
+    i.purged = purged_snapshots_have(&x->going, r->incarnations[x->incarnation].id, id);
     MEM_GROW(r->intents, r->intents_cap, r->intents_count);
     r->intents[r->intents_count++] = i;
     return 0;
@@ -568,6 +570,7 @@ static int read_all(struct reading *x, struct error *err)
     CLEANUP(mem_free_ptr) struct incarnation *all = NULL;
     struct retention *r = x->r;
 
+    TRY(purged_snapshots_read_going(x->v, r->source, &x->going, err));
     /* Before the manifests: a chunk that is put meanwhile belongs to a snapshot whose intent stands already. */
     TRY(read_chunks(x, err));
     TRY(incarnation_list(x->v, r->source, &all, &r->incarnations_count, err));
@@ -594,6 +597,7 @@ int retention_read(struct vault *v, const char *source, int64_t (*local_wall_us)
     (void)snprintf(r.source, sizeof r.source, "%s", source);
     int rc = read_all(&x, err);
     free(x.map.slots);
+    purged_snapshots_release(&x.going);
     TRY(rc);
     *ret = r;
     r = (struct retention){0};

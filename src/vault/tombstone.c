@@ -458,10 +458,13 @@ static int add_recorded(struct purged_snapshots *p, struct vault *v, const char 
     return 0;
 }
 
-/* "<incarnation>/snapshots/<id>/manifest.json.zst" of a tombstone. */
+/* "<incarnation>/snapshots/<id>/manifest.json.zst" of a tombstone, or the manifest of a renewal. */
 static void add_named_manifest(struct purged_snapshots *p, const char *key)
 {
     const char *middle = strstr(key, "/snapshots/"), *end = strstr(key, "/manifest.json.zst");
+
+    if (!end)
+        end = strstr(key, "/renewal-");
     struct purged_snapshot *i = next_purged(p);
 
     if (!middle || !end || (size_t)(middle - key) >= sizeof i->incarnation)
@@ -496,6 +499,20 @@ int purged_snapshots_read(struct vault *v, const char *source, struct purged_sna
         else if (l.states[i].announced && l.states[i].final)
             TRY(add_going(&p, v, source, l.states[i].n, err));
     }
+    *ret = p;
+    p = (struct purged_snapshots){0};
+    return 0;
+}
+
+int purged_snapshots_read_going(struct vault *v, const char *source, struct purged_snapshots *ret, struct error *err)
+{
+    CLEANUP(purged_snapshots_release) struct purged_snapshots p = {0};
+    CLEANUP(tombstone_list_release) struct tombstone_list l = {0};
+
+    TRY(tombstone_list_read(v, source, &l, err));
+    for (size_t i = 0; i < l.count; i++)
+        if (l.states[i].announced && l.states[i].final && !l.states[i].purged)
+            TRY(add_going(&p, v, source, l.states[i].n, err));
     *ret = p;
     p = (struct purged_snapshots){0};
     return 0;

@@ -96,6 +96,8 @@ struct purged_snapshots {
 };
 void purged_snapshots_release(struct purged_snapshots *p);
 MUST_CHECK int purged_snapshots_read(struct vault *v, const char *source, struct purged_snapshots *ret, struct error *err);
+/* The latter alone, and renewals. */
+MUST_CHECK int purged_snapshots_read_going(struct vault *v, const char *source, struct purged_snapshots *ret, struct error *err);
 bool purged_snapshots_have(const struct purged_snapshots *p, const char *incarnation, const char *id);
 
 /* --- holds --------------------------------------------------------------------------------------------------------- */
