@@ -14,8 +14,9 @@
 #include "base/mem.h"
 #include "points.h"
 
-#define STRIDE           4
-#define STRIDE_ENCRYPTED 5
+#define STRIDE          16
+#define EVERY_ENCRYPTED 5
+#define READING_STRIDE  14
 
 static const char *bad_at(const char *when, const char *what) { return what ? mem_printf("%s: %s", when, what) : NULL; }
 
@@ -36,27 +37,45 @@ static const char *crash_and_go_on(size_t n, const char *place)
     return bad ? bad_at("as the crash left it", bad) : go_on(place, (enum upkeep_step)step, flushed);
 }
 
-/* From the beginning of the step that the operation belongs to. */
-static const char *fail_and_go_on(size_t n, int errnum, const char *place)
+/* As the recorded run came to the beginning of a step; from there on, with a failure that the caller has set up. */
+static const char *go_from(enum upkeep_step step, const char *place, void (*set_up)(size_t n, int errnum), size_t n, int errnum)
 {
-    enum upkeep_step step = (enum upkeep_step)disk_told(n, TOLD_STEP);
     size_t begin = upkeep_begin(step);
     uint64_t flushed = disk_told(begin, TOLD_FLUSHED);
     struct error err = ERROR_INIT;
 
     disk_remake(begin, DISK_KILLED, 0, place);
     disk_record_onto(place);
-    disk_fail(n - begin, errnum);
+    set_up(n, errnum);
     int rc = upkeep_go(place, step, false, flushed, &err);
     disk_stop();
-    if (rc >= 0)
-        return bad_at("nobody noticed", upkeep_check_complete(place));
     if (disk_told(SIZE_MAX, TOLD_FLUSHED) > flushed)
         flushed = disk_told(SIZE_MAX, TOLD_FLUSHED);
+    if (rc >= 0) /* a purge that could not read a proof removes less, and the next one the rest */
+        return bad_at("nobody noticed", upkeep_check_complete(place) ? go_on(place, UPKEEP_CARRY_OUT, flushed) : NULL);
     const char *bad = upkeep_check(place, 0, flushed);
     if (!bad)
         bad = go_on(place, (enum upkeep_step)disk_told(SIZE_MAX, TOLD_STEP), flushed);
     return bad_at(err.message, bad);
+}
+
+static const char *fail_and_go_on(size_t n, int errnum, const char *place)
+{
+    enum upkeep_step step = (enum upkeep_step)disk_told(n, TOLD_STEP);
+
+    return go_from(step, place, disk_fail, n - upkeep_begin(step), errnum);
+}
+
+/* Readings are counted from the end of the life. */
+static const char *fail_reading_and_go_on(size_t n, int errnum, const char *place)
+{
+    size_t at = n + upkeep_readings_begin(UPKEEP_PROVE);
+    enum upkeep_step step = UPKEEP_STEPS - 1;
+
+    while (upkeep_readings_begin(step) >= at)
+        step--;
+    const char *bad = go_from(step, place, disk_fail_reading, at - upkeep_readings_begin(step), errnum);
+    return bad ? bad : life_check_undamaged(place);
 }
 
 static void record(void)
@@ -75,27 +94,41 @@ static void record(void)
     points_place_remove(place);
 }
 
-static void try_all(size_t stride)
+/* The operations of the steps from one up to another. */
+static struct points points_of(enum upkeep_step from, enum upkeep_step to, size_t every)
 {
-    record();
-    const struct points points = {.first = upkeep_begin(UPKEEP_PROVE) + 1, .last = disk_operations(), .stride = stride,
-                                  .crash = crash_and_go_on, .failure = fail_and_go_on};
-    assert_true(points.last - points.first > 100);
-    points_crash(&points);
-    points_fail(&points);
+    return (struct points){.first = upkeep_begin(from) + 1, .last = to == UPKEEP_STEPS ? disk_operations() : upkeep_begin(to), .every = every,
+                           .stride = STRIDE * every, .crash = crash_and_go_on, .failure = fail_and_go_on,
+                           .reading_failure = fail_reading_and_go_on, .reading_stride = READING_STRIDE * every};
 }
 
 static void test_plain(void **state)
 {
     (void)state;
-    try_all(STRIDE);
+    stream_prepare();
+    record();
+    const size_t readings = disk_readings() - upkeep_readings_begin(UPKEEP_PROVE);
+    struct points all = points_of(UPKEEP_PROVE, UPKEEP_STEPS, 1);
+    all.readings = readings;
+    assert_true(all.last - all.first > 300 && readings > 300);
+    points_operations(&all);
+    points_readings(&all);
 }
 
+/* What only an encrypted vault has, the rotations, each; the rest now and then. */
 static void test_encrypted(void **state)
 {
     (void)state;
     life_encrypted(true);
-    try_all(STRIDE_ENCRYPTED);
+    record();
+    const size_t readings = disk_readings() - upkeep_readings_begin(UPKEEP_PROVE);
+    const struct points rotations = points_of(UPKEEP_ROTATE, UPKEEP_CAPTURE_MORE, 1);
+    struct points before = points_of(UPKEEP_PROVE, UPKEEP_ROTATE, EVERY_ENCRYPTED), after = points_of(UPKEEP_CAPTURE_MORE, UPKEEP_STEPS, EVERY_ENCRYPTED);
+    before.readings = readings;
+    points_operations(&before);
+    points_operations(&rotations);
+    points_operations(&after);
+    points_readings(&before);
     life_encrypted(false);
 }
 

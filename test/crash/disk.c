@@ -49,14 +49,15 @@ struct open_fd {
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static bool recording;
+static bool recording; /* changes while there is one thread */
 static char root[PATH_MAX];
 static struct operation *operations;
 static size_t count, cap, tells_count, nodes_count;
 static struct open_fd fds[FDS_MAX];
 static size_t *synced_at; /* once recording has stopped */
-static size_t fail_at;
-static int fail_errnum;
+static size_t fail_at, fail_reading_at, readings;
+static int fail_errnum, fail_reading_errnum;
+static char failed_reading[PATH_MAX];
 
 /* Names that there are now: path and node. */
 struct name {
@@ -177,6 +178,16 @@ static bool fails(void)
     return true;
 }
 
+/* The same of readings. */
+static bool reading_fails(const char *path)
+{
+    if (++readings != fail_reading_at)
+        return false;
+    (void)snprintf(failed_reading, sizeof failed_reading, "%s", path);
+    errno = fail_reading_errnum;
+    return true;
+}
+
 static void forget(void)
 {
     for (size_t i = 0; i < count; i++) {
@@ -201,7 +212,7 @@ void disk_record(const char *path)
     ASSERT(pthread_mutex_lock(&lock) == 0);
     forget();
     (void)snprintf(root, sizeof root, "%s", path);
-    fail_at = 0;
+    fail_at = fail_reading_at = readings = 0;
     recording = true;
     ASSERT(pthread_mutex_unlock(&lock) == 0);
 }
@@ -251,6 +262,15 @@ void disk_fail(size_t n, int errnum)
 {
     fail_at = n;
     fail_errnum = errnum;
+}
+
+size_t disk_readings(void) { return readings; }
+const char *disk_failed_reading(void) { return failed_reading; }
+
+void disk_fail_reading(size_t n, int errnum)
+{
+    fail_reading_at = n;
+    fail_reading_errnum = errnum;
 }
 
 void disk_tell(unsigned kind, uint64_t value)
@@ -305,6 +325,10 @@ int __real_openat64(int folder, const char *path, int flags, ...);
 int __wrap_openat64(int folder, const char *path, int flags, ...);
 int __real_close(int fd);
 int __wrap_close(int fd);
+ssize_t __real_read(int fd, void *p, size_t n);
+ssize_t __wrap_read(int fd, void *p, size_t n);
+ssize_t __real_pread64(int fd, void *p, size_t n, off_t at);
+ssize_t __wrap_pread64(int fd, void *p, size_t n, off_t at);
 ssize_t __real_write(int fd, const void *p, size_t n);
 ssize_t __wrap_write(int fd, const void *p, size_t n);
 ssize_t __real_pwrite64(int fd, const void *p, size_t n, off_t at);
@@ -351,10 +375,12 @@ static int open_below(int folder, const char *path, int flags, mode_t mode)
     char place[PATH_MAX];
     int fd;
 
+    if (!recording)
+        return __real_openat64(folder, path, flags, mode);
     ASSERT(pthread_mutex_lock(&lock) == 0);
     bool ours = below_at(folder, path, place);
     bool changes = ours && (flags & O_TRUNC || (flags & O_CREAT && names_find(&now, place) == NONE));
-    if (changes && fails())
+    if (ours && (changes ? fails() : reading_fails(place)))
         fd = -1;
     else
         fd = __real_openat64(folder, path, flags, mode);
@@ -388,6 +414,8 @@ int __wrap_openat64(int folder, const char *path, int flags, ...)
 
 int __wrap_close(int fd)
 {
+    if (!recording)
+        return __real_close(fd);
     ASSERT(pthread_mutex_lock(&lock) == 0);
     if (fd >= 0 && fd < FDS_MAX)
         fds[fd].used = false;
@@ -398,6 +426,19 @@ int __wrap_close(int fd)
 
 static bool is_ours(int fd) { return recording && fd >= 0 && fd < FDS_MAX && fds[fd].used; }
 static bool is_file(int fd) { return is_ours(fd) && fds[fd].node != NONE; }
+
+static bool fails_to_read(int fd)
+{
+    if (!recording)
+        return false;
+    ASSERT(pthread_mutex_lock(&lock) == 0);
+    bool failed = is_file(fd) && reading_fails(fds[fd].path);
+    ASSERT(pthread_mutex_unlock(&lock) == 0);
+    return failed;
+}
+
+ssize_t __wrap_read(int fd, void *p, size_t n) { return fails_to_read(fd) ? -1 : __real_read(fd, p, n); }
+ssize_t __wrap_pread64(int fd, void *p, size_t n, off_t at) { return fails_to_read(fd) ? -1 : __real_pread64(fd, p, n, at); }
 
 static void note_write(int fd, const void *p, size_t n, uint64_t at)
 {
@@ -411,6 +452,8 @@ static void note_write(int fd, const void *p, size_t n, uint64_t at)
 
 static ssize_t write_noted(int fd, const void *p, size_t n, off_t at)
 {
+    if (!recording)
+        return at < 0 ? __real_write(fd, p, n) : __real_pwrite64(fd, p, n, at);
     ASSERT(pthread_mutex_lock(&lock) == 0);
     bool ours = is_file(fd);
     ssize_t rc;
@@ -442,6 +485,8 @@ static int sync_noted(int fd)
     int rc = 0;
 
     /* The real disk is not asked: what it would do is simulated. */
+    if (!recording)
+        return 0;
     ASSERT(pthread_mutex_lock(&lock) == 0);
     if (is_ours(fd) && fails())
         rc = -1;
@@ -456,6 +501,8 @@ int __wrap_fdatasync(int fd) { return sync_noted(fd); }
 
 int __wrap_ftruncate64(int fd, off_t bytes)
 {
+    if (!recording)
+        return __real_ftruncate64(fd, bytes);
     ASSERT(pthread_mutex_lock(&lock) == 0);
     bool ours = is_file(fd);
     int rc = ours && fails() ? -1 : __real_ftruncate64(fd, bytes);
@@ -469,6 +516,8 @@ int __wrap_rename(const char *from, const char *to)
 {
     char old[PATH_MAX], new[PATH_MAX];
 
+    if (!recording)
+        return __real_rename(from, to);
     ASSERT(pthread_mutex_lock(&lock) == 0);
     bool ours = below(from, old) && below(to, new);
     int rc = ours && fails() ? -1 : __real_rename(from, to);
@@ -489,6 +538,8 @@ int __wrap_linkat(int from_folder, const char *from, int to_folder, const char *
 {
     char old[PATH_MAX], new[PATH_MAX];
 
+    if (!recording)
+        return __real_linkat(from_folder, from, to_folder, to, flags);
     ASSERT(pthread_mutex_lock(&lock) == 0);
     bool ours = below_at(from_folder, from, old) && below_at(to_folder, to, new);
     int rc = ours && fails() ? -1 : __real_linkat(from_folder, from, to_folder, to, flags);
@@ -508,6 +559,8 @@ static int remove_noted(int folder, const char *path, int flags)
 {
     char place[PATH_MAX];
 
+    if (!recording)
+        return __real_unlinkat(folder, path, flags);
     ASSERT(pthread_mutex_lock(&lock) == 0);
     bool ours = below_at(folder, path, place);
     int rc = ours && fails() ? -1 : __real_unlinkat(folder, path, flags);
@@ -526,6 +579,8 @@ int __wrap_mkdirat(int folder, const char *path, mode_t mode)
 {
     char place[PATH_MAX];
 
+    if (!recording)
+        return __real_mkdirat(folder, path, mode);
     ASSERT(pthread_mutex_lock(&lock) == 0);
     bool ours = below_at(folder, path, place) && names_find(&now, place) == NONE && place[0];
     int rc = ours && fails() ? -1 : __real_mkdirat(folder, path, mode);
@@ -611,6 +666,38 @@ static void decide(size_t end, enum disk_loss loss, uint64_t seed, size_t *kept)
         else if (o->kind == WRITE && (loss == DISK_REORDERED || is_last_write(i, end)) && draw(&state) % 2)
             kept[i] = o->n > 1 ? (size_t)(draw(&state) % o->n) : 0;
     }
+}
+
+static bool is_sync(const struct operation *o) { return o->kind == SYNC || o->kind == SYNC_FOLDER; }
+
+static bool is_synced_by(size_t sync)
+{
+    for (size_t i = 0; i < sync; i++)
+        if (synced_at[i] == sync)
+            return true;
+    return false;
+}
+
+bool disk_differs(size_t n, enum disk_loss loss)
+{
+    size_t at = end_of(n) - 1;
+
+    for (size_t i = at; i-- > 0 && operations[i].kind == TELL;)
+        if (operations[i].n >= DISK_PLACE)
+            return true;
+    if (loss == DISK_LOST)
+        return is_synced_by(at);
+    return !is_sync(&operations[at]) || (loss == DISK_TORN && is_synced_by(at));
+}
+
+bool disk_pending(size_t n)
+{
+    size_t end = end_of(n);
+
+    for (size_t i = 0; i < end; i++)
+        if (operations[i].kind != TELL && !is_sync(&operations[i]) && synced_at[i] >= end)
+            return true;
+    return false;
 }
 
 /* A folder can go only after what was in it, whether or not each of those removals was synced. */

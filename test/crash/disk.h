@@ -6,7 +6,7 @@
  * could have left it. What a machine that goes down may lose: written bytes until the file's fdatasync came back; a name (made,
  * given by link or rename, removed) until the fsync of its folder came back. Nothing else is promised by POSIX, and no more is taken for granted.
  *
- * Recording, too, can be made to fail: one operation comes back with an error and does nothing.
+ * Recording, too, can be made to fail: one operation, or one reading (a file or folder that is opened, bytes of it), comes back with an error and does nothing.
  */
 #ifndef SALVOR_TEST_DISK_H
 #define SALVOR_TEST_DISK_H
@@ -42,7 +42,22 @@ uint64_t disk_told(size_t n, unsigned kind);
 /* Makes the folder again, below `into` (existing, empty), as a crash just after operation n (1: after the first one; 0: before it) may leave it. */
 void disk_remake(size_t n, enum disk_loss loss, uint64_t seed, const char *into);
 
+/* Kinds of the ledger from here on say where the program was. */
+enum { DISK_PLACE = 16 };
+/*
+ * Can the folder, or where the program was, be other after operation n than after the one before it? Else a try after n is one after the one before,
+ * with no less acknowledged. Not of REORDERED.
+ */
+bool disk_differs(size_t n, enum disk_loss loss);
+/* Has anything been done up to operation n that is not synced? Else a crash loses nothing, in any way. */
+bool disk_pending(size_t n);
+
 /* Recording: operation n (from 1) fails once with this errno. 0: none does. */
 void disk_fail(size_t n, int errnum);
+/* The same of readings, which are counted apart; and how many there were. */
+void disk_fail_reading(size_t n, int errnum);
+size_t disk_readings(void);
+/* Of what the one that failed was; "": none has. */
+const char *disk_failed_reading(void);
 
 #endif

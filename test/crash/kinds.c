@@ -12,7 +12,7 @@
 #define TABLE       SALVOR_FORMATS "/vault.md"
 #define TABLE_HEAD  "| key | what | written by, when | format |"
 #define KINDS_MAX   64u
-#define LATER       (STREAM_TRANSACTIONS - 1) /* a transaction behind the newest snapshot */
+#define LATER       (STREAM_TRANSACTIONS + 1) /* a transaction behind the newest snapshot */
 
 static void vault_done(struct vault **v) { life_close(*v); }
 

@@ -6,6 +6,8 @@
  */
 #include "life.h"
 
+#include "shots.h"
+
 #include <ftw.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -20,7 +22,6 @@
 #include "os/file.h"
 #include "os/queue.h"
 #include "recover/recover.h"
-#include "snapshot/rowsort.h"
 #include "vault/verify.h"
 
 #define PATIENCE_US (60 * CLOCK_US_PER_S)
@@ -42,6 +43,8 @@ static struct place place_of(const char *folder)
     p.vault.key.key_file = encrypted ? key_files[0] : NULL;
     return p;
 }
+
+char *life_sort_folder(const char *folder) { return mem_printf("%s/state/" STREAM_SOURCE "/sort", folder); }
 
 static void place_release(struct place *p)
 {
@@ -133,131 +136,25 @@ bool life_opens_with_second(const char *folder)
     return opens;
 }
 
-/* --- a snapshot --------------------------------------------------------------------------------------------------- */
-
-struct feeding {
-    struct rowsort_input *in;
-    int rc;
-    struct error *err;
-};
-
-static void feed(void *user, struct slice row)
+/*
+ * In place of the 128 threads of a probe (unit posix has their race): all that a race writes, by two writers in turn. What it leaves is the same after any
+ * crash, and a life has the same operations each time.
+ */
+int __wrap_driver_race(struct vault_driver *d, const char *prefix, struct vault_capabilities *ret, struct error *err);
+int __wrap_driver_race(struct vault_driver *d, const char *prefix, struct vault_capabilities *ret, struct error *err)
 {
-    struct feeding *f = user;
+    const struct slice content = slice_str("a racer's");
+    uint32_t salt;
 
-    if (f->rc >= 0)
-        f->rc = rowsort_add(f->in, row, f->err);
-}
+    random_bytes(&salt, sizeof salt);
+    CLEANUP(mem_free_ptr) char *key = mem_printf("%srace-%08x", prefix, salt);
 
-struct putting {
-    struct vault *vault;
-};
-
-static int put_chunk(void *user, const struct chunk_ref *ref, struct buf *stored, struct error *err)
-{
-    struct putting *p = user;
-
-    return chunk_put(p->vault, STREAM_SOURCE, ref, buf_slice(stored), NULL, err);
-}
-
-static int sort_rows(struct rowsort *s, unsigned table, uint64_t i, struct error *err)
-{
-    struct feeding f = {.err = err};
-
-    TRY(rowsort_open(s, &f.in, err));
-    stream_rows(table, i, feed, &f);
-    if (f.rc >= 0)
-        return rowsort_close(f.in, err);
-    rowsort_abandon(f.in);
-    return f.rc;
-}
-
-static void rowsort_free_ptr(struct rowsort **s) { rowsort_free(*s); }
-
-static int take_table(struct vault *v, const struct place *place, unsigned table, uint64_t i, struct snapshot_table *ret, struct error *err)
-{
-    const struct rowsort_config config = {.directory = place->sort, .name = table == 0 ? "t" : "n", .relation = stream_relation(table),
-                                          .memory_bytes_max = (size_t)1 << 20, .chunk_bytes_target = (size_t)16 << 10, .zstd_level = 1};
-    CLEANUP(rowsort_free_ptr) struct rowsort *s = rowsort_new(&config);
-    CLEANUP(rowsort_result_release) struct rowsort_result result = {0};
-    struct putting p = {.vault = v};
-    const struct rowsort_output out = {.put = put_chunk, .user = &p};
-
-    TRY(sort_rows(s, table, i, err));
-    TRY(rowsort_finish(s, &out, &result, err));
-    relation_copy(&ret->relation, stream_relation(table));
-    ret->rows = result.rows;
-    ret->plain_bytes = result.plain_bytes;
-    ret->hash = result.hash;
-    ret->chunks_count = result.chunks_count;
-    ret->chunks = result.chunks;
-    result.chunks = NULL;
-    result.chunks_count = 0;
-    return 0;
-}
-
-static int fill_manifest(struct vault *v, const struct place *place, uint64_t i, struct manifest *m, struct error *err)
-{
-    char key[POSITION_KEY_BYTES];
-
-    m->position = position_of_lsn(stream_end(i));
-    (void)snprintf(m->source, sizeof m->source, STREAM_SOURCE);
-    (void)snprintf(m->id, sizeof m->id, "%s-%08llx", position_key(m->position, key), (unsigned long long)clock_mono_us() & 0xffffffff);
-    TRY(capture_current(place->state, m->incarnation, err));
-    m->begun_wall_us = m->ended_wall_us = m->position_wall_us = stream_wall_us(i);
-    m->server_version = 150018;
-    m->base = i == life_snapshot_at(0);
-    m->database = json_object();
-    m->unprotected = json_array();
-    m->tables_count = STREAM_TABLES;
-    m->tables = mem_zalloc(STREAM_TABLES, sizeof *m->tables);
-    TRY(snapshot_intent(v, m, err));
-    for (unsigned t = 0; t < STREAM_TABLES; t++) {
-        TRY(take_table(v, place, t, i, &m->tables[t], err));
-        m->rows += m->tables[t].rows;
-        m->plain_bytes += m->tables[t].plain_bytes;
-        for (uint32_t k = 0; k < m->tables[t].chunks_count; k++)
-            m->stored_bytes += m->tables[t].chunks[k].stored_bytes;
-    }
-    return 0;
-}
-
-static int has_snapshot(struct vault *v, const struct place *place, uint64_t i, bool *ret, struct error *err)
-{
-    char incarnation[VAULT_INCARNATION_BYTES], **ids;
-    struct position p;
-    size_t count;
-
-    *ret = false;
-    TRY(capture_current(place->state, incarnation, err));
-    TRY(snapshot_list(v, STREAM_SOURCE, incarnation, &ids, &count, err));
-    for (size_t k = 0; k < count; k++) {
-        if (snapshot_position(ids[k], &p, err) >= 0)
-            *ret |= p.offset == stream_end(i);
-        free(ids[k]);
-    }
-    free(ids);
-    return 0;
-}
-
-static int take_snapshot(struct vault *v, const struct place *place, uint64_t i, struct error *err)
-{
-    CLEANUP(manifest_release) struct manifest m;
-    const struct slice sql = slice_str("CREATE TABLE t ();\nCREATE TABLE n ();\n");
-    bool there;
-
-    manifest_init(&m);
-    TRY(has_snapshot(v, place, i, &there, err));
-    if (there)
-        return 0;
-    TRY(dir_remove_all(place->sort, err));
-    TRY(dir_make_all(place->sort, 0700, err));
-    TRY(fill_manifest(v, place, i, &m, err));
-    struct digest d = digest_of(sql);
-    (void)digest_format(&d, m.schema_digest);
-    TRY(schema_put(v, &m, slice_str("a dump"), sql, err));
-    TRY(manifest_put(v, &m, err));
-    return dir_remove_all(place->sort, err);
+    TRY(d->ops->put_if_absent(d, key, &content, 1, err));
+    int rc = d->ops->put_if_absent(d, key, &content, 1, err);
+    ret->put_if_absent_atomic = rc == -ERROR_EXISTS;
+    if (rc < 0 && rc != -ERROR_EXISTS)
+        return rc;
+    return d->ops->remove(d, key, err);
 }
 
 /* --- capture ------------------------------------------------------------------------------------------------------ */
@@ -291,21 +188,36 @@ static int wait_told(const struct capturing *c, uint64_t (*told)(void), uint64_t
             return c->rc < 0 ? (*err = c->err, c->rc) : error_set(err, ERROR_BUG, "capture ended by itself");
         if (clock_mono_us() > until_us)
             return error_set(err, ERROR_TIMEOUT, "capture does not get on: it has told %llu", (unsigned long long)told());
-        clock_sleep_ms(1);
+        stream_wait(20 * CLOCK_US_PER_MS);
     }
     return 0;
+}
+
+static int go_to(const struct capturing *c, uint64_t transaction, struct error *err)
+{
+    stream_release(transaction);
+    return wait_told(c, stream_written, stream_end(transaction), err);
+}
+
+/* renews: 0, or after which transaction the snapshot was taken of which it is a renewal. */
+static int take(struct vault *v, const struct place *place, uint64_t i, uint64_t renews, struct error *err)
+{
+    char incarnation[VAULT_INCARNATION_BYTES];
+
+    TRY(capture_current(place->state, incarnation, err));
+    return shot_take(v, place->sort, incarnation, i, renews, err);
 }
 
 static int go_through(struct capturing *c, const struct place *place, unsigned life, struct error *err)
 {
     const uint64_t all = STREAM_TRANSACTIONS + life;
 
-
-    for (unsigned s = 0; s < LIFE_SNAPSHOTS; s++) {
-        stream_release(life_snapshot_at(s));
-        TRY(wait_told(c, stream_written, stream_end(life_snapshot_at(s)), err));
-        TRY(take_snapshot(c->vault, place, life_snapshot_at(s), err));
-    }
+    TRY(go_to(c, life_snapshot_at(0), err));
+    TRY(take(c->vault, place, life_snapshot_at(0), 0, err));
+    TRY(go_to(c, LIFE_RENEWAL_AT, err));
+    TRY(take(c->vault, place, LIFE_RENEWAL_AT, life_snapshot_at(0), err));
+    TRY(go_to(c, life_snapshot_at(1), err));
+    TRY(take(c->vault, place, life_snapshot_at(1), 0, err));
     /* One more in each life, as a heartbeat would be: what was sent again is proved by the first new transaction behind it. */
     stream_release(all);
     TRY(wait_told(c, stream_written, stream_end(all), err));
@@ -421,7 +333,6 @@ struct replay {
     char **rows[STREAM_TABLES];
     size_t count[STREAM_TABLES], cap[STREAM_TABLES];
     uint64_t transactions;
-    unsigned expecting; /* compare_rows: the table that it is at */
     const char *bad;
 };
 
@@ -470,6 +381,11 @@ static int replay_event(void *user, const struct chain_transaction *t, const str
     (void)t, (void)err;
     if (!r || table >= STREAM_TABLES || p->bad)
         return 0;
+    if (e->op == EVENT_TRUNCATE) {
+        while (p->count[table] > 0)
+            free(p->rows[table][--p->count[table]]);
+        return 0;
+    }
     if (e->op != EVENT_INSERT) {
         const struct value *old = e->op == EVENT_DELETE ? e->old : e->row; /* the key, or the whole row; an update keeps its key */
         CLEANUP(mem_free_ptr) char *start = table == 0 ? mem_printf("%.*s\t", (int)old[0].text.n, (const char *)old[0].text.p) : text_of(old);
@@ -494,22 +410,22 @@ static int replay_commit(void *user, const struct chain_transaction *t, struct e
     return 0;
 }
 
-static void expect_row(void *user, struct slice row)
-{
-    struct replay *p = user;
-    CLEANUP(mem_free_ptr) char *text = mem_printf("%.*s", (int)row.n, (const char *)row.p);
-
-    if (!p->bad)
-        remove_text(p, p->expecting, text);
-}
+static int compare_texts(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
 /* The rows are those that the source had after so many transactions. */
 static const char *compare_table(struct replay *p, unsigned table)
 {
-    p->expecting = table;
-    stream_rows(table, p->transactions, expect_row, p);
-    if (p->count[table] > 0 && !p->bad)
-        p->bad = complain("table %u has %zu rows too many after transaction %llu", table, p->count[table], (unsigned long long)p->transactions);
+    size_t count;
+    const char *const *expected = stream_texts(table, p->transactions, &count);
+    char **rows = p->rows[table];
+
+    if (p->count[table] > 0)
+        qsort(rows, p->count[table], sizeof *rows, compare_texts);
+    for (size_t i = 0; i < count && i < p->count[table] && !p->bad; i++)
+        if (strcmp(rows[i], expected[i]) != 0)
+            p->bad = complain("table %u has after transaction %llu: %s; and should have: %s", table, (unsigned long long)p->transactions, rows[i], expected[i]);
+    if (p->count[table] != count && !p->bad)
+        p->bad = complain("table %u has %zu rows after transaction %llu, and should have %zu", table, p->count[table], (unsigned long long)p->transactions, count);
     return p->bad;
 }
 
@@ -530,24 +446,26 @@ static void add_lines(struct replay *p, unsigned table, struct slice text)
     }
 }
 
-static const char *load_rows(struct vault *v, const struct manifest *m, unsigned table, struct zst *z, struct replay *p)
+static unsigned table_of(const struct snapshot_table *t) { return t->relation.id - stream_relation(0)->id; }
+
+static const char *load_rows(struct vault *v, const struct manifest *m, const struct snapshot_table *t, struct zst *z, struct replay *p)
 {
     CLEANUP(buf_release) struct buf text = BUF_INIT((size_t)1 << 24);
     struct error err = ERROR_INIT;
 
-    for (uint32_t k = 0; k < m->tables[table].chunks_count; k++)
-        if (chunk_get(v, STREAM_SOURCE, &m->tables[table].chunks[k], z, &text, &err) < 0)
+    for (uint32_t k = 0; k < t->chunks_count; k++)
+        if (chunk_get(v, STREAM_SOURCE, &t->chunks[k], z, &text, &err) < 0)
             return complain("snapshot %s: %s", m->id, err.message);
-    add_lines(p, table, buf_slice(&text));
+    add_lines(p, table_of(t), buf_slice(&text));
     return NULL;
 }
 
-static const char *check_snapshot_table(struct vault *v, const struct manifest *m, unsigned table, struct zst *z)
+static const char *check_snapshot_table(struct vault *v, const struct manifest *m, const struct snapshot_table *t, struct zst *z)
 {
     CLEANUP(replay_release) struct replay p = {.transactions = stream_number(m->position.offset)};
-    const char *bad = load_rows(v, m, table, z, &p);
+    const char *bad = load_rows(v, m, t, z, &p);
 
-    return bad ? bad : compare_table(&p, table);
+    return bad ? bad : compare_table(&p, table_of(t));
 }
 
 static const char *check_snapshot_rows(struct vault *v, const struct manifest *m)
@@ -556,31 +474,64 @@ static const char *check_snapshot_rows(struct vault *v, const struct manifest *m
     const char *bad = NULL;
 
     for (unsigned t = 0; t < m->tables_count && !bad; t++)
-        bad = check_snapshot_table(v, m, t, z);
+        bad = check_snapshot_table(v, m, &m->tables[t], z);
     zst_free(z);
     return bad;
 }
 
+/* base: of renewals; NULL: it is a snapshot. */
+static const char *check_one(struct vault *v, const char *incarnation, const char *base, const char *id)
+{
+    CLEANUP(manifest_release) struct manifest m;
+    struct error err = ERROR_INIT;
+
+    manifest_init(&m);
+    int rc = base ? renewal_get(v, STREAM_SOURCE, incarnation, base, id, &m, &err) : manifest_get(v, STREAM_SOURCE, incarnation, id, &m, &err);
+    if (rc < 0)
+        return complain("%s %s: %s", base ? "renewal" : "snapshot", id, err.message);
+    return check_snapshot_rows(v, &m);
+}
+
+static const char *check_ids(struct vault *v, const char *incarnation, const char *base, char **ids, size_t count)
+{
+    const char *bad = NULL;
+
+    for (size_t i = 0; i < count; i++) {
+        if (!bad)
+            bad = check_one(v, incarnation, base, ids[i]);
+        free(ids[i]);
+    }
+    free(ids);
+    return bad;
+}
+
+static const char *check_renewals(struct vault *v, const char *incarnation, const char *base, size_t *count)
+{
+    struct error err = ERROR_INIT;
+    char **ids;
+    size_t n;
+
+    if (renewal_list(v, STREAM_SOURCE, incarnation, base, &ids, &n, &err) < 0)
+        return complain("the renewals cannot be listed: %s", err.message);
+    *count += n;
+    return check_ids(v, incarnation, base, ids, n);
+}
+
+/* ret_count: with their renewals. */
 static const char *check_snapshots(struct vault *v, const char *incarnation, size_t *ret_count)
 {
     struct error err = ERROR_INIT;
     const char *bad = NULL;
     char **ids;
+    size_t n;
 
-    if (snapshot_list(v, STREAM_SOURCE, incarnation, &ids, ret_count, &err) < 0)
+    if (snapshot_list(v, STREAM_SOURCE, incarnation, &ids, &n, &err) < 0)
         return complain("the snapshots cannot be listed: %s", err.message);
-    for (size_t i = 0; i < *ret_count; i++) {
-        CLEANUP(manifest_release) struct manifest m;
-
-        manifest_init(&m);
-        if (!bad && manifest_get(v, STREAM_SOURCE, incarnation, ids[i], &m, &err) < 0)
-            bad = complain("snapshot %s: %s", ids[i], err.message);
-        if (!bad)
-            bad = check_snapshot_rows(v, &m);
-        free(ids[i]);
-    }
-    free(ids);
-    return bad;
+    *ret_count = n;
+    for (size_t i = 0; i < n && !bad; i++)
+        bad = check_renewals(v, incarnation, ids[i], ret_count);
+    const char *worse = check_ids(v, incarnation, NULL, ids, n);
+    return bad ? bad : worse;
 }
 
 /* The rows of the snapshot that was taken after so many transactions; 0: of none, nothing. */
@@ -610,7 +561,7 @@ static const char *begin_replay(struct vault *v, const char *incarnation, uint64
         return complain("the snapshot after transaction %llu cannot be had: %s", (unsigned long long)after, err.message);
     struct zst *z = zst_new(1);
     for (unsigned t = 0; t < m.tables_count && !bad; t++)
-        bad = load_rows(v, &m, t, z, p);
+        bad = load_rows(v, &m, &m.tables[t], z, p);
     zst_free(z);
     return bad;
 }
@@ -692,8 +643,8 @@ static const char *check_counts(const struct asked *a, uint64_t here, uint64_t i
     if (in_vault < a->flushed / 1000)
         return complain("the server may forget %llu transactions, and the vault has %llu", (unsigned long long)a->flushed / 1000,
                         (unsigned long long)in_vault);
-    if (a->complete && (in_vault < STREAM_TRANSACTIONS || snapshots != LIFE_SNAPSHOTS))
-        return complain("in the end the vault has %llu transactions and %zu snapshots", (unsigned long long)in_vault, snapshots);
+    if (a->complete && (in_vault < STREAM_TRANSACTIONS || snapshots != LIFE_SNAPSHOTS + 1))
+        return complain("in the end the vault has %llu transactions and %zu snapshots and renewals", (unsigned long long)in_vault, snapshots);
     return NULL;
 }
 
@@ -702,7 +653,7 @@ static const char *check_open(struct vault *v, const struct place *place, const 
     CLEANUP(mem_free_ptr) struct incarnation *list = NULL;
     struct error err = ERROR_INIT;
     uint64_t here = 0, in_vault = 0;
-    size_t count, snapshots;
+    size_t count, snapshots = 0;
     const char *bad = check_vault(v);
 
     if (bad)
@@ -736,6 +687,22 @@ static int look_for_rows(const char *path, const struct stat *st, int kind, stru
 static const char *check_secret(const char *folder)
 {
     return encrypted && nftw(folder, look_for_rows, 16, FTW_PHYS) != 0 ? complaint : NULL;
+}
+
+static int look_for_damage(const char *path, const struct stat *st, int kind, struct FTW *ftw)
+{
+    size_t n = strlen(path);
+
+    (void)st, (void)kind, (void)ftw;
+    if (n < 4 || (strcmp(path + n - 4, ".bad") != 0 && !strstr(path, "/gaps/") && !strstr(path, "/incarnations/0002")))
+        return 0;
+    (void)complain("there is %s", path);
+    return 1;
+}
+
+const char *life_check_undamaged(const char *folder)
+{
+    return nftw(folder, look_for_damage, 16, FTW_PHYS) != 0 ? complaint : NULL;
 }
 
 static const char *check(const char *folder, const struct asked *a)

@@ -1,6 +1,6 @@
 /*
  * test/crash/life.h - the life of a source from nothing: a vault made, STREAM_TRANSACTIONS captured, sealed and shipped, snapshots taken
- * meanwhile; by the program's own code, in one folder. A life that ended anywhere is gone on with by the same call.
+ * meanwhile, and a table of one read anew; by the program's own code, in one folder. A life that ended anywhere is gone on with by the same call.
  */
 #ifndef SALVOR_TEST_LIFE_H
 #define SALVOR_TEST_LIFE_H
@@ -12,6 +12,9 @@
 #define LIFE_SNAPSHOTS 2u
 /* After which transaction each snapshot is taken. */
 static inline uint64_t life_snapshot_at(unsigned i) { return i == 0 ? 14 : 24; }
+
+/* After which transaction table n of the first snapshot is read anew. */
+#define LIFE_RENEWAL_AT 20u
 
 /* From now on vaults are made encrypted, and the local state is: under the first of two keys. Key files are made on the first call. */
 void life_encrypted(bool on);
@@ -28,6 +31,9 @@ MUST_CHECK int life_go(const char *folder, unsigned life, uint64_t flushed, stru
 /* Capture alone, until the server was told that all transactions up to `last` are written and that the one before it is flushed. */
 MUST_CHECK int life_capture(const char *folder, uint64_t last, uint64_t flushed, struct error *err);
 
+/* Where its snapshots sort; freed by the caller. */
+char *life_sort_folder(const char *folder);
+
 /* Its vault, by whichever key opens it, and its local state readable with it. */
 MUST_CHECK int life_open(const char *folder, struct vault **ret, struct error *err);
 void life_close(struct vault *v); /* NULL-safe */
@@ -40,6 +46,8 @@ void life_close(struct vault *v); /* NULL-safe */
 const char *life_check(const char *folder, uint64_t written, uint64_t flushed);
 /* ... and after life_go came back: everything, once, in the vault alone. */
 const char *life_check_complete(const char *folder);
+/* Nothing was set aside, no gap was recorded, no other incarnation begun. */
+const char *life_check_undamaged(const char *folder);
 /*
  * The newest state as a recovery would have it, from the vault alone: the real plan, then the rows of its snapshot and the events after it.
  *   ret_transactions  0: the recovery is refused

@@ -11,7 +11,15 @@
 #include "os/file.h"
 
 #define AT_A_TIME 6
+#define DRAWS     2
 #define FAILED_MAX 10
+
+/* Freed memory is used again soon and new memory is not filled: thousands of short processes, most of whose seconds would go to the kernel for fresh pages. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+    return "quarantine_size_mb=4:thread_local_quarantine_size_kb=64:max_malloc_fill_size=0:malloc_context_size=4:allocator_release_to_os_interval_ms=-1";
+}
 
 static const char *const loss_names[DISK_LOSSES_COUNT] = {"killed", "lost", "torn", "reordered"};
 
@@ -90,19 +98,13 @@ static struct points chosen(const struct points *p)
 
     c.first = setting("CRASH_FROM", p->first);
     c.last = setting("CRASH_TO", p->last);
+    if (c.first < p->first)
+        c.first = p->first;
     if (c.last > p->last)
         c.last = p->last;
     if (is_soak() || getenv("CRASH_FROM") || getenv("CRASH_TO"))
-        c.stride = 1;
+        c.stride = c.every = 1;
     return c;
-}
-
-/* What is lost for certain at every operation, and one of the other ways; in a soak all of them. */
-static enum disk_loss loss_of(size_t index, unsigned k)
-{
-    static const enum disk_loss others[] = {DISK_KILLED, DISK_TORN, DISK_REORDERED};
-
-    return k == 0 ? DISK_LOST : k > 1 ? (enum disk_loss)(k % DISK_LOSSES_COUNT) : others[index % 3];
 }
 
 static void crash_at(const struct points *p, size_t n, enum disk_loss loss, uint64_t seed)
@@ -119,41 +121,95 @@ static void crash_at(const struct points *p, size_t n, enum disk_loss loss, uint
     end_child(place, !bad);
 }
 
-void points_crash(const struct points *all)
+/* Is what a crash after n leaves for certain another thing than what one after n + 1 does? */
+static bool is_last_alike(const struct points *p, size_t n, enum disk_loss loss)
+{
+    return n == p->last || disk_differs(n + 1, loss);
+}
+
+static unsigned crash_for_certain(const struct points *p, size_t n, enum disk_loss loss)
+{
+    static unsigned alike[DISK_LOSSES_COUNT];
+
+    if (!is_last_alike(p, n, loss) || (loss == DISK_LOST && !disk_pending(n)) || alike[loss]++ % p->every)
+        return 0;
+    crash_at(p, n, loss, 0);
+    return 1;
+}
+
+static unsigned crash_by_draws(const struct points *p, size_t n, uint64_t seed)
+{
+    unsigned draws = is_soak() ? 2 * DRAWS : n % p->stride == 0 ? 2 : 0;
+
+    if (!disk_pending(n))
+        return 0;
+    for (unsigned k = 0; k < draws; k++)
+        crash_at(p, n, k % 2 ? DISK_REORDERED : DISK_TORN, seed + n * 2 * DRAWS + k);
+    return draws;
+}
+
+static void crash_all(const struct points *all)
 {
     const struct points p = chosen(all);
     uint64_t seed = setting("CRASH_SEED", (uint64_t)clock_wall_us());
-    unsigned tried = 0;
+    unsigned killed = 0, lost = 0, drawn = 0;
 
     failed = 0;
-    for (size_t n = p.first, i = 0; n <= p.last && failed < FAILED_MAX; n += p.stride, i++)
-        for (unsigned k = 0; k < (is_soak() ? 8 : 2); k++, tried++)
-            crash_at(&p, n, loss_of(i, k), seed + n * 8 + k);
+    for (size_t n = p.first; n <= p.last && failed < FAILED_MAX; n++) {
+        killed += crash_for_certain(&p, n, DISK_KILLED);
+        lost += crash_for_certain(&p, n, DISK_LOST);
+        drawn += crash_by_draws(&p, n, seed);
+    }
     reap_all();
-    print_message("seed %llu, operations %zu to %zu of %zu, every %zu.: %u crashes, %u not survived\n", (unsigned long long)seed, p.first, p.last,
-                  disk_operations(), p.stride, tried, failed);
+    print_message("operations %zu to %zu of %zu: %u folders after a kill, %u after a loss, %u drawn ones (seed %llu, every %zu.; of the others every %zu.), %u not survived\n",
+                  p.first, p.last, disk_operations(), killed, lost, drawn, (unsigned long long)seed, p.stride, p.every, failed);
     assert_int_equal(failed, 0);
 }
 
-void points_fail(const struct points *all)
+static void fail_at(const char *(*failure)(size_t n, int errnum, const char *place), size_t n, int errnum, const char *what)
+{
+    char place[POINTS_PLACE_BYTES];
+
+    if (!in_child())
+        return;
+    points_place(place);
+    const char *bad = failure(n, errnum, place);
+    if (bad)
+        fprintf(stderr, "%s %zu%s%s failed with %s: %s\n", what, n, disk_failed_reading()[0] ? " of " : "", disk_failed_reading(), strerrorname_np(errnum), bad);
+    end_child(place, !bad);
+}
+
+static void fail_all(const struct points *all)
 {
     const struct points p = chosen(all);
     unsigned tried = 0;
 
     failed = 0;
-    for (size_t n = p.first > 0 ? p.first : 1; n <= p.last && failed < FAILED_MAX; n += p.stride, tried++) {
-        char place[POINTS_PLACE_BYTES];
-        int errnum = tried % 2 ? ENOSPC : EIO;
-
-        if (!in_child())
-            continue;
-        points_place(place);
-        const char *bad = p.failure(n, errnum, place);
-        if (bad)
-            fprintf(stderr, "operation %zu failed with %s: %s\n", n, strerrorname_np(errnum), bad);
-        end_child(place, !bad);
-    }
+    for (size_t n = p.first > 0 ? p.first : 1; n <= p.last && failed < FAILED_MAX; n += p.every, tried++)
+        fail_at(p.failure, n, tried % 2 ? ENOSPC : EIO, "operation");
     reap_all();
-    print_message("%u failures, %u not survived\n", tried, failed);
+    print_message("every %zu. operation failed once: %u, %u not survived\n", p.every, tried, failed);
+    assert_int_equal(failed, 0);
+}
+
+void points_operations(const struct points *p)
+{
+    if (getenv("CRASH_READINGS"))
+        return;
+    crash_all(p);
+    fail_all(p);
+}
+
+void points_readings(const struct points *all)
+{
+    size_t first = setting("CRASH_FROM", 1), last = setting("CRASH_TO", all->readings);
+    size_t stride = is_soak() || getenv("CRASH_FROM") ? 1 : all->reading_stride;
+    unsigned tried = 0;
+
+    failed = 0;
+    for (size_t n = first; n <= last && failed < FAILED_MAX; n += stride, tried++)
+        fail_at(all->reading_failure, n, EIO, "reading");
+    reap_all();
+    print_message("of %zu readings every %zu. failed once: %u, %u not survived\n", all->readings, stride, tried, failed);
     assert_int_equal(failed, 0);
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "capture/role.h"
 #include "disk.h"
@@ -16,10 +17,12 @@
 #define FIRST_TABLE 16384u
 #define PG_EPOCH_US INT64_C(946684800000000)
 #define ROWS_MAX 4096
+#define TRANSACTIONS_MAX (STREAM_TRANSACTIONS + 10)
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static uint64_t flushed_lsn, written_lsn, released_count;
 static int ready_fd = -1;
+static pthread_cond_t told = PTHREAD_COND_INITIALIZER;
 
 /* --- the transactions --------------------------------------------------------------------------------------------- */
 
@@ -27,6 +30,7 @@ static int ready_fd = -1;
 struct deeds {
     uint64_t first, inserts, updated;
     uint64_t deleted[STREAM_TABLES];
+    bool truncated; /* n, before all else */
 };
 
 static bool is_streamed(uint64_t i) { return i % 7 == 0; }
@@ -40,8 +44,9 @@ static struct deeds deeds_of(uint64_t i)
     d.updated = i > 3 ? 100 * (i / 2) : 0;
     if (i > 9 && i % 4 == 0) {
         d.deleted[0] = inserts_of(i - 7) > 1 ? 100 * (i - 7) + 1 : 0;
-        d.deleted[1] = 100 * (i - 7);
+        d.deleted[1] = i - 7 < STREAM_TRUNCATES && i >= STREAM_TRUNCATES ? 0 : 100 * (i - 7);
     }
+    d.truncated = i == STREAM_TRUNCATES;
     return d;
 }
 
@@ -143,6 +148,15 @@ static void put_change(struct messages *m, char op, uint32_t xid, unsigned table
     message_ends(m);
 }
 
+static void put_truncate(struct messages *m, uint32_t xid, unsigned table)
+{
+    put_type(m, 'T', xid);
+    put_be(&m->bytes, 1, 4);
+    buf_put_u8(&m->bytes, 0);
+    put_be(&m->bytes, FIRST_TABLE + table, 4);
+    message_ends(m);
+}
+
 static uint32_t xid_of(uint64_t i) { return (uint32_t)(700 + i); }
 
 static uint64_t pg_time_of(uint64_t i) { return (uint64_t)(stream_wall_us(i) - PG_EPOCH_US); }
@@ -173,6 +187,8 @@ static void put_changes(struct messages *m, uint64_t i, uint32_t xid, bool with_
     for (unsigned table = 0; table < STREAM_TABLES; table++) {
         if (with_relations)
             put_relation(m, table, xid);
+        if (d.truncated && table == 1)
+            put_truncate(m, xid, table);
         for (uint64_t k = 0; k < d.inserts; k++)
             put_change(m, 'I', xid, table, d.first + k, 0, i);
         if (d.updated && table == 0)
@@ -257,6 +273,8 @@ static size_t model_rows(unsigned table, uint64_t last, struct model_row rows[st
     for (uint64_t i = 1; i <= last; i++) {
         struct deeds d = deeds_of(i);
 
+        if (d.truncated && table == 1)
+            count = 0;
         for (uint64_t k = 0; k < d.inserts; k++)
             rows[count++] = (struct model_row){.id = d.first + k, .version = i};
         ASSERT(count < ROWS_MAX);
@@ -268,30 +286,48 @@ static size_t model_rows(unsigned table, uint64_t last, struct model_row rows[st
     return count;
 }
 
-/* Without a key the order is that of the text. */
 static int compare_texts(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-void stream_rows(unsigned table, uint64_t last, void (*emit)(void *user, struct slice row), void *user)
+static struct {
+    char **items;
+    size_t count;
+} texts[STREAM_TABLES][TRANSACTIONS_MAX + 1];
+
+static void make_texts(unsigned table, uint64_t last)
 {
     static struct model_row rows[ROWS_MAX];
-    static char *texts[ROWS_MAX];
     size_t count = model_rows(table, last, rows);
+    char **items = mem_zalloc(count + 1, sizeof *items), text[80];
 
     for (size_t i = 0; i < count; i++) {
-        char text[80];
-
         text_of(rows[i].id, rows[i].version, text);
-        texts[i] = mem_printf("%llu\t%s", (unsigned long long)rows[i].id, text);
+        items[i] = mem_printf("%llu\t%s", (unsigned long long)rows[i].id, text);
     }
-    if (table == 1 && count > 0)
-        qsort(texts, count, sizeof *texts, compare_texts);
-    for (size_t i = 0; i < count; i++) {
-        emit(user, slice_str(texts[i]));
-        free(texts[i]);
-    }
+    if (count > 0)
+        qsort(items, count, sizeof *items, compare_texts);
+    texts[table][last].items = items;
+    texts[table][last].count = count;
+}
+
+const char *const *stream_texts(unsigned table, uint64_t last, size_t *ret_count)
+{
+    ASSERT(last <= TRANSACTIONS_MAX);
+    if (!texts[table][last].items)
+        make_texts(table, last);
+    *ret_count = texts[table][last].count;
+    return (const char *const *)texts[table][last].items;
+}
+
+void stream_prepare(void)
+{
+    size_t ignored;
+
+    for (unsigned t = 0; t < STREAM_TABLES; t++)
+        for (uint64_t i = 0; i <= TRANSACTIONS_MAX; i++)
+            (void)stream_texts(t, i, &ignored);
 }
 
 const struct relation *stream_relation(unsigned table)
@@ -357,6 +393,16 @@ uint64_t stream_flushed(void)
     uint64_t lsn = flushed_lsn;
     ASSERT(pthread_mutex_unlock(&lock) == 0);
     return lsn;
+}
+
+void stream_wait(int64_t timeout_us)
+{
+    int64_t until_us = clock_wall_us() + timeout_us;
+    struct timespec until = {.tv_sec = until_us / CLOCK_US_PER_S, .tv_nsec = until_us % CLOCK_US_PER_S * 1000};
+
+    ASSERT(pthread_mutex_lock(&lock) == 0);
+    (void)pthread_cond_timedwait(&told, &lock, &until);
+    ASSERT(pthread_mutex_unlock(&lock) == 0);
 }
 
 int __wrap_pg_stream_connect(const char *conninfo, struct pg_stream *ret, struct error *err);
@@ -447,6 +493,7 @@ int __wrap_pg_stream_feedback(struct pg_stream *s, uint64_t written, uint64_t fl
     written_lsn = written;
     if (flushed > flushed_lsn)
         flushed_lsn = flushed;
+    ASSERT(pthread_cond_broadcast(&told) == 0);
     ASSERT(pthread_mutex_unlock(&lock) == 0);
     return 0;
 }

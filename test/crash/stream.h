@@ -20,6 +20,7 @@
 #define STREAM_TRANSACTIONS 30u
 #define STREAM_SOURCE "shop"
 #define STREAM_TABLES 2u
+#define STREAM_TRUNCATES 19u /* the transaction that truncates n */
 
 #define STREAM_BEGINS 500u /* where the slot was made */
 
@@ -38,10 +39,14 @@ void stream_release(uint64_t released);
 /* What it was told last: written in this session, flushed ever. */
 uint64_t stream_written(void);
 uint64_t stream_flushed(void);
+/* Until it is told something, at most so long. */
+void stream_wait(int64_t timeout_us);
 
 /* The relation of table 0 or 1, version 1 as capture will count it; lives for ever. */
 const struct relation *stream_relation(unsigned table);
-/* The rows of a table after transaction i: COPY text without newlines, in the order of Salvor's keys; `emit` for each. */
-void stream_rows(unsigned table, uint64_t i, void (*emit)(void *user, struct slice row), void *user);
+/* The rows of a table after transaction i: COPY text without newlines, in the order of bytes; they live for ever. */
+const char *const *stream_texts(unsigned table, uint64_t i, size_t *ret_count);
+/* Those after each transaction are made: processes that are forked later have them. */
+void stream_prepare(void);
 
 #endif

@@ -1,6 +1,8 @@
 /* test/crash/upkeep.c - see upkeep.h. Each step may have been begun before and does what is missing. */
 #include "upkeep.h"
 
+#include "shots.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -22,11 +24,13 @@ struct upkeep {
     bool again;
     uint64_t flushed;
     uint64_t transactions; /* that the source has had */
+    struct shot shot;      /* under way in this process */
 };
 
-static size_t begins[UPKEEP_STEPS];
+static size_t begins[UPKEEP_STEPS], readings_begin[UPKEEP_STEPS];
 
 size_t upkeep_begin(enum upkeep_step step) { return begins[step]; }
+size_t upkeep_readings_begin(enum upkeep_step step) { return readings_begin[step]; }
 
 static void vault_done(struct vault **v) { life_close(*v); }
 
@@ -40,20 +44,8 @@ int upkeep_journal(const char *folder, struct journal **ret, struct error *err)
 /* The id of snapshot i of the life; false: it is gone. */
 static int find_snapshot(struct vault *v, unsigned i, char id[static SNAPSHOT_ID_BYTES], bool *ret, struct error *err)
 {
-    struct position p;
-    char **ids;
-    size_t count;
-
-    *ret = false;
-    TRY(snapshot_list(v, STREAM_SOURCE, FIRST_ID, &ids, &count, err));
-    for (size_t k = 0; k < count; k++) {
-        if (!*ret && snapshot_position(ids[k], &p, NULL) >= 0 && p.offset == stream_end(life_snapshot_at(i))) {
-            (void)snprintf(id, SNAPSHOT_ID_BYTES, "%s", ids[k]);
-            *ret = true;
-        }
-        free(ids[k]);
-    }
-    free(ids);
+    TRY(shot_find(v, FIRST_ID, life_snapshot_at(i), id, err));
+    *ret = id[0] != '\0';
     return 0;
 }
 
@@ -83,6 +75,23 @@ static int prove(struct upkeep *u, struct vault *v, struct error *err)
     (void)u;
     TRY(prove_one(v, 0, err));
     return prove_one(v, KEPT, err);
+}
+
+static int begin(struct upkeep *u, struct vault *v, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *sort = life_sort_folder(u->folder);
+
+    return shot_begin(v, sort, FIRST_ID, STREAM_TRANSACTIONS, 0, &u->shot, err);
+}
+
+/* Of a process that died nothing is under way: the snapshot is taken anew. */
+static int commit(struct upkeep *u, struct vault *v, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *sort = life_sort_folder(u->folder);
+
+    if (u->shot.begun)
+        return shot_commit(v, &u->shot, err);
+    return shot_take(v, sort, FIRST_ID, STREAM_TRANSACTIONS, 0, err);
 }
 
 static int purge(const struct upkeep *u, struct vault *v, int64_t later_us, bool dry_run, json_t **ret, struct error *err)
@@ -174,13 +183,15 @@ int upkeep_tell_stock(const char *folder, struct vault *v, struct error *err)
 
 static bool tells_stock(enum upkeep_step step)
 {
-    return step == UPKEEP_PROVE || step == UPKEEP_ANNOUNCE || step == UPKEEP_HOLD || step == UPKEEP_CARRY_OUT || step == UPKEEP_FORGET;
+    return step == UPKEEP_PROVE || step == UPKEEP_ANNOUNCE || step == UPKEEP_HOLD || step == UPKEEP_CARRY_OUT_BESIDE ||
+           step == UPKEEP_COMMIT || step == UPKEEP_CARRY_OUT || step == UPKEEP_CARRY_OUT_REST || step == UPKEEP_FORGET;
 }
 
 static int (*const steps[UPKEEP_STEPS])(struct upkeep *u, struct vault *v, struct error *err) = {
-    [UPKEEP_PROVE] = prove,        [UPKEEP_ANNOUNCE] = purge_now,   [UPKEEP_CAPTURE] = capture,       [UPKEEP_HOLD] = hold,
+    [UPKEEP_PROVE] = prove,        [UPKEEP_BEGIN] = begin,          [UPKEEP_ANNOUNCE] = purge_now,    [UPKEEP_CAPTURE] = capture,
+    [UPKEEP_HOLD] = hold,          [UPKEEP_CARRY_OUT_BESIDE] = purge_now, [UPKEEP_COMMIT] = commit,
     [UPKEEP_CARRY_OUT] = purge_now, [UPKEEP_ROTATE] = rotate,       [UPKEEP_ROTATE_KEY] = rotate_key, [UPKEEP_CAPTURE_MORE] = capture,
-    [UPKEEP_FORGET] = purge_later,
+    [UPKEEP_CARRY_OUT_REST] = purge_now, [UPKEEP_FORGET] = purge_later,
 };
 
 static int do_step(struct upkeep *u, enum upkeep_step step, struct error *err)
@@ -205,13 +216,16 @@ int upkeep_go(const char *folder, enum upkeep_step from, bool again, uint64_t fl
     struct upkeep u = {.folder = folder, .again = again, .flushed = flushed, .transactions = STREAM_TRANSACTIONS};
 
     u.transactions += (from > UPKEEP_CAPTURE ? 1u : 0u) + (from > UPKEEP_CAPTURE_MORE ? 1u : 0u);
-    for (enum upkeep_step step = from; step < UPKEEP_STEPS; step++) {
+    int rc = 0;
+    for (enum upkeep_step step = from; step < UPKEEP_STEPS && rc >= 0; step++) {
         begins[step] = disk_operations();
+        readings_begin[step] = disk_readings();
         disk_tell(TOLD_STEP, step);
-        if (do_step(&u, step, err) < 0)
-            return error_prefix(err, "step %d", (int)step);
+        if ((rc = do_step(&u, step, err)) < 0)
+            rc = error_prefix(err, "step %d", (int)step);
     }
-    return 0;
+    shot_release(&u.shot);
+    return rc;
 }
 
 /* --- the checks --------------------------------------------------------------------------------------------------- */
@@ -261,15 +275,17 @@ static const char *check_purged(struct vault *v)
     struct error err = ERROR_INIT;
     struct vault_floor floor;
     JSON_AUTO report = NULL;
-    size_t holds_count;
+    size_t holds_count, intents;
     bool there;
 
-    if (find_snapshot(v, 0, id, &there, &err) < 0 || tombstone_list_read(v, STREAM_SOURCE, &l, &err) < 0 ||
+    if (shot_intents(v, FIRST_ID, &intents, &err) < 0 || find_snapshot(v, 0, id, &there, &err) < 0 || tombstone_list_read(v, STREAM_SOURCE, &l, &err) < 0 ||
         hold_list(v, STREAM_SOURCE, &holds, &holds_count, &err) < 0 || floor_load(v, STREAM_SOURCE, FIRST_ID, &floor, &err) < 0 ||
         purge(&u, v, 3 * HOUR, true, &report, &err) < 0)
         return wrong("what was purged cannot be read", &err);
     if (there || holds_count > 0 || floor.first_sequence < 2)
         return wrong(there ? "the first snapshot is still there" : holds_count ? "a hold stands" : "no segment was purged", NULL);
+    if (intents > 0)
+        return wrong("an intent is left", NULL);
     for (size_t i = 0; i < l.count; i++)
         if (!l.states[i].purged || l.states[i].announced || l.states[i].final)
             return wrong("a tombstone is left", NULL);

@@ -24,6 +24,7 @@ struct memory_vault {
     void (*before_write)(void *user); /* may be NULL */
     void *user;
     long writes_left; /* -1: no end */
+    uint64_t changes; /* objects that were removed, or put while somebody looks on: what is there may not be what was there */
 };
 
 static inline struct memory_vault *memory_of(struct vault_driver *d)
@@ -60,6 +61,7 @@ static inline int memory_dead(struct memory_vault *m, bool writes, struct error 
         m->before_write(m->user);
     if (m->writes_left == 0)
         return error_set(err, ERROR_IO, "dead");
+    m->changes += writes && m->before_write;
     if (writes && m->writes_left > 0)
         m->writes_left--;
     return 0;
@@ -175,6 +177,7 @@ static inline int memory_remove(struct vault_driver *d, const char *key, struct 
     if (!memory_has(m, key))
         return 0;
     size_t i = memory_find(m, key);
+    m->changes++;
     free(m->objects[i].key);
     buf_release(&m->objects[i].bytes);
     memmove(m->objects + i, m->objects + i + 1, (--m->count - i) * sizeof *m->objects);

@@ -9,7 +9,10 @@
  */
 #include "keep/memory_vault.h"
 
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "capture/spool.h"
@@ -21,8 +24,9 @@
 #include "vault/object.h"
 #include "vault/verify.h"
 
-#define HISTORIES      12
+#define HISTORIES      50
 #define HISTORIES_SOAK 1000
+#define PROCESSES      2u
 #define STEPS          70
 #define DAY            INT64_C(86400000000)
 #define HOUR           INT64_C(3600000000)
@@ -103,8 +107,14 @@ struct world {
     struct lost gaps[MANY];
     bool held_by_all[MANY]; /* shots that stood while the whole source was held */
     struct restore restore;
+    struct recovered {
+        unsigned incarnation;
+        uint64_t position;
+    } recovered[MANY]; /* since purges, and whatever removes, last changed something */
+    size_t recovered_count;
+    uint64_t recovered_changes;
     bool nested;
-    unsigned jumps, purges, deaths, larges_gone, removed, refused, checked[8];
+    unsigned promises, recoveries, jumps, purges, deaths, larges_gone, removed, refused, checked[8];
     char path[64];
 };
 
@@ -535,13 +545,31 @@ static int recover(struct world *w, unsigned incarnation, struct position to, ch
     return rc;
 }
 
+/* It was looked at already, and no purge has written and nothing has removed since. */
+static bool was_recovered(struct world *w, unsigned incarnation, struct position to)
+{
+    if (w->recovered_changes != w->store->changes)
+        w->recovered_count = 0;
+    w->recovered_changes = w->store->changes;
+    for (size_t i = 0; i < w->recovered_count; i++)
+        if (w->recovered[i].incarnation == incarnation && w->recovered[i].position == to.offset)
+            return true;
+    return false;
+}
+
 static void must_recover(struct world *w, unsigned incarnation, struct position to, const char *why)
 {
     char snapshot[SNAPSHOT_ID_BYTES], text[POSITION_TEXT_BYTES];
     struct error err = ERROR_INIT;
 
+    w->promises++;
+    if (was_recovered(w, incarnation, to))
+        return;
+    w->recoveries++;
     if (recover(w, incarnation, to, snapshot, &err) < 0)
         fail_msg("incarnation %u, %s, %s: %s", incarnation, position_format(to, text), why, err.message);
+    if (w->recovered_count < MANY)
+        w->recovered[w->recovered_count++] = (struct recovered){incarnation, to.offset};
 }
 
 /* There was a snapshot from which it could be recovered. */
@@ -885,8 +913,23 @@ static void step(struct world *w)
 
 /* What all histories came to: a test in which nothing happens shows nothing. */
 struct sums {
-    unsigned removed, deaths, jumps, shots, gaps, larges_gone, checked[8];
+    uint64_t seed; /* of the last one */
+    unsigned promises, recoveries, removed, deaths, jumps, shots, gaps, larges_gone, checked[8];
 };
+
+static void add_sums(struct sums *to, const struct sums *s)
+{
+    to->promises += s->promises;
+    to->recoveries += s->recoveries;
+    to->removed += s->removed;
+    to->deaths += s->deaths;
+    to->jumps += s->jumps;
+    to->shots += s->shots;
+    to->gaps += s->gaps;
+    to->larges_gone += s->larges_gone;
+    for (size_t i = 0; i < 8; i++)
+        to->checked[i] += s->checked[i];
+}
 
 static void run_history(uint64_t seed, struct sums *sums)
 {
@@ -916,6 +959,8 @@ static void run_history(uint64_t seed, struct sums *sums)
             purge_step(w);
     }
     check_nothing_amiss(w);
+    sums->promises += w->promises;
+    sums->recoveries += w->recoveries;
     sums->removed += w->removed;
     sums->deaths += w->deaths;
     sums->jumps += w->jumps;
@@ -936,6 +981,40 @@ static void run_history(uint64_t seed, struct sums *sums)
     free(w);
 }
 
+/* Each process takes every PROCESSES-th history. One that fails goes on to the end of main, as cmocka does it, and ends with its status. */
+static void run_histories(uint64_t first, uint64_t count, struct sums *ret)
+{
+    struct sums *all = mmap(NULL, PROCESSES * sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    bool failed = false;
+    pid_t pids[PROCESSES];
+
+    assert_true(all != MAP_FAILED);
+    (void)fflush(NULL);
+    for (unsigned k = 0; k < PROCESSES; k++) {
+        pids[k] = fork();
+        assert_true(pids[k] >= 0);
+        if (pids[k] > 0)
+            continue;
+        for (uint64_t i = first + k; i < first + count; i += PROCESSES) {
+            all[k].seed = i;
+            run_history(i, &all[k]);
+        }
+        (void)fflush(NULL);
+        _exit(0);
+    }
+    for (unsigned k = 0; k < PROCESSES; k++) {
+        int status;
+
+        assert_int_equal(waitpid(pids[k], &status, 0), pids[k]);
+        failed |= status != 0;
+        if (status != 0)
+            print_error("history %llu failed\n", (unsigned long long)all[k].seed);
+        add_sums(ret, &all[k]);
+    }
+    assert_false(failed);
+    assert_int_equal(munmap(all, PROCESSES * sizeof *all), 0);
+}
+
 static void test_histories(void **state)
 {
     const char *seed = getenv("SALVOR_SEED");
@@ -943,13 +1022,13 @@ static void test_histories(void **state)
     struct sums x = {0};
 
     (void)state;
-    for (uint64_t i = first; i < first + count; i++)
-        run_history(i, &x);
+    run_histories(first, count, &x);
     print_message("%llu histories: %u objects removed, %u snapshots purged, %u purges died, %u had a clock that had jumped, %u gaps; looked at: %u daily, %u weekly, %u monthly, "
                   "%u under a hold of all, %u held, %u recoveries under way, %u renewals, "
                   "%u large objects that stand, %u that went\n",
                   (unsigned long long)count, x.removed, x.shots, x.deaths, x.jumps, x.gaps, x.checked[0], x.checked[1], x.checked[2], x.checked[3],
                   x.checked[4], x.checked[5], x.checked[6], x.checked[7], x.larges_gone);
+    print_message("%u promises looked at, by %u recoveries\n", x.promises, x.recoveries);
     assert_true(seed || (x.jumps > count && 4 * x.shots > count && 4 * x.deaths > count && x.removed > 10 * count && x.gaps > count && x.larges_gone > count));
     for (size_t i = 0; i < 8; i++)
         assert_true(seed || x.checked[i] > 0);
