@@ -69,9 +69,10 @@ int proof_list(struct vault *v, const char *source, size_t count_max, json_t **r
     (void)snprintf(prefix, sizeof prefix, "proofs/%s/", source);
     TRY(v->driver->ops->list(v->driver, prefix, see_proof, &k, err));
     for (size_t i = k.count; i-- > 0 && json_array_size(proofs) < count_max;) {
+        struct error ignored = ERROR_INIT;
         json_t *proof = NULL;
 
-        if (object_get_json(v->driver, k.keys[i], &proof, NULL, NULL) >= 0)
+        if (object_get_json(v->driver, k.keys[i], &proof, NULL, &ignored) >= 0)
             (void)json_array_append_new(proofs, proof);
     }
     *ret = json_incref(proofs);
