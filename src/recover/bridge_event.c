@@ -27,7 +27,8 @@ static const char *const commands[] = {
     "CREATE TEXT SEARCH DICTIONARY", "ALTER TEXT SEARCH DICTIONARY", "DROP TEXT SEARCH DICTIONARY",
     "CREATE FOREIGN DATA WRAPPER", "ALTER FOREIGN DATA WRAPPER", "DROP FOREIGN DATA WRAPPER", "CREATE SERVER", "ALTER SERVER", "DROP SERVER",
     "CREATE USER MAPPING", "ALTER USER MAPPING", "DROP USER MAPPING", "CREATE FOREIGN TABLE", "ALTER FOREIGN TABLE", "DROP FOREIGN TABLE",
-    "IMPORT FOREIGN SCHEMA", NULL,
+    "IMPORT FOREIGN SCHEMA", "CREATE LANGUAGE", "ALTER LANGUAGE", "DROP LANGUAGE", "CREATE TRANSFORM", "DROP TRANSFORM", "CREATE ACCESS METHOD",
+    "DROP ACCESS METHOD", "CREATE EXTENSION", "ALTER EXTENSION", "DROP EXTENSION", NULL,
 };
 /* A generated column is computed anew, by what its functions, and what these make use of, are in the target. */
 static const char *const computing[] = {
@@ -77,7 +78,7 @@ static int check_command(const struct bridge *b, const struct chain_transaction 
     if (d->detail.n > 0 && (memmem(d->detail.p, d->detail.n, "not listed yet: ", 16) || memmem(d->detail.p, d->detail.n, "failed", 6)))
         return refuse_command(t, d, "changes of its rows may not have been captured from there on", err);
     if (l->code)
-        return refuse_command(t, d, "a function in C may be part of a type", err);
+        return refuse_command(t, d, "by this function values of a type are read or written", err);
     if (is_among(d->tag, computing) && (has_generated(&b->from) || has_generated(&b->to)))
         return refuse_command(t, d, "a generated column may be computed by it", err);
     return 0;

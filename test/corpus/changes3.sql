@@ -149,16 +149,26 @@ CREATE TABLE t (id int PRIMARY KEY DEFAULT nextval('s'));
 ALTER SEQUENCE s INCREMENT 10 RESTART 100;
 INSERT INTO t DEFAULT VALUES;
 CREATE SEQUENCE new OWNED BY t.id;
---@ case: extension made, moved, dropped
---@ refused: a function in C may be part of a type
+--@ case: extension made, used, dropped
+CREATE TABLE before (id int PRIMARY KEY, v text);
+INSERT INTO before VALUES (1, 'Abc');
 --@ after
-CREATE EXTENSION citext SCHEMA changes3_extension_made_moved_dropped;
+CREATE EXTENSION citext SCHEMA changes3_extension_made_used_dropped;
 CREATE TABLE t (id int PRIMARY KEY, v citext);
 INSERT INTO t VALUES (1, 'Abc');
+ALTER TABLE before ADD w citext DEFAULT 'Xy';
 CREATE EXTENSION seg;
 DROP EXTENSION seg;
+UPDATE t SET v = 'dEF';
+--@ case: function that writes values of a type is replaced
+--@ refused: values of a type are read or written
+CREATE EXTENSION cube SCHEMA changes3_function_that_writes_values_of_a_type_is_replaced;
+CREATE TABLE t (id int PRIMARY KEY, v changes3_function_that_writes_values_of_a_type_is_replaced.cube);
+INSERT INTO t VALUES (1, '(1,2)');
+--@ after
+CREATE OR REPLACE FUNCTION cube_out(cube) RETURNS cstring AS '$libdir/cube' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+INSERT INTO t VALUES (2, '(3)');
 --@ case: extension updated
---@ refused: not known to leave rows as they are
 CREATE EXTENSION pg_trgm VERSION '1.5' SCHEMA changes3_extension_updated;
 --@ after
 ALTER EXTENSION pg_trgm UPDATE;

@@ -9,7 +9,7 @@ BIG = """CREATE TABLE big (id bigint PRIMARY KEY, v text, n int NOT NULL DEFAULT
 INSERT INTO big SELECT i, repeat(md5(i::text), 20), 0 FROM generate_series(1, 20000) i;"""
 # What bars the way, for which tables of public, and what `snapshot --if-needed` and a recovery in between say.
 ROUNDS = [
-    ("ALTER TABLE item ALTER COLUMN price TYPE numeric(12,4) USING price * 2", ["item"], "another type"),
+    ("ALTER TABLE item ALTER COLUMN price TYPE numeric(12,4) USING price * 2", ["item"], "rewritten"),
     ("ALTER TABLE item ADD COLUMN stamp float8 DEFAULT random(); ALTER TABLE big ADD COLUMN w int DEFAULT 3; UPDATE big SET w = 4 WHERE id < 50", ["item"], "rewritten"),
     ("ALTER TABLE pair DROP CONSTRAINT pair_pkey; UPDATE pair SET extra = 'not captured'; ALTER TABLE pair ADD PRIMARY KEY (a, b)", ["pair"], "identify its rows for a time"),
     ("ALTER TABLE leaving ADD COLUMN plain int; TRUNCATE leaving; INSERT INTO leaving (what, plain) VALUES ('again', 1);"

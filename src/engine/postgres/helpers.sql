@@ -306,8 +306,8 @@ BEGIN
         END IF;
         PERFORM @schema@.note(TG_TAG, coalesce(objects, ''), detail, @schema@.state_of(ids, made,
             ARRAY(SELECT c.objid FROM pg_event_trigger_ddl_commands() c WHERE c.classid = 'pg_type'::regclass),
-            EXISTS (SELECT FROM pg_event_trigger_ddl_commands() c JOIN pg_proc p ON p.oid = c.objid JOIN pg_language l ON l.oid = p.prolang
-                    WHERE c.classid = 'pg_proc'::regclass AND l.lanname IN ('c', 'internal'))));
+            EXISTS (SELECT FROM pg_event_trigger_ddl_commands() c JOIN pg_type t ON c.objid IN (t.typinput::oid, t.typoutput::oid)
+                    WHERE c.classid = 'pg_proc'::regclass)));
         RETURN;
     EXCEPTION
         WHEN query_canceled THEN

@@ -286,7 +286,7 @@ static void test_refused(void **state)
         {"identify its rows for a time", &item, &item, &keyless, &item, "ALTER TABLE", "", "", "", false},
         {"identify its rows for a time", &item, &keyless, &keyless, &keyless, "ALTER TABLE", "", "", "", false},
         {"it was unlogged", &item, &item, &unlogged, &item, "ALTER TABLE", "", "", "", false},
-        {"not known to leave rows", &item, &item, &item, &item, "CREATE EXTENSION", "", "", "", false},
+        {"not known to leave rows", &item, &item, &item, &item, "CREATE SUBSCRIPTION", "", "", "", false},
         {"may not have been captured", &item, &item, &item, &item, "ALTER TABLE", "not listed yet: item; ", "", "", false},
         {"may not have been captured", &item, &item, &item, &item, "ALTER TABLE", "failed: out of luck", "", "", false},
         {"may be computed by it", &generated, &generated, &generated, &generated, "CREATE FUNCTION", "", "", "", false},
