@@ -10,7 +10,8 @@
  *
  * A capture is committed only when the stream has passed its position: what a crash of the server could still undo is never in one.
  *
- * A crash leaves an intent, and chunks that nothing refers to. large.json names the intent, which the next start takes back, and what was captured last.
+ * A crash leaves an intent, and chunks that nothing refers to. large.json names the intents that were not taken back from
+ * all vaults, which each look tries again, and what was captured last.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,12 +27,14 @@
 #define SPACING_OF_COST 4 /* rest after a capture, in times of what it took */
 #define RETRY_US (30 * CLOCK_US_PER_S)
 #define XIP_MAX 1000000u
+#define INTENTS_MAX 100 /* that could not be taken back: the newest; older ones count for some days */
 
 struct large {
     struct capture *capture;
     char *counts;                    /* of the server, from before the last capture; owned; NULL: compare */
     char captured[SNAPSHOT_ID_BYTES]; /* the newest that stands in the vaults; "": none */
     uint64_t objects, bytes;         /* in it */
+    json_t *intents;                 /* ids: announced, and perhaps not taken back from all vaults; owned */
     int64_t next_mono_us;
     char said[256];
 };
@@ -67,11 +70,11 @@ static const struct capture_config *config_of(const struct large *s)
 
 /* --- what this host remembers ------------------------------------------------------------------------------------------- */
 
-static int remember(const struct large *s, const char *intent, struct error *err)
+static int remember(const struct large *s, struct error *err)
 {
     JSON_AUTO j = json_object();
 
-    json_set_str(j, "intent", intent);
+    json_object_set(j, "intents", s->intents);
     json_set_str(j, "captured", s->captured[0] ? s->captured : NULL);
     json_set_u64(j, "objects", s->objects);
     json_set_u64(j, "bytes", s->bytes);
@@ -79,16 +82,46 @@ static int remember(const struct large *s, const char *intent, struct error *err
     return state_store_json(s->capture->line->directory, LARGE, j, err);
 }
 
-static int forget_intent(const struct large *s, const char *id, struct error *err)
+/* In each vault, whatever the others say. */
+static bool take_back(const struct large *s, const char *id)
 {
     const struct capture_config *c = config_of(s);
+    bool all = true;
 
-    for (size_t i = 0; i < c->vaults_count; i++)
-        TRY(snapshot_intent_remove(c->vaults[i], c->protect.source, s->capture->line->incarnation.id, id, err));
-    return remember(s, NULL, err);
+    for (size_t i = 0; i < c->vaults_count; i++) {
+        struct error err = ERROR_INIT;
+
+        if (snapshot_intent_remove(c->vaults[i], c->protect.source, s->capture->line->incarnation.id, id, &err) >= 0)
+            continue;
+        log_warn("the intent of large objects %s could not be taken back, and it is tried again: %s", id, err.message);
+        all = false;
+    }
+    return all;
 }
 
-/* An intent that a kill left: where it cannot be taken back now, it counts for some days. */
+/* What was captured stands, whatever becomes of its intent: until it is gone a purge only keeps more. */
+static void forget_intents(struct large *s)
+{
+    struct error err = ERROR_INIT;
+
+    for (size_t i = json_array_size(s->intents); i-- > 0;)
+        if (take_back(s, json_string_value(json_array_get(s->intents, i))))
+            json_array_remove(s->intents, i);
+    if (remember(s, &err) < 0)
+        log_warn("%s", err.message);
+}
+
+static void load_intents(struct large *s, const json_t *ids)
+{
+    struct position position;
+    const json_t *id;
+    size_t i;
+
+    json_array_foreach(ids, i, id)
+        if (json_is_string(id) && snapshot_position(json_string_value(id), &position, NULL) >= 0)
+            json_array_append(s->intents, (json_t *)(uintptr_t)id);
+}
+
 static void load(struct large *s)
 {
     struct error ignored = ERROR_INIT;
@@ -98,14 +131,12 @@ static void load(struct large *s)
     if (state_load_json(s->capture->line->directory, LARGE, &j, &ignored) < 0)
         return;
     const char *captured = json_string_value(json_object_get(j, "captured")), *counts = json_string_value(json_object_get(j, "counts"));
-    const char *intent = json_string_value(json_object_get(j, "intent"));
     if (captured && counts && snapshot_position(captured, &position, &ignored) >= 0 &&
         json_get_u64(j, "objects", LARGE, &s->objects, &ignored) >= 0 && json_get_u64(j, "bytes", LARGE, &s->bytes, &ignored) >= 0) {
         (void)snprintf(s->captured, sizeof s->captured, "%s", captured);
         s->counts = mem_strdup(counts);
     }
-    if (intent && snapshot_position(intent, &position, &ignored) >= 0 && forget_intent(s, intent, &ignored) < 0)
-        log_warn("the intent of large objects that were not captured to the end could not be taken back: %s", ignored.message);
+    load_intents(s, json_object_get(j, "intents"));
 }
 
 /* --- looking ---------------------------------------------------------------------------------------------------------------- */
@@ -190,7 +221,10 @@ static int announce(struct large *s, struct look *k, struct error *err)
 {
     const struct capture_config *c = config_of(s);
 
-    TRY(remember(s, k->m.id, err));
+    json_array_append_new(s->intents, json_string(k->m.id));
+    if (json_array_size(s->intents) > INTENTS_MAX)
+        json_array_remove(s->intents, 0);
+    TRY(remember(s, err));
     for (size_t i = 0; i < c->vaults_count; i++)
         TRY(snapshot_intent(c->vaults[i], &k->m, err));
     k->tombstones = mem_zalloc(c->vaults_count + 1, sizeof(struct tombstones *));
@@ -284,8 +318,6 @@ static int take(struct large *s, struct look *k, struct error *err)
 /* The counts are those from before the snapshot: what comes late makes the next look a capture. */
 static int capture_large(struct large *s, struct look *k, struct error *err)
 {
-    struct error ignored = ERROR_INIT;
-
     TRY(begin_snapshot(s, k, err));
     int rc = take(s, k, err);
     if (rc >= 0) {
@@ -293,8 +325,7 @@ static int capture_large(struct large *s, struct look *k, struct error *err)
         s->counts = k->counts;
         k->counts = NULL;
     }
-    if (k->tombstones && forget_intent(s, k->m.id, rc < 0 ? &ignored : err) < 0 && rc >= 0)
-        return -(int)err->code;
+    forget_intents(s);
     return rc;
 }
 
@@ -354,6 +385,8 @@ static void look(struct large *s)
     struct error err = ERROR_INIT;
     int64_t begun_us = clock_mono_us();
 
+    if (json_array_size(s->intents) > 0)
+        forget_intents(s);
     int rc = look_at_counts(s, &k, &err);
     if (rc >= 0 && !k.unchanged)
         rc = capture_large(s, &k, &err);
@@ -374,11 +407,13 @@ static void look(struct large *s)
 
 void *large_thread(void *arg)
 {
-    struct large s = {.capture = arg};
+    struct large s = {.capture = arg, .intents = json_array()};
     struct capture *c = s.capture;
 
-    if (c->config->protect.large_objects_ignored || c->config->large_compare_us <= 0)
+    if (c->config->protect.large_objects_ignored || c->config->large_compare_us <= 0) {
+        json_decref(s.intents);
         return NULL;
+    }
     load(&s);
     if (!s.captured[0])
         s.next_mono_us = clock_mono_us() + c->config->large_compare_us; /* the first snapshot reads them, too */
@@ -395,5 +430,6 @@ void *large_thread(void *arg)
             look(&s);
     }
     free(s.counts);
+    json_decref(s.intents);
     return NULL;
 }

@@ -33,6 +33,11 @@ def servers():
         server.destroy()
 
 
+def pytest_collection_modifyitems(items):
+    """What one worker does alone, and takes longest, begins first."""
+    items.sort(key=lambda item: not any(m.args == ("ceph",) for m in item.iter_markers("xdist_group")))
+
+
 @pytest.fixture(scope="session")
 def ceph():
     """One cluster with a gateway for all tests of a worker: mark them xdist_group("ceph")."""

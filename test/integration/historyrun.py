@@ -169,7 +169,7 @@ class Ground:
             r = self.box.run_command("snapshot", dbname)
             if r.status == 0:
                 return
-            assert r.status == 1 and "meanwhile" in r.err, r
+            assert r.status == 1 and ("meanwhile" in r.err or "taken again later" in r.err), r
         raise AssertionError(r)
 
     def rest(self, dbname, players):

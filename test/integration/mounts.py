@@ -38,6 +38,16 @@ def tmpfs(path, size):
 
 
 @contextlib.contextmanager
+def kept(path):
+    """A file that cannot be removed: it is mounted over itself."""
+    mount("--bind", str(path), str(path))
+    try:
+        yield path
+    finally:
+        unmount(path)
+
+
+@contextlib.contextmanager
 def switchable(path):
     """The directory mounted over itself: yields readonly(bool)."""
     path.mkdir(parents=True, exist_ok=True)
