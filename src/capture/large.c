@@ -35,6 +35,7 @@ struct large {
     char captured[SNAPSHOT_ID_BYTES]; /* the newest that stands in the vaults; "": none */
     uint64_t objects, bytes;         /* in it */
     json_t *intents;                 /* ids: announced, and perhaps not taken back from all vaults; owned */
+    bool intents_left;               /* the last try left some, which has been said */
     int64_t next_mono_us;
     char said[256];
 };
@@ -82,31 +83,37 @@ static int remember(const struct large *s, struct error *err)
     return state_store_json(s->capture->line->directory, LARGE, j, err);
 }
 
-/* In each vault, whatever the others say. */
-static bool take_back(const struct large *s, const char *id)
+/* From one vault, the newest first, up to one that does not go: a vault that is away takes its time to say so, and is not asked again and again. */
+static void take_back(struct large *s, struct vault *v, bool *left)
 {
-    const struct capture_config *c = config_of(s);
-    bool all = true;
+    struct error err = ERROR_INIT;
+    size_t i = json_array_size(s->intents);
 
-    for (size_t i = 0; i < c->vaults_count; i++) {
-        struct error err = ERROR_INIT;
-
-        if (snapshot_intent_remove(c->vaults[i], c->protect.source, s->capture->line->incarnation.id, id, &err) >= 0)
-            continue;
-        log_warn("the intent of large objects %s could not be taken back, and it is tried again: %s", id, err.message);
-        all = false;
-    }
-    return all;
+    while (i > 0 && snapshot_intent_remove(v, config_of(s)->protect.source, s->capture->line->incarnation.id,
+                                           json_string_value(json_array_get(s->intents, i - 1)), &err) >= 0)
+        i--;
+    if (i > 0 && !s->intents_left)
+        log_warn("the intent of large objects %s could not be taken back, and it is tried again: %s",
+                 json_string_value(json_array_get(s->intents, i - 1)), err.message);
+    s->intents_left |= i > 0;
+    while (i > 0)
+        left[--i] = true;
 }
 
 /* What was captured stands, whatever becomes of its intent: until it is gone a purge only keeps more. */
 static void forget_intents(struct large *s)
 {
+    size_t n = json_array_size(s->intents);
+    CLEANUP(mem_free_ptr) char *room = mem_zalloc(n + 1, sizeof(bool));
+    bool *left = (bool *)room;
     struct error err = ERROR_INIT;
 
-    for (size_t i = json_array_size(s->intents); i-- > 0;)
-        if (take_back(s, json_string_value(json_array_get(s->intents, i))))
+    for (size_t i = 0; i < config_of(s)->vaults_count; i++)
+        take_back(s, config_of(s)->vaults[i], left);
+    for (size_t i = n; i-- > 0;)
+        if (!left[i])
             json_array_remove(s->intents, i);
+    s->intents_left = json_array_size(s->intents) > 0;
     if (remember(s, &err) < 0)
         log_warn("%s", err.message);
 }

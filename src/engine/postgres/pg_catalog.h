@@ -71,7 +71,8 @@ MUST_CHECK int pg_sequences(struct pg_conn *sql, const char *helper_schema, stru
  * Two polls with equal text had equal schemas. Cost: one query, about 50 ms for a thousand tables.
  */
 MUST_CHECK int pg_schema_fingerprint(struct pg_conn *sql, const char *helper_schema, char **ret, struct error *err);
-/* Of two fingerprints: is what event triggers never tell of (the database's own properties, event triggers) the same? */
+/* Of two fingerprints: is what event triggers never tell of (the database's own properties, event triggers, the mark of CLUSTER, whether a view has
+ * contents) the same? */
 bool pg_fingerprint_untold_same(const char *a, const char *b);
 /* Nothing differs but what belongs to the database itself: its settings, owner, rights, comment. */
 bool pg_fingerprint_objects_same(const char *a, const char *b);
