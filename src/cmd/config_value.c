@@ -129,6 +129,8 @@ int config_value_check(const struct option *o, const char *text, struct error *e
         TRY(fleet_wish_parse(text, &wish, err));
         fleet_wish_release(&wish);
         return 0;
+    case TYPE_ZONE:
+        return schedule_check_zone(text, err);
     }
     return 0;
 }

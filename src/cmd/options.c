@@ -25,6 +25,6 @@ const char *option_type_name(enum option_type t)
 {
     static const char *const names[] = {"text",   "absolute path", "names",    "tables",   "duration",         "size",
                                         "number", "yes or no",     "one of",   "conninfo", "schedule", "local DIRECTORY",
-                                        "decimal number", "bytes a second", "databases"};
+                                        "decimal number", "bytes a second", "databases", "time zone"};
     return names[t];
 }

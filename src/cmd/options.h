@@ -27,6 +27,7 @@ enum option_type {
     TYPE_DECIMAL,  /* 0.023 */
     TYPE_RATE,     /* 20MB/s, 8MiB/s */
     TYPE_DATABASES, /* shop, "Odd, name" | *, !scratch */
+    TYPE_ZONE,     /* Europe/Berlin */
 };
 
 /* X(id, section, name, type, default or NULL, min, max, choices or NULL, help). Durations in microseconds. */
@@ -85,7 +86,7 @@ enum option_type {
       "Beyond that, the newest snapshot of each of so many days stays, for its own position.")                         \
     X(KEEP_WEEKLY, SOURCE, "keep_weekly", NUMBER, "0", 0, 100000, NULL, "The same for weeks (from Monday on).")        \
     X(KEEP_MONTHLY, SOURCE, "keep_monthly", NUMBER, "0", 0, 100000, NULL, "The same for months.")                      \
-    X(KEEP_ZONE, SOURCE, "keep_zone", TEXT, "UTC", 0, 0, NULL, "The time zone of those days, weeks and months.")       \
+    X(KEEP_ZONE, SOURCE, "keep_zone", ZONE, "UTC", 0, 0, NULL, "The time zone of those days, weeks and months.")       \
     X(PURGE_GRACE, SOURCE, "purge_grace", DURATION, "24h", 60 * OPTION_S, INT64_C(365) * 86400 * OPTION_S, NULL,       \
       "What is to be purged is named so long before it is removed. Longer than the longest recovery.")                 \
     X(PURGE_EVERY, SOURCE, "purge_every", DURATION, "6h", 10 * OPTION_S, 30 * 86400 * OPTION_S, NULL,                  \

@@ -7,7 +7,6 @@
 #include <ctype.h>
 #include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -51,19 +50,40 @@ static bool parse_weekday(struct slice word, struct schedule *s)
     return false;
 }
 
-/* A zone must exist: an unknown name would silently mean UTC. */
-static int parse_zone(struct slice word, struct schedule *s, struct error *err)
+/* Folders (Europe) and lists (leapseconds) lie there too. */
+static bool is_zone_file(const char *path)
+{
+    char head[4] = {0};
+    FILE *f = fopen(path, "re");
+
+    if (!f)
+        return false;
+    size_t n = fread(head, 1, sizeof head, f);
+    (void)fclose(f);
+    return n == sizeof head && memcmp(head, "TZif", sizeof head) == 0;
+}
+
+int schedule_check_zone(const char *zone, struct error *err)
 {
     char path[256];
 
-    if (word.n >= sizeof s->zone || memchr(word.p, '.', word.n))
+    if (strcmp(zone, "UTC") == 0)
+        return 0;
+    if (strlen(zone) >= sizeof ((struct schedule *)0)->zone || strchr(zone, '.'))
+        return error_set(err, ERROR_USAGE, "'%s' is not a time zone", zone);
+    snprintf(path, sizeof path, "/usr/share/zoneinfo/%s", zone);
+    if (!is_zone_file(path))
+        return error_set(err, ERROR_USAGE, "time zone '%s' is not known here (no %s; the package tzdata has them)", zone, path);
+    return 0;
+}
+
+static int parse_zone(struct slice word, struct schedule *s, struct error *err)
+{
+    if (word.n >= sizeof s->zone)
         return error_set(err, ERROR_USAGE, "'%.*s' is not a time zone", (int)word.n, (const char *)word.p);
     memcpy(s->zone, word.p, word.n);
     s->zone[word.n] = 0;
-    snprintf(path, sizeof path, "/usr/share/zoneinfo/%s", s->zone);
-    if (access(path, R_OK) != 0)
-        return error_set(err, ERROR_USAGE, "time zone '%s' is not known here (no %s)", s->zone, path);
-    return 0;
+    return schedule_check_zone(s->zone, err);
 }
 
 int schedule_parse(struct slice text, struct schedule *ret, struct error *err)

@@ -24,6 +24,9 @@ struct schedule {
 
 MUST_CHECK int schedule_parse(struct slice text, struct schedule *ret, struct error *err); /* USAGE */
 
+/* UTC, or one that this host's time zone database has: an unknown name would silently mean UTC. Errors: USAGE. */
+MUST_CHECK int schedule_check_zone(const char *zone, struct error *err);
+
 /* The first moment after `after_wall_us`; INT64_MAX: never. Not thread-safe: it sets TZ for the call. */
 int64_t schedule_next(const struct schedule *s, int64_t after_wall_us);
 

@@ -124,6 +124,8 @@ static const struct bad_case bad_cases[] = {
     {HEAD "spool_max = 4G\n", ":5:", "spool_max"},
     {HEAD "slot_wal_unbounded = maybe\n", ":5:", "slot_wal_unbounded"},
     {HEAD "snapshot_schedule = dayly 02:00\n", ":5:", "is not a schedule"},
+    {HEAD "keep_zone = Mars/Olympus\n", ":5:", "is not known here"},
+    {HEAD "keep_zone = Europe\n", ":5:", "is not known here"},
     {HEAD "snapshot_schedul = daily 02:00\n", ":5:", "has no option"},
     {HEAD "conninfo = host=a password=hunter2\n", ":5:", "PGPASSFILE"},
     {HEAD "conninfo = postgresql://u:hunter2@h/d\n", ":5:", "PGPASSFILE"},

@@ -68,7 +68,7 @@ static void what_is_no_schedule(void **state)
     (void)state;
     static const char *const bad[] = {"",           "daily",        "daily 24:00",  "daily 2:00",        "daily 02:60",
                                       "weekly 02:00", "weekly son 02:00", "every",      "every 5s",          "every 6",
-                                      "daily 02:00 Mars/Olympus", "daily 02:00 ../../etc/passwd", "hourly UTC", "none now", "daily 02:00 UTC x"};
+                                      "daily 02:00 Mars/Olympus", "daily 02:00 ../../etc/passwd", "daily 02:00 Europe", "daily 02:00 leapseconds", "hourly UTC", "none now", "daily 02:00 UTC x"};
     struct error err = ERROR_INIT;
     struct schedule s;
 
