@@ -90,7 +90,8 @@ static int make_hold(const struct source_context *s, const struct wish *w, struc
         return find_snapshot(s, w->snapshot, h, err);
     if (!w->position)
         return 0;
-    TRY(position_parse(slice_str(w->position), &h->position, err));
+    if (position_parse(slice_str(w->position), &h->position, err) < 0)
+        return error_prefix(err, "--position");
     if (!w->incarnation)
         return newest_incarnation(s, h, err);
     if (strlen(w->incarnation) != 4 || strspn(w->incarnation, "0123456789") != 4)
@@ -117,6 +118,23 @@ static json_t *hold_json(const struct vault *v, const struct hold *h)
     return o;
 }
 
+/* A slip of the pen may hold what lies ahead instead of what was meant. */
+static int note_ahead(struct vault *v, const char *source, const struct hold *h, struct error *err)
+{
+    CLEANUP(mem_free_ptr) struct segment_ref *refs = NULL;
+    char wish[POSITION_TEXT_BYTES], last[POSITION_TEXT_BYTES];
+    size_t count;
+
+    if (h->kind != HOLD_POSITION)
+        return 0;
+    TRY(segment_list(v, source, h->incarnation, &refs, &count, err));
+    if (count > 0 && position_compare(h->position, refs[count - 1].id.last) <= 0)
+        return 0;
+    printf("  note: %s lies past what vault %s has of incarnation %s now (%s): what is held begins at its newest snapshot\n",
+           position_format(h->position, wish), v->name, h->incarnation, count > 0 ? position_format(refs[count - 1].id.last, last) : "no events yet");
+    return 0;
+}
+
 static int add(const struct source_context *s, const struct wish *w, struct error *err)
 {
     struct hold h;
@@ -128,6 +146,7 @@ static int add(const struct source_context *s, const struct wish *w, struct erro
     for (size_t i = 0; i < s->vaults_count; i++) {
         TRY(hold_add(s->vaults[i], s->name, &h, err));
         printf("vault %s: hold %u of %s\n", s->vaults[i]->name, h.n, s->name);
+        TRY(note_ahead(s->vaults[i], s->name, &h, err));
         journaled_add(s->config, "hold_added", s->name, hold_json(s->vaults[i], &h));
     }
     journaled_ship(s->config, s->name, s->vaults, s->vaults_count);
@@ -140,7 +159,8 @@ static int take_away(const struct source_context *s, const struct wish *w, struc
 
     if (!w->number)
         return usage(err);
-    TRY(text_parse_u64(slice_str(w->number), 1, 999999, &n, err));
+    if (text_parse_u64(slice_str(w->number), 1, 999999, &n, err) < 0)
+        return error_prefix(err, "the number of the hold");
     for (size_t i = 0; i < s->vaults_count; i++) {
         TRY(hold_remove(s->vaults[i], s->name, (uint32_t)n, err));
         printf("vault %s: hold %llu of %s is removed\n", s->vaults[i]->name, (unsigned long long)n, s->name);
@@ -178,6 +198,8 @@ static int list(const struct source_context *s, const struct wish *w, struct err
                 print_hold(s->vaults[i], &holds[k]);
         }
     }
+    if (!w->json && json_array_size(all) == 0)
+        printf("nothing of %s is held\n", s->name);
     if (w->json) {
         JSON_AUTO o = json_object();
         json_object_set(o, "holds", all);

@@ -58,6 +58,7 @@ static int check_position(struct vault *v, const char *source, const struct hold
     CLEANUP(mem_free_ptr) struct segment_ref *refs = NULL;
     char text[POSITION_TEXT_BYTES];
     struct position at = POSITION_ZERO, p;
+    struct vault_floor floor;
     char **ids;
     size_t count, refs_count;
 
@@ -75,6 +76,10 @@ static int check_position(struct vault *v, const char *source, const struct hold
     /* A segment that ends at or before the snapshot must be there, or the very first one, unless nothing is wanted past it. */
     bool reaches = position_compare(at, h->position) == 0 ||
                    (refs_count > 0 && (refs[0].id.sequence == 1 || position_compare(refs[0].id.last, at) <= 0));
+    if (!reaches && refs_count == 0) { /* none has been stored yet, or all were purged */
+        TRY(floor_load(v, source, h->incarnation, &floor, err));
+        reaches = floor.first_sequence == 0;
+    }
     if (!reaches)
         return error_set(err, ERROR_GAP, "the events between the last snapshot before %s and that position were purged", text);
     return 0;
