@@ -48,8 +48,8 @@ void log_line(enum log_level level, const char *fmt, ...)
 
     if (level < level_min)
         return;
-    int head = snprintf(line, sizeof line, "%s %-5s %s: ", clock_format_wall(clock_wall_us(), time), level_name(level),
-                        role_name);
+    int head = snprintf(line, sizeof line, "%s %-5s %s%s", clock_format_wall(clock_wall_us(), time), level_name(level),
+                        role_name, *role_name ? ": " : "");
     ASSERT(head > 0 && head < LINE_BYTES_MAX);
     va_start(ap, fmt);
     size_t n = append(line, (size_t)head, fmt, ap);

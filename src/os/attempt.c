@@ -98,7 +98,7 @@ int attempt_wait(struct attempt *a, int64_t deadline_mono_us, struct error *err)
         rc = pthread_cond_timedwait(&a->ended, &a->mutex, &until);
     bool over = a->over;
     int result = a->result;
-    if (over && result < 0)
+    if (over && (result < 0 || a->err.code))
         *err = a->err;
     ASSERT(pthread_mutex_unlock(&a->mutex) == 0);
     return over ? result : error_set(err, ERROR_TIMEOUT, "no answer");

@@ -45,6 +45,18 @@ static void one_line_with_time_level_role(void **state)
     assert_ptr_equal(strchr(text, '\n'), text + strlen(text) - 1);
 }
 
+static void say_as_nobody(void)
+{
+    log_init(LOG_INFO, "");
+    log_warn("a command has no role");
+}
+
+static void without_a_role(void **state)
+{
+    (void)state;
+    assert_contains(captured(say_as_nobody), "Z warn  a command has no role\n");
+}
+
 static void long_lines_are_cut(void **state)
 {
     (void)state;
@@ -58,6 +70,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(one_line_with_time_level_role),
+        cmocka_unit_test(without_a_role),
         cmocka_unit_test(long_lines_are_cut),
     };
 

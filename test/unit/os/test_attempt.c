@@ -21,6 +21,8 @@ static int work(void *arg, struct error *err)
         assert_int_equal(pthread_mutex_lock(j->gate), 0);
         assert_int_equal(pthread_mutex_unlock(j->gate), 0);
     }
+    if (j->result == 0)
+        (void)error_set(err, ERROR_CONNECT, "nobody told");
     return j->result < 0 ? error_set(err, ERROR_IO, "it went wrong") : j->result;
 }
 
@@ -65,8 +67,12 @@ static void test_results_and_errors(void **state)
     assert_fails(attempt_wait(a, in_ms(30000), &err), err, ERROR_IO);
     assert_string_equal(err.message, "it went wrong");
     attempt_free(a);
+    a = attempt_start("test", work, job_new(NULL, 0, &freed), job_free); /* no failure, and yet it has something to say */
+    assert_int_equal(attempt_wait(a, in_ms(30000), &err), 0);
+    assert_string_equal(err.message, "nobody told");
+    attempt_free(a);
     attempt_free(NULL);
-    wait_freed(&freed, 2);
+    wait_freed(&freed, 3);
 }
 
 static void test_a_call_that_hangs_is_left_behind(void **state)
