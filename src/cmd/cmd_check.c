@@ -88,8 +88,9 @@ static void print_findings(const char *name, const json_t *array)
     printf("source %s\n", name);
     json_array_foreach(array, i, f)
         print_finding(f);
-    printf("%s: %s (%u to mend, %u warnings)\n", name, to_mend > 0 ? "cannot be protected yet" : "can be protected", to_mend,
-           count_of(array, PG_FINDING_WARN));
+    unsigned warnings = count_of(array, PG_FINDING_WARN);
+    printf("%s: %s (%u to mend, %u warning%s)\n", name, to_mend > 0 ? "cannot be protected yet" : "can be protected", to_mend, warnings,
+           warnings == 1 ? "" : "s");
 }
 
 /* Adds the source's object to *list. */
@@ -117,7 +118,7 @@ static bool has_conninfo(const struct config *c)
     for (size_t i = 0; i < c->sources_count; i++)
         if (config_text(&c->sources[i], OPTION_CONNINFO))
             return true;
-    return false;
+    return c->groups_count > 0;
 }
 
 /* A source that is only recovered from cannot be asked; it keeps nobody from checking the others. */

@@ -50,6 +50,16 @@ static void print_markdown(void)
     }
 }
 
+void print_command_help(const struct command *c)
+{
+    printf("salvor %s%s%s\n\n%s.\n%s%s%s", c->name, *c->arguments ? " " : "", c->arguments, c->summary, *c->help ? "\n" : "", c->help,
+           *c->help ? "\n" : "");
+    if (strcmp(c->name, "config") == 0) {
+        printf("\n");
+        print_options();
+    }
+}
+
 int command_help(const struct invocation *in, struct error *err)
 {
     const struct command *self = command_find("help");
@@ -65,23 +75,16 @@ int command_help(const struct invocation *in, struct error *err)
     const struct command *c = command_find(name);
     if (!c)
         return error_set(err, ERROR_USAGE, "there is no command '%s'", name);
-    bool config = strcmp(name, "config") == 0;
-    if (config && markdown) {
+    if (markdown && strcmp(name, "config") == 0)
         print_markdown();
-        return 0;
-    }
-    printf("salvor %s %s\n\n%s.\n%s%s%s", c->name, c->arguments, c->summary, *c->help ? "\n" : "", c->help, *c->help ? "\n" : "");
-    if (config) {
-        printf("\n");
-        print_options();
-    }
+    else
+        print_command_help(c);
     return 0;
 }
 
 int command_version(const struct invocation *in, struct error *err)
 {
-    (void)in;
-    (void)err;
+    TRY(arguments_parse(in, command_find("version"), NULL, 0, NULL, err));
     printf("salvor %s\n", SALVOR_VERSION);
     return 0;
 }

@@ -5,9 +5,12 @@
 #include "cmd/command.h"
 #include "os/file.h"
 
+#define VALUE_SHOWN_BYTES_MAX 200
+
 struct printer {
     bool json;
     const char *table; /* "schema.name" or NULL */
+    uint64_t events;   /* that were printed */
     struct buf line;
 };
 
@@ -47,6 +50,26 @@ static json_t *values_json(const struct relation *r, const struct value *values,
     return j;
 }
 
+/* On one line, and nothing that a terminal would obey. */
+static void print_text(struct slice text)
+{
+    bool cut = text.n > VALUE_SHOWN_BYTES_MAX;
+    size_t n = cut ? VALUE_SHOWN_BYTES_MAX : text.n;
+
+    while (cut && n > 0 && (text.p[n] & 0xc0) == 0x80) /* not in the middle of a character */
+        n--;
+    putchar('\'');
+    for (size_t i = 0; i < n; i++) {
+        if (text.p[i] == '\n')
+            printf("\\n");
+        else if (text.p[i] < ' ' || text.p[i] == 0x7f)
+            printf("\\x%02x", text.p[i]);
+        else
+            putchar(text.p[i]);
+    }
+    printf("'%s", cut ? "..." : "");
+}
+
 static void print_values(const char *label, const struct relation *r, const struct value *values, uint32_t count)
 {
     printf(" %s", label);
@@ -60,7 +83,7 @@ static void print_values(const char *label, const struct relation *r, const stru
         else if (v->state == VALUE_UNCHANGED)
             printf("(unchanged)");
         else
-            printf("'%.*s'%s", v->text.n > 200 ? 200 : (int)v->text.n, (const char *)v->text.p, v->text.n > 200 ? "..." : "");
+            print_text(v->text);
     }
 }
 
@@ -84,6 +107,7 @@ static int on_event(void *user, const struct chain_transaction *t, const struct 
     (void)err;
     if (!wanted(p, r))
         return 0;
+    p->events++;
     position_format(t->position, position);
     clock_format_wall(t->commit_time_wall_us, time);
     if (!p->json) {
@@ -145,9 +169,11 @@ static int print_chain(const struct chain_config *config, struct printer *p, str
     return result;
 }
 
-static int parse_position(const char *text, struct position *ret, struct error *err)
+static int parse_position(const char *flag, const char *text, struct position *ret, struct error *err)
 {
-    return text ? position_parse(slice_str(text), ret, err) : 0;
+    if (text && position_parse(slice_str(text), ret, err) < 0)
+        return error_prefix(err, "%s", flag);
+    return 0;
 }
 
 int command_log(const struct invocation *in, struct error *err)
@@ -162,8 +188,10 @@ int command_log(const struct invocation *in, struct error *err)
     size_t count;
 
     TRY(arguments_parse(in, command_find("log"), flags, 4, &name, err));
-    TRY(parse_position(from_text, &from, err));
-    TRY(parse_position(to_text, &to, err));
+    TRY(parse_position("--from", from_text, &from, err));
+    TRY(parse_position("--to", to_text, &to, err));
+    if (position_compare(to, from) < 0)
+        return error_set(err, ERROR_USAGE, "--to %s lies before --from %s", to_text, from_text);
     TRY(config_load(in->config_path, &c, err));
     TRY(source_context_open(&c, name, SOURCE_NEEDS_VAULTS, &s, err));
     TRY(incarnation_list(s.vaults[0], s.name, &list, &count, err));
@@ -176,6 +204,8 @@ int command_log(const struct invocation *in, struct error *err)
     struct chain_config chain = {.vault = s.vaults[0], .spool_directory = file_exists(spool) ? spool : NULL, .source = s.name,
                                  .incarnation = list[count - 1].id};
     int result = print_chain(&chain, &p, from, to, err);
+    if (result >= 0 && p.table && p.events == 0)
+        fprintf(stderr, "salvor log: there is no event of table %s between these positions (incarnation %s)\n", p.table, list[count - 1].id);
     buf_release(&p.line);
     free(list);
     return result;

@@ -17,8 +17,10 @@ static void on_progress(void *user, const struct recover_progress *p)
 {
     const char *source = user;
 
-    progress_line("%s: proof: %s: %llu of %llu rows", source, p->phase, (unsigned long long)p->rows,
-                  (unsigned long long)p->rows_total);
+    if (p->rows_total > 0)
+        progress_line("%s: proof: %s: %llu of %llu rows", source, p->phase, (unsigned long long)p->rows, (unsigned long long)p->rows_total);
+    else
+        progress_line("%s: proof: %s", source, p->phase);
 }
 
 static json_t *result_json(const char *source, const struct prove_result *r)

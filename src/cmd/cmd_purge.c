@@ -309,6 +309,8 @@ int command_purge(const struct invocation *in, struct error *err)
             return error_set(err, ERROR_USAGE, "[source %s] has no keep: nothing of it is ever purged", name);
         if (config_text(wanted.sources[i], OPTION_KEEP))
             TRY(purge_source(&c, wanted.sources[i], dry_run, json, list, err));
+        else if (!json)
+            printf("source %s: keep is not set: nothing of it is ever purged\n", wanted.sources[i]->name);
     }
     if (json) {
         JSON_AUTO object = json_object();

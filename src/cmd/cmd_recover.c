@@ -62,8 +62,8 @@ static int parse_target(const struct wish *w, struct recover_config *rc, struct 
         return error_set(err, ERROR_USAGE, "--local '%s': the directory must be an absolute path", w->local);
     if (w->port && !w->local)
         return error_set(err, ERROR_USAGE, "--port goes with --local");
-    if (w->port)
-        TRY(text_parse_u64(slice_str(w->port), 1, 65535, &port, err));
+    if (w->port && text_parse_u64(slice_str(w->port), 1, 65535, &port, err) < 0)
+        return error_prefix(err, "--port");
     rc->into = w->into;
     rc->local_directory = w->local;
     rc->local_port = (int)port;

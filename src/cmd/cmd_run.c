@@ -321,9 +321,11 @@ static int prepare(const struct config *c, struct file *lock, struct error *err)
     const char *state = config_text(&c->salvor, OPTION_STATE);
     CLEANUP(mem_free_ptr) char *path = mem_printf("%s/run.lock", state);
 
-    TRY(dir_make_all(state, 0700, err));
-    if (lock_take(lock, path, err) < 0)
-        return error_prefix(err, "salvor run is at work here already");
+    if (dir_make_all(state, 0700, err) < 0)
+        return error_prefix(err, "the state directory (state in [salvor])");
+    int rc = lock_take(lock, path, err);
+    if (rc < 0)
+        return error_prefix(err, rc == -ERROR_BUSY ? "salvor run is at work here already" : "the state directory (state in [salvor])");
     for (size_t i = 0; i < c->sources_count; i++) {
         CLEANUP(mem_free_ptr) char *directory = config_source_state(c, &c->sources[i]);
         TRY(dir_make_all(directory, 0700, err));
@@ -357,7 +359,7 @@ int command_run(const struct invocation *in, struct error *err)
     if (s.count == 0 && s.lists_count == 0)
         return error_set(err, ERROR_USAGE, "%s has no [source NAME] with a conninfo: there is nothing to run", c.path);
     add_child(&s, "keeper", NULL, NULL);
-    log_info("salvor %s: %zu sources, state in %s", SALVOR_VERSION, s.count - 1, config_text(&c.salvor, OPTION_STATE));
+    log_info("salvor %s: %zu source%s, state in %s", SALVOR_VERSION, s.count - 1, s.count == 2 ? "" : "s", config_text(&c.salvor, OPTION_STATE));
     supervise(&s);
     return 0;
 }

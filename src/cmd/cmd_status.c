@@ -264,7 +264,7 @@ static void print_source(const json_t *o)
         printf("  %-22s %s to %s\n", "recoverable", text_of(range, "from"), text_of(range, "to"));
     print_list(o, "gaps", "GAP", SIZE_MAX);
     print_list(o, "schema_changed", "schema changed", CHANGES_SHOWN_MAX);
-    if (text_of(o, "schema_captured")[0])
+    if (json_string_length(json_object_get(o, "schema_captured")) > 0)
         printf("  %-22s up to %s\n", "schema captured", text_of(o, "schema_captured"));
     print_list(o, "inexact", "INEXACT", SIZE_MAX);
     print_findings(o);
@@ -295,6 +295,27 @@ static void add_database(json_t *o, const struct config_section *s)
     json_object_set_new(o, "not_captured", s->problem ? json_bytes(slice_str(s->problem)) : json_null());
 }
 
+/* A group whose server was never reached has no source to show; it is not passed over for that. */
+static void add_unknown_groups(const struct config *c, json_t *object)
+{
+    json_t *unknown = json_array();
+
+    for (size_t i = 0; i < c->groups_count; i++)
+        if (!fleet_is_known(c, &c->groups[i]))
+            json_array_append_new(unknown, json_string(c->groups[i].name));
+    json_object_set_new(object, "groups_unknown", unknown);
+}
+
+static void print_unknown_groups(const json_t *object)
+{
+    const json_t *name;
+    size_t i;
+
+    json_array_foreach(json_object_get(object, "groups_unknown"), i, name)
+        printf("source %s: NOT PROTECTED: none of its databases is known yet: `salvor check %s` asks the server, `salvor run` does so all the time\n",
+               json_string_value(name), json_string_value(name));
+}
+
 int command_status(const struct invocation *in, struct error *err)
 {
     CLEANUP(config_release) struct config c = {0};
@@ -303,6 +324,7 @@ int command_status(const struct invocation *in, struct error *err)
     bool json = false;
     const struct argument flags[] = {{"--json", NULL, &json}};
     JSON_AUTO list = json_array();
+    JSON_AUTO object = json_object();
 
     TRY(arguments_parse(in, command_find("status"), flags, 1, &name, err));
     TRY(config_load(in->config_path, &c, err));
@@ -315,10 +337,12 @@ int command_status(const struct invocation *in, struct error *err)
         if (!json)
             print_source(o);
     }
-    if (json) {
-        JSON_AUTO object = json_object();
-        json_object_set(object, "sources", list);
+    json_object_set(object, "sources", list);
+    if (!name)
+        add_unknown_groups(&c, object);
+    if (json)
         print_json(object);
-    }
+    else
+        print_unknown_groups(object);
     return 0;
 }

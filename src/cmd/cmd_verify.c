@@ -156,11 +156,13 @@ int command_verify(const struct invocation *in, struct error *err)
     size_t findings = 0;
 
     TRY(arguments_parse(in, command_find("verify"), flags, 3, &name, err));
-    if (threads_text)
-        TRY(text_parse_u64(slice_str(threads_text), 1, 64, &threads, err));
+    if (threads_text && text_parse_u64(slice_str(threads_text), 1, 64, &threads, err) < 0)
+        return error_prefix(err, "--threads");
     TRY(config_load(in->config_path, &c, err));
     if (name)
         TRY(fleet_select(&c, name, &wanted, err));
+    if (c.vaults_count == 0)
+        return error_set(err, ERROR_USAGE, "%s names no [vault NAME]: there is nothing to verify", c.path);
     const struct verify_wish wish = {.noted = noted, .threads = (unsigned)threads, .json = json};
     for (size_t i = 0; i < c.vaults_count; i++)
         TRY(verify_vault(&c, &c.vaults[i], name ? &wanted : NULL, &wish, list, &findings, err));

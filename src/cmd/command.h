@@ -29,19 +29,21 @@ struct command {
 extern const struct command commands[]; /* ends with name == NULL */
 const struct command *command_find(const char *name);
 
-/* Arguments of one command: flags in any order, then at most one name. */
+/* Arguments of one command: flags in any order, each once, and at most one name. */
 struct argument {
     const char *flag;   /* "--json" */
     const char **value; /* not NULL: the flag takes a value ("--to X" or "--to=X") */
     bool *set;          /* may be NULL where value is given */
 };
 /*
- * Parses argv against the flags; what is no flag goes to *name (NULL name: refuse it; a second one is refused).
+ * Parses argv against at most 32 flags; what is no flag goes to *name (NULL name: refuse it; a second one is refused).
  * Errors: USAGE, with the command's usage line.
  */
 MUST_CHECK int arguments_parse(const struct invocation *in, const struct command *command, const struct argument *flags,
                                size_t flags_count, const char **name, struct error *err);
 
+/* What `salvor help NAME` prints. */
+void print_command_help(const struct command *c);
 /* The log level of the configuration, under the name of a role. */
 void role_log_init(const struct config *c, const char *role);
 

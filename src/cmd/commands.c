@@ -60,7 +60,7 @@ const struct command commands[] = {
      "there on; a held snapshot keeps that alone.",
      false, command_hold},
     {"log", "SOURCE [--table [SCHEMA.]TABLE] [--from POSITION] [--to POSITION] [--json]", "print events",
-     "Transactions with from < position <= to, in commit order. A table without its schema is that of any schema. --json prints one object a line, so\n"
+     "Transactions of the newest incarnation with from < position <= to, in commit order. A table without its schema is that of any schema. --json prints one object a line, so\n"
      "that a log of any length can be read as it comes; exit status 0 says that it was whole.", false, command_log},
     {"journal", "[SOURCE] [--json]", "what happened and what was measured: the record, from the vaults and from this host",
      "Entries of all writers by time, from the vaults and from this host. `salvor verify` checks chains and signatures.", false,
@@ -96,43 +96,63 @@ const struct command *command_find(const char *name)
 
 static int usage_error(const struct command *command, struct error *err, const char *what, const char *arg)
 {
-    return error_set(err, ERROR_USAGE, "%s '%s'; usage: salvor %s %s", what, arg, command->name, command->arguments);
+    return error_set(err, ERROR_USAGE, "%s '%s'; usage: salvor %s%s%s", what, arg, command->name, *command->arguments ? " " : "",
+                     command->arguments);
 }
 
-/* 1: *i was (or ended) a flag of the table; 0: it is none. */
-static int take_flag(const struct invocation *in, const struct command *command, const struct argument *flags,
-                     size_t flags_count, int *i, struct error *err)
+/* What is no flag of the command and no name. */
+static int refuse_argument(const struct command *command, const char *arg, struct error *err)
 {
-    const char *arg = in->argv[*i];
+    if (strcmp(arg, "--config") == 0 || strncmp(arg, "--config=", 9) == 0)
+        return error_set(err, ERROR_USAGE, "--config stands before the command: salvor --config FILE %s", command->name);
+    return usage_error(command, err, "what is", arg);
+}
 
-    for (size_t f = 0; f < flags_count; f++) {
-        size_t n = strlen(flags[f].flag);
-        bool with_value = flags[f].value && strncmp(arg, flags[f].flag, n) == 0 && arg[n] == '=';
-        if (!with_value && strcmp(arg, flags[f].flag) != 0)
-            continue;
-        if (flags[f].set)
-            *flags[f].set = true;
-        if (with_value)
-            *flags[f].value = arg + n + 1;
-        else if (flags[f].value && ++*i >= in->argc)
-            return usage_error(command, err, "a value is missing after", arg);
-        else if (flags[f].value)
-            *flags[f].value = in->argv[*i];
+static bool is_flag(const struct argument *flag, const char *arg)
+{
+    size_t n = strlen(flag->flag);
+
+    return strncmp(arg, flag->flag, n) == 0 && (arg[n] == '\0' || (flag->value && arg[n] == '='));
+}
+
+/* 1: *i was (or ended) a flag of the table; 0: it is none. *given: a bit for each flag that stood before. */
+static int take_flag(const struct invocation *in, const struct command *command, const struct argument *flags,
+                     size_t flags_count, uint32_t *given, int *i, struct error *err)
+{
+    const char *arg = in->argv[*i], *value = strchr(arg, '=');
+    size_t f = 0;
+
+    while (f < flags_count && !is_flag(&flags[f], arg))
+        f++;
+    if (f == flags_count)
+        return 0;
+    if (*given & (UINT32_C(1) << f))
+        return usage_error(command, err, "given twice:", flags[f].flag);
+    *given |= UINT32_C(1) << f;
+    if (flags[f].set)
+        *flags[f].set = true;
+    if (!flags[f].value)
         return 1;
-    }
-    return 0;
+    value = value ? value + 1 : ++*i < in->argc ? in->argv[*i] : "";
+    if (!*value)
+        return usage_error(command, err, "a value is missing after", flags[f].flag);
+    *flags[f].value = value;
+    return 1;
 }
 
 int arguments_parse(const struct invocation *in, const struct command *command, const struct argument *flags,
                     size_t flags_count, const char **name, struct error *err)
 {
+    uint32_t given = 0;
+
+    ASSERT(flags_count <= 32);
     for (int i = 0; i < in->argc; i++) {
-        int taken = take_flag(in, command, flags, flags_count, &i, err);
+        int taken = take_flag(in, command, flags, flags_count, &given, &i, err);
         TRY(taken);
         if (taken)
             continue;
         if (in->argv[i][0] == '-' || !name || *name)
-            return usage_error(command, err, "what is", in->argv[i]);
+            return refuse_argument(command, in->argv[i], err);
         *name = in->argv[i];
     }
     return 0;

@@ -237,7 +237,10 @@ int config_load(const char *path, struct config *ret, struct error *err)
     int result = file_read_all(path, INI_FILE_BYTES_MAX, &text, err);
     if (result == -ERROR_NOT_FOUND)
         return error_set(err, ERROR_USAGE, "there is no configuration file '%s': name one with --config FILE", path);
-    TRY(result);
+    if (result < 0) {
+        const struct error why = *err;
+        return error_set(err, ERROR_USAGE, "the configuration cannot be read: %s", why.message);
+    }
     return config_parse(buf_slice(&text), path, ret, err);
 }
 

@@ -273,6 +273,14 @@ static bool is_meant(const struct config *c, const struct config_section *s, con
     return strcmp(usual, s->name) == 0; /* only recovered from: its name is all that is known */
 }
 
+bool fleet_is_known(const struct config *c, const struct config_section *group)
+{
+    for (size_t i = 0; i < c->sources_count; i++)
+        if (c->sources[i].group == group)
+            return true;
+    return false;
+}
+
 int fleet_select(const struct config *c, const char *name, struct fleet_selection *ret, struct error *err)
 {
     struct fleet_selection s = {.sources = mem_zalloc(c->sources_count + 1, sizeof *s.sources)};
@@ -282,9 +290,11 @@ int fleet_select(const struct config *c, const char *name, struct fleet_selectio
         if (is_meant(c, &c->sources[i], name, group ? strlen(group) : 0))
             s.sources[s.count++] = &c->sources[i];
     *ret = s;
-    if (!name || s.count > 0)
+    if (s.count > 0 || (!name && c->groups_count > 0))
         return 0;
     fleet_selection_release(ret);
+    if (!name)
+        return error_set(err, ERROR_USAGE, "%s names no [source NAME]: there is nothing to do", c->path);
     const struct config_section *g = fleet_group(c, group);
     if (g && fleet_is_open(g))
         return error_set(err, ERROR_USAGE, "no database %s of [source %s] is known: `salvor check %s` asks the server, `salvor run` does so all the time",

@@ -83,6 +83,9 @@ char *fleet_list_path(const struct config *c, const struct config_section *group
 /* How a person names it: "shop", "fleet/shop". Owner: caller. */
 char *fleet_said(const struct config_section *source);
 
+/* Is a database of it known? One with `*` has none until its server was asked. */
+bool fleet_is_known(const struct config *c, const struct config_section *group);
+
 /* The sources that a name stands for: one, or all of a group; all there are for NULL. In the configuration's order. */
 struct fleet_selection {
     size_t count;

@@ -13,10 +13,29 @@
 #define SILENCE_TOLD_US (15 * CLOCK_US_PER_S)
 #define SILENCE_MAX_US  (5 * 60 * CLOCK_US_PER_S)
 
-static int usage(FILE *to)
+/* What take_globals found instead of a command. */
+enum { ASKED_HELP = -1, ASKED_VERSION = -2, WRONG_USAGE = -3 };
+
+static int wrong_usage(const char *what, const char *arg)
 {
-    fprintf(to, "usage: salvor [--config FILE] COMMAND ...\n`salvor help` lists the commands.\n");
-    return to == stdout ? 0 : 2;
+    if (what)
+        fprintf(stderr, "salvor: %s '%s'\n", what, arg);
+    fprintf(stderr, "usage: salvor [--config FILE] COMMAND ...\n`salvor help` lists the commands.\n");
+    return WRONG_USAGE;
+}
+
+static bool is_help(const char *arg)
+{
+    return strcmp(arg, "--help") == 0 || strcmp(arg, "-h") == 0;
+}
+
+/* `salvor COMMAND --help` is `salvor help COMMAND`, wherever it stands. */
+static bool is_help_asked(const struct invocation *in)
+{
+    for (int i = 0; i < in->argc; i++)
+        if (is_help(in->argv[i]))
+            return true;
+    return false;
 }
 
 /* --config stands before the command; SALVOR_CONFIG names the file where it does not. */
@@ -31,14 +50,14 @@ static int take_globals(int argc, char **argv, const char **config_path)
             *config_path = argv[i] + 9;
         else if (strcmp(argv[i], "--config") == 0 && i + 1 < argc)
             *config_path = argv[++i];
-        else if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
-            return -1;
+        else if (is_help(argv[i]))
+            return ASKED_HELP;
         else if (strcmp(argv[i], "--version") == 0)
-            return -2;
+            return ASKED_VERSION;
         else
-            return -3;
+            return wrong_usage(strcmp(argv[i], "--config") == 0 ? "a value is missing after" : "what is", argv[i]);
     }
-    return i;
+    return i < argc ? i : wrong_usage(NULL, NULL);
 }
 
 /* It ends as if it had been killed, which every command survives: a call that does not come back cannot be taken back. */
@@ -69,17 +88,23 @@ int main(int argc, char **argv)
     signal(SIGPIPE, SIG_IGN);
     log_init(LOG_INFO, "");
     int at = take_globals(argc, argv, &in.config_path);
-    if (at == -2)
+    if (at == ASKED_VERSION)
         return command_version(&in, &err);
-    if (at < 0 || at >= argc)
-        return usage(at == -1 ? stdout : stderr);
+    if (at == ASKED_HELP)
+        return command_help(&in, &err);
+    if (at < 0)
+        return 2;
     const struct command *command = command_find(argv[at]);
     if (!command) {
-        fprintf(stderr, "salvor: there is no command '%s'\n", argv[at]);
-        return usage(stderr);
+        (void)wrong_usage("there is no command", argv[at]);
+        return 2;
     }
     in.argc = argc - at - 1;
     in.argv = argv + at + 1;
+    if (is_help_asked(&in)) {
+        print_command_help(command);
+        return 0;
+    }
     if (is_awaited(command))
         vault_watch(SILENCE_TOLD_US, on_silence);
     int status = command->run(&in, &err);

@@ -12,10 +12,32 @@ def box(boxes):
     return boxes({"shop": {}})
 
 
-def test_usage_and_unknown_commands():
-    for argv, status in (([], 2), (["nonsense"], 2), (["--nonsense"], 2), (["--help"], 0), (["version"], 0), (["--version"], 0)):
-        done = subprocess.run([SALVOR, *argv], capture_output=True, text=True)
-        assert done.returncode == status, (argv, done)
+def salvor(*argv):
+    return subprocess.run([SALVOR, *argv], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("argv,status,says", [
+    ([], 2, "usage: salvor"),
+    (["nonsense"], 2, "no command 'nonsense'"),
+    (["--nonsense"], 2, "what is '--nonsense'"),
+    (["--config"], 2, "a value is missing after '--config'"),
+    (["--config=/etc", "status"], 2, "cannot be read: cannot read /etc"),
+    (["status", "--config", "x"], 2, "salvor --config FILE status"),
+    (["version", "extra"], 2, "what is 'extra'"),
+    (["version"], 0, "salvor "),
+    (["--version"], 0, "salvor "),
+])
+def test_usage_and_unknown_commands(argv, status, says):
+    done = salvor(*argv)
+    assert done.returncode == status and says in done.stdout + done.stderr, (argv, done)
+
+
+def test_help_is_had_however_it_is_asked_for():
+    assert salvor("--help").stdout == salvor("-h").stdout == salvor("help").stdout
+    page = salvor("help", "recover")
+    assert page.returncode == 0 and page.stdout.startswith("salvor recover SOURCE ")
+    for argv in (["recover", "--help"], ["recover", "shop", "-h"], ["--config", "/nonexistent", "recover", "--local", "/x", "--help"]):
+        assert salvor(*argv).stdout == page.stdout, argv
 
 
 def test_help_names_every_command_and_option():
@@ -62,6 +84,45 @@ def test_a_missing_configuration(box):
     box.fails(2, "status", says="--config FILE")
 
 
+def test_a_configuration_of_nothing_is_no_success(box):
+    box.config.write_text("[salvor]\nstate = /nonexistent\n")
+    for command in ("check", "status", "purge"):
+        box.fails(2, command, says="names no [source NAME]")
+    for command in ("init", "verify"):
+        box.fails(2, command, says="names no [vault NAME]")
+    box.fails(2, "run", says="nothing to run")
+
+
+def test_a_group_whose_server_was_never_asked_is_shown(box):
+    box.ok("init")
+    box.config.write_text(box.config.read_text() + "[source fleet]\nvault = main\nconninfo = host=127.0.0.1 port=1\ndatabases = *\n")
+    assert "source fleet: NOT PROTECTED" in box.ok("status").out
+    assert box.ok("status", "--json").json["groups_unknown"] == ["fleet"]
+    assert box.ok("status", "shop", "--json").json.get("groups_unknown") is None
+    box.fails(3, "check", says="cannot be asked for its databases")
+
+
+def test_where_nothing_is_ever_purged_purge_says_so(box):
+    box.ok("init")
+    assert "keep is not set: nothing of it is ever purged" in box.ok("purge").out
+    box.fails(2, "purge", "shop", says="has no keep")
+
+
+def test_nothing_is_held(box):
+    box.ok("init")
+    assert "nothing of shop is held" in box.ok("hold", "list", "shop").out
+
+
+def test_a_state_directory_that_cannot_be_made(boxes):
+    box = boxes({"shop": {"conninfo": "host=127.0.0.1 port=1 dbname=x"}})
+    box.ok("init")
+    text = box.config.read_text()
+    (box.root / "file").write_text("")
+    box.config.write_text(re.sub(r"state = .*", f"state = {box.root / 'file'}", text))
+    done = box.fails(1, "run", says="the state directory (state in [salvor]): ")
+    assert "at work here already" not in done.err
+
+
 def test_init_makes_and_keeps_a_vault(box):
     assert "made in" in box.ok("init").out
     assert "is there already" in box.ok("init").out
@@ -97,6 +158,16 @@ def test_a_source_without_conninfo_keeps_nobody_from_checking_the_others(boxes):
     (["recover", "shop", "--to", "2026-01-31 12:00:00Z", "--local", "/x"], "neither"),
     (["recover", "nobody", "--local", "/x"], "there is no [source nobody]"),
     (["recover", "shop", "--port", "99999", "--local", "/x"], "99999"),
+    (["recover", "shop", "--port", "99999", "--local", "/x"], "--port"),
+    (["recover", "shop", "--to", "0/1", "--to", "0/2", "--local", "/x"], "given twice: '--to'"),
+    (["recover", "shop", "--local", "/x", "--local=/y"], "given twice: '--local'"),
+    (["recover", "shop", "--to", "", "--local", "/x"], "a value is missing after '--to'"),
+    (["recover", "shop", "--local="], "a value is missing after '--local'"),
+    (["setup", "shop", "--admin"], "a value is missing after '--admin'"),
+    (["log", "shop", "--from", "yesterday"], "--from"),
+    (["log", "shop", "--from", "0/5", "--to", "0/1"], "--to 0/1 lies before --from 0/5"),
+    (["verify", "--threads", "0"], "--threads"),
+    (["hold", "add", "shop", "--position", "here", "--reason", "x"], "--position"),
     (["status", "shop", "extra"], "usage: salvor status"),
     (["setup"], "name the source"),
 ])

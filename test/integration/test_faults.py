@@ -655,6 +655,8 @@ def test_target_not_empty(servers, protected):
     folder.mkdir()
     (folder / "mine").write_text("kept")
     box.fails(3, "recover", "shop", "--local", str(folder), says="empty")
+    for nowhere in (folder / "mine", folder / "mine" / "below"):
+        box.fails(3, "recover", "shop", "--local", str(nowhere), says="is a file, or lies below one")
     assert [p.name for p in folder.iterdir()] == ["mine"] and (folder / "mine").read_text() == "kept"
     r = box.run_command("recover", "shop", "--into", server.conninfo("nowhere"))
     assert r.status == 1 and "nowhere" in r.err, r
@@ -665,6 +667,7 @@ def test_impossible_targets(servers, protected):
     early = position(server)
     box = protected(server, **OPTIONS)
     write(server)
+    server.sql("INSERT INTO lines VALUES (7, E'two\\nlines \\x1b[31m' || repeat('ü', 300))", dbname="shop")
     settle(server, box)
     box.stop()
     status = box.status("shop")
@@ -681,6 +684,12 @@ def test_impossible_targets(servers, protected):
     assert not target.exists()  # a refusal leaves nothing, not even an empty folder
     hot = box.ok("log", "shop", "--table", "public.hot", "--json").out
     assert hot and hot == box.ok("log", "shop", "--table", "hot", "--json").out
+    odd = box.ok("log", "shop", "--table", "lines").out.splitlines()[-1]  # one line an event, and nothing that a terminal obeys
+    assert odd.endswith("what='two\\nlines \\x1b[31m" + "ü" * 92 + "'..."), odd
+    assert "no event of table nosuch" in box.ok("log", "shop", "--table", "nosuch").err
+    held = box.ok("hold", "add", "shop", "--position", "FF/0", "--reason", "a slip").out
+    assert "lies past what vault main has" in held and "lies past" not in box.ok("hold", "add", "shop", "--position", status["snapshots"][0]["position"],
+                                                                                 "--reason", "x").out
     result = box.recover("shop", "--to", status["durable_commit_time"], "--local", str(target), "--port", str(free_port()))
     assert parse_lsn(result["reached_position"]) <= parse_lsn(durable)
 
