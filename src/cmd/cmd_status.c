@@ -96,7 +96,9 @@ static void print_snapshots(const json_t *o)
     size_t count = json_array_size(list), first = count > SNAPSHOTS_SHOWN ? count - SNAPSHOTS_SHOWN : 0;
     char bytes[TEXT_SIZE_BYTES];
 
-    if (count == 0)
+    if (!json_is_array(list))
+        printf("  %-22s unknown: the vault could not be read\n", "snapshots");
+    else if (count == 0)
         printf("  %-22s none yet: nothing can be recovered\n", "snapshots");
     for (size_t i = first; i < count; i++) {
         const json_t *s = json_array_get(list, i);
@@ -262,6 +264,8 @@ static void print_source(const json_t *o)
     print_breaches(o);
     if (json_is_object(range))
         printf("  %-22s %s to %s\n", "recoverable", text_of(range, "from"), text_of(range, "to"));
+    else if (json_array_size(json_object_get(o, "snapshots")) > 0 && json_is_string(json_object_get(o, "durable_position")))
+        printf("  %-22s nothing yet: the events up to the snapshot are on their way\n", "recoverable");
     print_list(o, "gaps", "GAP", SIZE_MAX);
     print_list(o, "schema_changed", "schema changed", CHANGES_SHOWN_MAX);
     if (json_string_length(json_object_get(o, "schema_captured")) > 0)

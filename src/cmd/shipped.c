@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
-#include "cmd/status_read.h"
+#include "cmd/status_host.h"
 #include "vault/segment.h"
 
 /* The newest commit that this host stored in the vault, and of which incarnation; false: nothing is known. */

@@ -11,7 +11,4 @@
  */
 MUST_CHECK int status_read(const struct config *c, const char *source, json_t **ret, struct error *err);
 
-/* A JSON file of STATE/<source>; NULL where there is none or it cannot be read. Owner: caller. */
-json_t *status_state_file(const char *state_directory, const char *name);
-
 #endif

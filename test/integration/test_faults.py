@@ -692,6 +692,11 @@ def test_impossible_targets(servers, protected):
                                                                                  "--reason", "x").out
     result = box.recover("shop", "--to", status["durable_commit_time"], "--local", str(target), "--port", str(free_port()))
     assert parse_lsn(result["reached_position"]) <= parse_lsn(durable)
+    (box.root / "vault").rename(box.root / "not mounted")  # what this host knows is shown; what only the vault knows is unknown, not none
+    blind = box.status("shop")
+    assert "there is no vault at" in blind["error"] and blind["incarnation"] == "0001" and blind["gaps"] == [], blind
+    assert blind["snapshots"] is None and blind["recoverable"] is None and blind["exposure_s"] is None, blind
+    assert "unknown: the vault could not be read" in box.ok("status").out
 
 
 def test_a_password_in_any_form_of_conninfo(boxes):

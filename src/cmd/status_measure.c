@@ -1,0 +1,145 @@
+/* cmd/status_measure.c - see status_measure.h. */
+#include "cmd/status_measure.h"
+
+#include "base/clock.h"
+
+int64_t status_integer(const json_t *o, const char *key)
+{
+    return json_integer_value(json_object_get(o, key));
+}
+
+void status_set_seconds(json_t *o, const char *key, int64_t us)
+{
+    json_object_set_new(o, key, json_real((double)us / 1e6));
+}
+
+void status_set_wall(json_t *o, const char *key, int64_t wall_us)
+{
+    char text[CLOCK_TEXT_BYTES];
+    json_set_str(o, key, wall_us > 0 ? clock_format_wall(wall_us, text) : NULL);
+}
+
+static int64_t measured_wall_us(json_t *o)
+{
+    const char *text = json_string_value(json_object_get(o, "measured_at"));
+    int64_t wall_us;
+
+    if (text && clock_parse_wall(slice_str(text), &wall_us, NULL) >= 0)
+        return wall_us;
+    wall_us = clock_wall_us();
+    status_set_wall(o, "measured_at", wall_us);
+    return wall_us;
+}
+
+void status_set_exposure(json_t *o, const char *key, int64_t commit_wall_us, int64_t offset_us)
+{
+    int64_t age_us = measured_wall_us(o) + offset_us - commit_wall_us;
+
+    if (commit_wall_us <= 0)
+        json_object_set_new(o, key, json_null());
+    else
+        status_set_seconds(o, key, age_us > 0 ? age_us : 0);
+}
+
+/* --- large objects --------------------------------------------------------------------------------------------------- */
+
+void status_large_fill(json_t *o, const json_t *large, int64_t offset_us)
+{
+    json_t *j = json_object();
+
+    if (!json_is_object(large)) {
+        json_decref(j);
+        return;
+    }
+    json_object_set(j, "objects", json_object_get(large, "objects"));
+    json_object_set(j, "bytes", json_object_get(large, "bytes"));
+    json_object_set(j, "captured", json_object_get(large, "captured"));
+    json_object_set(j, "error", json_object_get(large, "error"));
+    status_set_wall(j, "compared_time", status_integer(large, "compared_wall_us"));
+    json_set_i64(j, "wall_us", status_integer(large, "compared_wall_us"));
+    json_set_i64(j, "offset_us", offset_us);
+    json_object_set_new(o, "large_objects", j);
+}
+
+void status_large_count(json_t *o, const struct manifest *m)
+{
+    json_t *j = json_object_get(o, "large_objects");
+
+    if (!m->large.present)
+        return;
+    if (!json_is_object(j)) {
+        j = json_object();
+        json_object_set_new(o, "large_objects", j);
+    }
+    if (m->position_wall_us <= status_integer(j, "wall_us"))
+        return;
+    json_set_i64(j, "wall_us", m->position_wall_us);
+    json_set_u64(j, "objects", m->large.parts[LARGE_OBJECTS].rows);
+    json_set_u64(j, "bytes", m->large.parts[LARGE_PAGES].rows * m->large.page_bytes);
+}
+
+void status_large_finish(json_t *o)
+{
+    json_t *j = json_object_get(o, "large_objects");
+
+    if (!json_is_object(j))
+        return;
+    status_set_exposure(j, "exposure_s", status_integer(j, "wall_us"), status_integer(j, "offset_us"));
+    json_object_set(j, "measured_at", json_object_get(o, "measured_at"));
+    (void)json_object_del(j, "wall_us");
+    (void)json_object_del(j, "offset_us");
+}
+
+/* --- what follows from the figures ----------------------------------------------------------------------------------------- */
+
+static bool position_of(const json_t *o, const char *key, struct position *ret)
+{
+    const char *text = json_string_value(json_object_get(o, key));
+
+    return text && position_parse(slice_str(text), ret, NULL) >= 0;
+}
+
+void status_set_recoverable(json_t *o)
+{
+    json_t *range = json_null(), *snapshot;
+    struct position from, to;
+    size_t i;
+
+    json_array_foreach(json_object_get(o, "snapshots"), i, snapshot) {
+        if (!position_of(snapshot, "position", &from) || !position_of(o, "durable_position", &to) ||
+            json_is_true(json_object_get(snapshot, "alone")))
+            continue;
+        if (position_compare(to, from) < 0)
+            break; /* the events up to the snapshot are on their way */
+        range = json_object();
+        json_object_set(range, "from", json_object_get(snapshot, "position"));
+        json_object_set(range, "to", json_object_get(o, "durable_position"));
+        break;
+    }
+    json_object_set_new(o, "recoverable", range);
+}
+
+/* Where a note depends on which transactions had ended capture alone knows. */
+static bool is_covered(const json_t *note, struct position snapshot)
+{
+    struct position to;
+
+    return !json_object_get(note, "xmax") && position_of(note, "to", &to) && position_compare(to, snapshot) <= 0;
+}
+
+void status_prune_covered(json_t *o)
+{
+    static const char *const lists[] = {"schema_changed", "inexact"};
+    const json_t *snapshots = json_object_get(o, "snapshots");
+    const json_t *newest = json_array_get(snapshots, json_array_size(snapshots) - 1);
+    struct position snapshot;
+
+    if (!position_of(newest, "position", &snapshot))
+        return;
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        json_t *list = json_object_get(o, lists[i]);
+        for (size_t k = json_array_size(list); k > 0; k--)
+            if (is_covered(json_array_get(list, k - 1), snapshot))
+                json_array_remove(list, k - 1);
+    }
+}
