@@ -6,6 +6,11 @@
  *
  * Statistics: a heap loaded in key order has lost the order of the old one, and plans need to know. A partitioned table is analyzed by
  * its root, which takes its leaves along.
+ *
+ * Clients wait for them, so a big table gets coarse ones (a tenth of the sample), which serve until the server's own autovacuum has made
+ * the full ones: an ANALYZE that names the columns leaves the table's count of changes as it is, and so autovacuum finds all of
+ * its rows unanalyzed. What autovacuum would not do is done in full here: where it is off, for the table or for all, roots of partitions and
+ * indexes on expressions (an ANALYZE that names columns passes over them), tables that a full sample takes whole.
  */
 #include "recover/finish.h"
 
@@ -17,6 +22,8 @@
 
 #define SQL_BYTES_MAX ((size_t)64 << 10)
 #define STATEMENT_TIMEOUT_MS (12 * 60 * 60 * 1000)
+#define COARSE_TARGET "10"
+#define COARSE_ROWS_MIN "30000" /* the full sample's rows: 300 times the default target */
 
 /* --- materialized views ------------------------------------------------------------------------------------------------ */
 
@@ -77,7 +84,7 @@ int finish_views(struct pg_conn *c, const json_t *views, json_t *warnings, uint3
 
 struct analyze {
     const char *conninfo;
-    PGresult *tables; /* names, quoted; the biggest first */
+    PGresult *tables; /* [statement, is coarse]; the biggest first */
     void (*tick)(void *user);
     void *user;
 };
@@ -109,8 +116,10 @@ static void end(void *user, void *state)
 static int job(void *user, void *state, size_t number, const atomic_bool *stop, struct error *err)
 {
     const struct analyze *a = user;
+    bool coarse = PQgetvalue(a->tables, (int)number, 1)[0] == 't';
 
     (void)stop;
+    TRY(pg_exec(state, coarse ? "SET default_statistics_target = " COARSE_TARGET : "RESET default_statistics_target", PG_QUERY_TIMEOUT_MS, err));
     return pg_exec(state, PQgetvalue(a->tables, (int)number, 0), STATEMENT_TIMEOUT_MS, err);
 }
 
@@ -127,24 +136,36 @@ static void analyze_release(struct analyze *a)
     pg_result_free(&a->tables);
 }
 
-static int list_tables(struct analyze *a, struct error *err)
+/* $1: autovacuum will be at work. The counts of rows are those of this load, which no ANALYZE has reset. */
+static const char TABLES_SQL[] =
+    "SELECT format('ANALYZE %I.%I', n.nspname, c.relname) || CASE WHEN coarse THEN ' (' || (SELECT string_agg(quote_ident(attname), ', ')"
+    "  FROM pg_attribute WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped) || ')' ELSE '' END, coarse"
+    " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,"
+    " LATERAL (SELECT $1::bool AND c.relkind = 'r' AND c.relnatts > 0"
+    "  AND pg_stat_get_mod_since_analyze(c.oid) > " COARSE_ROWS_MIN
+    "  AND NOT EXISTS (SELECT FROM pg_options_to_table(c.reloptions) WHERE option_name LIKE 'autovacuum_%')"
+    "  AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = c.oid AND indexprs IS NOT NULL) AS coarse) l"
+    " WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+    " ORDER BY c.relkind = 'p' DESC, pg_relation_size(c.oid) DESC";
+
+static int list_tables(struct analyze *a, bool autovacuum, struct error *err)
 {
     CLEANUP(pg_close) struct pg_conn c = {0};
+    CLEANUP(mem_free_ptr) char *on = NULL;
+    const char *parameters[1];
 
     TRY(pg_connect(a->conninfo, PG_SESSION_SQL, "recover", PG_CONNECT_TIMEOUT_MS, &c, err));
-    return pg_query(&c,
-                    "SELECT format('ANALYZE %I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-                    " WHERE c.relkind IN ('r', 'p', 'm') AND NOT c.relispartition AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
-                    " ORDER BY c.relkind = 'p' DESC, pg_relation_size(c.oid) DESC",
-                    NULL, 0, 10 * PG_QUERY_TIMEOUT_MS, &a->tables, err);
+    TRY(pg_query_value(&c, "SELECT current_setting('track_counts')::bool AND current_setting('autovacuum')::bool", PG_QUERY_TIMEOUT_MS, &on, err));
+    parameters[0] = autovacuum ? "true" : on;
+    return pg_query(&c, TABLES_SQL, parameters, 1, 10 * PG_QUERY_TIMEOUT_MS, &a->tables, err);
 }
 
-int finish_analyze(const char *conninfo, int connections, void (*on_tick)(void *user), void *user, struct error *err)
+int finish_analyze(const char *conninfo, int connections, bool autovacuum, void (*on_tick)(void *user), void *user, struct error *err)
 {
     CLEANUP(analyze_release) struct analyze a = {.conninfo = conninfo, .tick = on_tick, .user = user};
     struct crew_config crew = {.name = "analyze", .threads_max = connections, .begin = begin, .job = job, .end = end, .tick = tick, .user = &a};
 
-    TRY(list_tables(&a, err));
+    TRY(list_tables(&a, autovacuum, err));
     crew.jobs_count = (size_t)PQntuples(a.tables);
     return crew_run(&crew, err);
 }

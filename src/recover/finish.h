@@ -13,7 +13,10 @@
  */
 MUST_CHECK int finish_views(struct pg_conn *c, const json_t *views, json_t *warnings, uint32_t *ret, struct error *err);
 
-/* ANALYZE of everything, by several sessions. */
-MUST_CHECK int finish_analyze(const char *conninfo, int connections, void (*tick)(void *user), void *user, struct error *err);
+/*
+ * ANALYZE of everything, by several sessions; big tables coarsely where autovacuum will make their full statistics by itself.
+ *   autovacuum  it will be on in this server, whatever it is now
+ */
+MUST_CHECK int finish_analyze(const char *conninfo, int connections, bool autovacuum, void (*tick)(void *user), void *user, struct error *err);
 
 #endif

@@ -2,9 +2,10 @@
  * recover/load.c - N sessions, each filling one COPY after the other from vault and net changes.
  *
  * A table is one part where that keeps all sessions busy: its session empties it and loads it in the same transaction, so that the
- * server may write frozen rows and, where its log is minimal, none of them into the log. A table that is much of the whole is cut
- * into runs of merge units, which several sessions load at a time by ordinary COPYs: that costs the server a quarter more work (log,
- * hint bits), and all of its processors share it. The biggest parts come first.
+ * server may write frozen rows and, where its log is minimal, none of them into the log. With three sessions or more, a table that is
+ * much of the whole is cut into runs of merge units, which several sessions load at a time by ordinary COPYs. That costs the server
+ * a third more work in all (log, hint bits, and indexes and verification that read rows which are not frozen): two sessions would
+ * not win that back, with the second processor busy with the merge besides. The biggest parts come first.
  *
  * What the merge says that a table has (rows and hash) is summed over its parts. What is loaded is in the server's hands: a
  * crash here is mended by the recovery that is begun anew.
@@ -18,6 +19,7 @@
 #include "engine/postgres/pg_copy.h"
 #include "recover/crew.h"
 
+#define SPLIT_CONNECTIONS_MIN 3
 #define SPLIT_BYTES_MIN ((uint64_t)64 << 20) /* below it a table is loaded by one session */
 #define PART_BYTES_MIN ((uint64_t)32 << 20)
 #define PARTS_A_CONNECTION 4
@@ -69,7 +71,7 @@ static bool is_big(const struct load *l, const struct snapshot_table *t)
 {
     uint64_t half_share = l->config->manifest->plain_bytes / (2 * (uint64_t)l->config->connections);
 
-    return l->config->connections > 1 && t->plain_bytes >= SPLIT_BYTES_MIN && t->plain_bytes > half_share;
+    return l->config->connections >= SPLIT_CONNECTIONS_MIN && t->plain_bytes >= SPLIT_BYTES_MIN && t->plain_bytes > half_share;
 }
 
 static void add_table(struct load *l, uint32_t table)

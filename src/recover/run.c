@@ -203,7 +203,8 @@ static int do_sequences(struct run *r, struct error *err)
 
 static int do_analyze(struct run *r, struct error *err)
 {
-    return finish_analyze(r->target.conninfo, r->connections, tell_phase, r, err);
+    /* A local server is started anew with autovacuum; one that is thrown away needs no full statistics at all. */
+    return finish_analyze(r->target.conninfo, r->connections, r->config->local_directory != NULL, tell_phase, r, err);
 }
 
 static int do_verify(struct run *r, struct error *err)
@@ -219,6 +220,7 @@ static int do_verify(struct run *r, struct error *err)
 
     struct large_config large = large_config(r);
 
+    target_begin_writing(&r->target);
     TRY(check_tables(&config, err));
     if (has_large(r))
         TRY(large_check(&large, err));

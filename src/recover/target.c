@@ -7,7 +7,10 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "os/queue.h"
 #include "recover/plan.h"
+
+#define CHECKPOINT_TIMEOUT_MS (6 * 60 * 60 * 1000)
 
 int recover_connections(const struct recover_config *config)
 {
@@ -31,10 +34,37 @@ void target_init(struct target *t, const struct recover_config *config, json_t *
     *t = (struct target){.config = config, .warnings = warnings, .lock_fd = -1};
 }
 
+/* What fails here is done, and told, by target_finish. */
+static void *write_all(void *arg)
+{
+    CLEANUP(pg_close) struct pg_conn c = {0};
+    struct target *t = arg;
+    struct error ignored = ERROR_INIT;
+
+    if (pg_connect(t->maintenance, PG_SESSION_SQL, "recover", PG_CONNECT_TIMEOUT_MS, &c, &ignored) >= 0 &&
+        pg_exec(&c, "CHECKPOINT", CHECKPOINT_TIMEOUT_MS, &ignored) >= 0)
+        (void)!pg_server_sync(&t->server, &ignored);
+    return NULL;
+}
+
+void target_begin_writing(struct target *t)
+{
+    if (t->config->local_directory)
+        t->writer = thread_start("write", write_all, t);
+}
+
+static void end_writing(struct target *t)
+{
+    if (t->writer)
+        (void)thread_join(t->writer);
+    t->writer = NULL;
+}
+
 void target_release(struct target *t)
 {
     struct error ignored = ERROR_INIT;
 
+    end_writing(t);
     pg_close(&t->control);
     if (t->server_running && pg_server_stop(&t->server, &ignored) < 0)
         plan_warn(t->warnings, "%s", ignored.message);
@@ -101,6 +131,7 @@ int target_finish(struct target *t, struct error *err)
         return 0;
     }
     pg_close(&t->control);
+    end_writing(t);
     TRY(pg_server_stop(&t->server, err));
     t->server_running = false;
     TRY(pg_server_sync(&t->server, err));

@@ -24,6 +24,7 @@ struct target {
     bool directory_made;   /* local: by us, now */
     bool superuser;
     bool owners;           /* roles of owners and grants are there: they are restored */
+    struct thread *writer; /* local: target_begin_writing was called */
 };
 
 /*
@@ -44,6 +45,11 @@ void target_release(struct target *t); /* a local server that is not ready is st
 MUST_CHECK int target_provision(struct target *t, const struct manifest *manifest, struct error *err);
 /* Properties of the database: owner, comment, settings, grants. Last: a setting may be in the way of loading. */
 MUST_CHECK int target_properties(struct target *t, struct error *err);
+/*
+ * Local: what was loaded is written and synced in a thread of its own while it is verified, so that little is left to target_finish, which
+ * does it again and tells what failed. Ended by target_finish or target_release; these wait for it. Into: nothing.
+ */
+void target_begin_writing(struct target *t);
 /* Everything is durable, the settings are safe, the mark is gone. */
 MUST_CHECK int target_finish(struct target *t, struct error *err);
 

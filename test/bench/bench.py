@@ -60,9 +60,9 @@ TICKS = os.sysconf("SC_CLK_TCK")
 MEASURES = ["drain", "seal", "latency", "snapshot", "recovery", "verify", "encryption", "idle", "updates", "tables", "huge", "changed", "s3"]
 SOURCE = {"fsync": "on", "shared_buffers": "1GB", "max_wal_size": "8GB", "checkpoint_timeout": "1h", "max_slot_wal_keep_size": "20GB",
           "autovacuum": "off", "synchronous_commit": "off", "max_replication_slots": "20", "max_wal_senders": "20"}
-# Both restores go into servers with these.
+# Both restores go into servers with these. Autovacuum is as servers have it: where it will come, Salvor leaves it the full statistics of big tables.
 TARGET = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "wal_level": "minimal", "max_wal_senders": "0",
-          "shared_buffers": "1GB", "max_wal_size": "16GB", "checkpoint_timeout": "1h", "maintenance_work_mem": "512MB", "autovacuum": "off",
+          "shared_buffers": "1GB", "max_wal_size": "16GB", "checkpoint_timeout": "1h", "maintenance_work_mem": "512MB", "autovacuum": "on",
           "max_replication_slots": "0", "max_slot_wal_keep_size": "-1"}
 report = []
 
