@@ -9,14 +9,18 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "base/mem.h"
 
 #define REMOVE_DEPTH_MAX 256
+#define XFS_MAGIC 0x58465342 /* <linux/magic.h> has no name for it */
 
 static void close_fd(int *fd)
 {
@@ -39,6 +43,35 @@ int dir_sync(const char *path, struct error *err)
     if (fsync(fd) < 0)
         return error_errno(err, errno, "cannot make the names in %s durable", path);
     return 0;
+}
+
+static bool kernel_tells_errors(void)
+{
+    struct utsname u;
+    char *end;
+
+    if (uname(&u) < 0)
+        return false;
+    long major = strtol(u.release, &end, 10), minor = *end == '.' ? strtol(end + 1, NULL, 10) : 0;
+    return major > 5 || (major == 5 && minor >= 8);
+}
+
+static bool syncs_as_a_whole(int fd)
+{
+    struct statfs fs;
+
+    if (fstatfs(fd, &fs) < 0)
+        return false;
+    return fs.f_type == EXT4_SUPER_MAGIC || fs.f_type == XFS_MAGIC || fs.f_type == BTRFS_SUPER_MAGIC;
+}
+
+int dir_sync_all(int fd, const char *path, struct error *err)
+{
+    if (!kernel_tells_errors() || !syncs_as_a_whole(fd))
+        return 0;
+    if (syncfs(fd) < 0)
+        return error_errno(err, errno, "cannot make the file system of %s durable", path);
+    return 1;
 }
 
 /* Cut `path` to its parent; "." or "/" where nothing is left. */

@@ -63,6 +63,12 @@ MUST_CHECK int file_remove(const char *path, struct error *err); /* NOT_FOUND is
 bool file_exists(const char *path);
 
 MUST_CHECK int dir_sync(const char *path, struct error *err);
+/*
+ * All of the file system of an open directory, at once instead of file by file; a write that failed since it was opened is told.
+ * Returns 1; or 0: done nothing, because this kernel would not tell (before Linux 5.8), or this file system may keep what it was
+ * given in memory all the same (any but ext4, xfs and btrfs). Cost: what everybody has yet to write there.
+ */
+MUST_CHECK int dir_sync_all(int fd, const char *path, struct error *err);
 MUST_CHECK int dir_make_all(const char *path, mode_t mode, struct error *err); /* mkdir -p; each new name is synced */
 /* Names in a directory, sorted by bytes, without "." and ".."; *ret is freed with dir_names_free. */
 struct dir_names {

@@ -43,7 +43,7 @@ static void *write_all(void *arg)
 
     if (pg_connect(t->maintenance, PG_SESSION_SQL, "recover", PG_CONNECT_TIMEOUT_MS, &c, &ignored) >= 0 &&
         pg_exec(&c, "CHECKPOINT", CHECKPOINT_TIMEOUT_MS, &ignored) >= 0)
-        (void)!pg_server_sync(&t->server, &ignored);
+        (void)!pg_server_sync(&t->server, t->lock_fd, &ignored);
     return NULL;
 }
 
@@ -134,7 +134,7 @@ int target_finish(struct target *t, struct error *err)
     end_writing(t);
     TRY(pg_server_stop(&t->server, err));
     t->server_running = false;
-    TRY(pg_server_sync(&t->server, err));
+    TRY(pg_server_sync(&t->server, t->lock_fd, err));
     t->server_running = true;
     TRY(pg_server_start(&t->server, false, err));
     return t->config->scratch ? 0 : pg_server_ready(&t->server, err);

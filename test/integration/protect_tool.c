@@ -268,7 +268,7 @@ static int run_server(const struct arguments *a, struct error *err)
         return pg_server_start(&s, strcmp(action, "load") == 0, err);
     if (strcmp(action, "stop") == 0)
         return pg_server_stop(&s, err);
-    return strcmp(action, "sync") == 0 ? pg_server_sync(&s, err) : pg_server_ready(&s, err);
+    return strcmp(action, "sync") == 0 ? pg_server_sync(&s, -1, err) : pg_server_ready(&s, err);
 }
 
 /* --- */

@@ -61,8 +61,11 @@ MUST_CHECK int pg_server_make(const struct pg_server_options *options, struct pg
 /* loading: settings for a fast load (no fsync, minimal log); else safe settings. Waits until it accepts connections. */
 MUST_CHECK int pg_server_start(struct pg_server *s, bool loading, struct error *err);
 MUST_CHECK int pg_server_stop(struct pg_server *s, struct error *err); /* fast shutdown, waits */
-/* Of a stopped server: data directory and files synced to disk after a load without fsync. */
-MUST_CHECK int pg_server_sync(struct pg_server *s, struct error *err);
+/*
+ * Data directory and files are synced to disk after a load without fsync.
+ *   directory_fd  of options.directory, open since before the first file was made in it; -1: file by file
+ */
+MUST_CHECK int pg_server_sync(struct pg_server *s, int directory_fd, struct error *err);
 /* The recovery is verified: the marker goes, and the directory is refused by the next recovery. Until then it would be emptied. */
 MUST_CHECK int pg_server_ready(struct pg_server *s, struct error *err);
 /*

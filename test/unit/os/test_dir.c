@@ -2,7 +2,9 @@
 #include "unit.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -189,6 +191,26 @@ static void syncing(void **state)
     assert_fails(dir_sync(in("f"), &err), err, ERROR_IO);
 }
 
+static void syncing_all(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    struct statfs fs;
+    int fd = open(folder, O_RDONLY | O_DIRECTORY);
+    int proc = open("/proc", O_RDONLY | O_DIRECTORY);
+
+    put("f");
+    assert_int_equal(fstatfs(fd, &fs), 0);
+    int rc = dir_sync_all(fd, folder, &err);
+    assert_in_range(rc, 0, 1);
+    if (fs.f_type == EXT4_SUPER_MAGIC)
+        assert_int_equal(rc, 1); /* Debian 12's kernel tells */
+    assert_int_equal(dir_sync_all(proc, "/proc", &err), 0);
+    assert_int_equal(dir_sync_all(-1, "nothing", &err), 0);
+    (void)close(fd);
+    (void)close(proc);
+}
+
 #define IN_FOLDER(test_) cmocka_unit_test_setup_teardown(test_, setup, teardown)
 
 int main(void)
@@ -202,6 +224,7 @@ int main(void)
         IN_FOLDER(depth_has_a_bound),
         IN_FOLDER(space),
         IN_FOLDER(syncing),
+        IN_FOLDER(syncing_all),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
