@@ -1,51 +1,34 @@
 /*
- * capture/receive.c - the receiving thread: sessions with the server, messages into turns, feedback out.
+ * capture/receive.c - the receiving thread: sessions with the server, messages one after the other.
  *
- * A turn of its loop: take the messages that are there, frame them; hand the buffer to the writer if that is idle; say what is
- * durable; wait for the socket or for the writer. It waits for nothing else: a disk, a vault or the chain that is
- * read for comparison only stop the reading, and feedback goes on.
+ * A turn of its loop: take the messages that are there, frame them; hand the buffer to the writer if that is idle (receive_turn.c); say
+ * what is durable (receive_feedback.c); wait for the socket or for the writer. It waits for nothing else: a disk, a vault or the
+ * chain that is read for comparison only stop the reading, and feedback goes on.
  *
- * A session begins with the question whether the server continues what was captured (continuity.c) and then streams from 0/0: what
+ * A session begins with the question whether the server continues what was captured (receive_connect.c) and then streams from 0/0: what
  * the server sends again is compared transaction by transaction (overlap.c). When the first new transaction begins and something that
  * should have come before it has not, it is not framed; of one that was streamed the commit is not.
- *
- * What is told: written = durable in the spool. Flushed = the start of the last commit record that is in all vaults, so that
- * one transaction is always sent again; past half of the server's limit for the slot, of the last that is durable here. When
- * all that was received is durable, written follows the server's own end, for synchronous commits of others.
  */
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/eventfd.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
 #include "capture/receive.h"
-#include "os/file.h"
 
-#define TICK_US (200 * CLOCK_US_PER_MS)
 #define OVERLAP_TICK_US (2 * CLOCK_US_PER_MS)
 #define READ_SPACING_MAX_US CLOCK_US_PER_MS
 #define READ_BYTES_WANTED 14000
 #define FLOW_BYTES_PER_US 2 /* 2 MB/s: a steady flow */
-#define FLOW_TURN_BYTES ((size_t)256 << 10)
-#define FLOW_TURN_US (10 * CLOCK_US_PER_MS)
-#define BACKLOG_AGE_US CLOCK_US_PER_S
-#define BACKLOG_TURN_BYTES ((size_t)2 << 20)
-#define BACKLOG_TURN_US (100 * CLOCK_US_PER_MS)
 #define MESSAGES_PER_TURN 4000
 #define MESSAGE_BYTES_AROUND 30 /* of the protocol, on the wire */
-#define FEEDBACK_SPACING_US (2 * CLOCK_US_PER_MS)
-#define ASK_AFTER_US (2 * CLOCK_US_PER_S)
 #define SILENCE_MAX_US (60 * CLOCK_US_PER_S)
 #define BACKOFF_FIRST_US (200 * CLOCK_US_PER_MS)
 #define BACKOFF_MAX_US (10 * CLOCK_US_PER_S)
 #define SESSION_LONG_US (10 * CLOCK_US_PER_S)
-#define DRAIN_PATIENCE_US (10 * CLOCK_US_PER_S)
 #define CLOCK_WINDOW_US (60 * CLOCK_US_PER_S)
-#define TURN_CAP_KEPT ((size_t)16 << 20)
 
 static bool is_over(struct capture *c)
 {
@@ -53,169 +36,6 @@ static bool is_over(struct capture *c)
     bool over = *c->stop || capture_is_ending(c);
     capture_unlock(c);
     return over;
-}
-
-/* --- turns ------------------------------------------------------------------------------------------------------- */
-
-static void clear_turn(struct turn *t)
-{
-    if (t->frames.cap > TURN_CAP_KEPT)
-        buf_release(&t->frames);
-    buf_clear(&t->frames);
-    buf_release(&t->relations);
-    t->seal = false;
-    t->notes_through = 0;
-    t->commits_count = t->events_count = 0;
-    t->position = t->start = POSITION_ZERO;
-    t->wall_us = 0;
-}
-
-static bool is_content(const json_t *note)
-{
-    const char *kind = json_string_value(json_object_get(note, "kind"));
-
-    return strcmp(kind, NOTE_SCHEMA_CHANGED) == 0 || strcmp(kind, NOTE_INEXACT) == 0 || strcmp(kind, NOTE_GAP) == 0;
-}
-
-/* Between two frames. */
-static void take_notes(struct receiver *r)
-{
-    struct capture *c = r->capture;
-    JSON_AUTO notes = NULL;
-    json_t *note;
-    size_t i;
-
-    capture_lock(c);
-    if (json_array_size(c->pending_notes) > 0) {
-        notes = c->pending_notes;
-        r->turn->notes_through = c->notes_given;
-        c->pending_notes = json_array();
-    }
-    capture_unlock(c);
-    json_array_foreach(notes, i, note) {
-        frame_put_note(&r->turn->frames, note);
-        ASSERT(!r->turn->frames.overflow);
-        r->file.content |= is_content(note);
-    }
-}
-
-static bool seal_is_due(const struct receiver *r)
-{
-    int64_t age_us = clock_mono_us() - r->file.began_mono_us;
-
-    if (!r->file.used && r->turn->frames.n == 0)
-        return false;
-    if (r->file.bytes + r->turn->frames.n >= r->segment_bytes)
-        return true;
-    return r->file.used && age_us >= (r->file.content ? r->content_age_us : r->idle_age_us);
-}
-
-static void begin_next_file(struct receiver *r)
-{
-    r->file = (struct file_state){.number = r->file.number + 1, .oldest_open = framer_oldest_open_file(r->framer)};
-}
-
-/* The turn goes to the writer, which is idle; the other one is filled from here on. */
-static void hand_over(struct receiver *r, bool seal)
-{
-    struct capture *c = r->capture;
-    struct turn *t = r->turn;
-
-    framer_cut(r->framer);
-    take_notes(r);
-    t->seal = seal;
-    t->oldest_open_file = r->file.oldest_open;
-    if (seal)
-        (void)framer_save(r->framer, &t->relations);
-    if (!r->file.used && t->frames.n > 0) {
-        r->file.used = true;
-        r->file.began_mono_us = clock_mono_us();
-    }
-    r->file.bytes += t->frames.n;
-    if (seal)
-        begin_next_file(r);
-    r->turn = t == &c->turns[0] ? &c->turns[1] : &c->turns[0];
-    r->handed_mono_us = clock_mono_us();
-    capture_lock(c);
-    clear_turn(r->turn);
-    c->handed = t;
-    capture_given(c);
-    capture_unlock(c);
-    framer_set_out(r->framer, &r->turn->frames, r->file.number);
-}
-
-static bool writer_is_idle(struct capture *c)
-{
-    capture_lock(c);
-    bool idle = c->handed == NULL;
-    capture_unlock(c);
-    return idle;
-}
-
-/* Does the server send what was committed a while ago? */
-static bool catches_up(const struct receiver *r)
-{
-    int64_t offset_us = r->clock_now_us > CLOCK_UNKNOWN_US ? r->clock_now_us : 0;
-
-    return r->turn->commits_count > 0 && clock_wall_us() + offset_us - r->turn->wall_us > BACKLOG_AGE_US;
-}
-
-/* A sync costs the same for one transaction and for a thousand: under a steady flow, and in a backlog, a turn gathers more. */
-static bool gathers(const struct receiver *r)
-{
-    int64_t since_us = clock_mono_us() - r->handed_mono_us;
-
-    if (!r->flowing)
-        return false;
-    if (catches_up(r))
-        return r->turn->frames.n < BACKLOG_TURN_BYTES && since_us < BACKLOG_TURN_US;
-    return r->turn->frames.n < FLOW_TURN_BYTES && since_us < FLOW_TURN_US;
-}
-
-static void hand_over_if_due(struct receiver *r)
-{
-    const struct turn *t = r->turn;
-
-    if (!framer_in_transaction(r->framer))
-        take_notes(r);
-    bool worth = t->commits_count > 0 || t->frames.n >= TURN_BYTES_EAGER ||
-                 (t->frames.n > 0 && !framer_in_transaction(r->framer));
-    bool seal = seal_is_due(r);
-    if (!seal && gathers(r))
-        return;
-    if ((!worth && !seal) || !writer_is_idle(r->capture))
-        return;
-    hand_over(r, seal);
-}
-
-static bool has_failed(struct capture *c)
-{
-    capture_lock(c);
-    bool failed = c->failed;
-    capture_unlock(c);
-    return failed;
-}
-
-/* Everything whole that was received is durable when this returns true; false: the time is up or the line ends. */
-static bool drain(struct receiver *r, bool seal, int64_t patience_us)
-{
-    int64_t deadline_mono_us = clock_mono_us() + patience_us;
-    bool handed = false;
-
-    while (clock_mono_us() < deadline_mono_us && !has_failed(r->capture)) {
-        if (writer_is_idle(r->capture)) {
-            if (handed || (r->turn->frames.n == 0 && !(seal && r->file.used)))
-                return true;
-            hand_over(r, seal);
-            handed = true;
-        }
-        struct pollfd wake = {.fd = r->capture->wake_fd, .events = POLLIN};
-        eventfd_t ignored;
-
-        if (poll(&wake, 1, 20) > 0)
-            (void)eventfd_read(r->capture->wake_fd, &ignored);
-    }
-    return false;
 }
 
 /* --- transactions ------------------------------------------------------------------------------------------------ */
@@ -388,75 +208,6 @@ static int take_messages(struct receiver *r, struct error *err)
     return 0;
 }
 
-/* --- feedback ---------------------------------------------------------------------------------------------------- */
-
-static uint64_t greater(uint64_t a, uint64_t b) { return a > b ? a : b; }
-
-/* What may be said now; also leaves what the others want to know. */
-static void weigh(struct receiver *r, uint64_t *ret_written, uint64_t *ret_flushed)
-{
-    struct capture *c = r->capture;
-
-    capture_lock(c);
-    uint64_t durable_lsn = greater(c->durable.offset, c->line->incarnation.start.offset);
-    bool all_durable = c->handed == NULL && r->turn->frames.n == 0 && !framer_in_transaction(r->framer);
-    uint64_t written = greater(durable_lsn, r->told_written_lsn);
-    if (all_durable && !r->overlap)
-        written = greater(written, r->keepalive_lsn);
-    uint64_t flushed = greater(r->confirmed_lsn, r->told_flushed_lsn);
-    /* While what it sends again is being compared the server may be the wrong one: nothing is given up. */
-    if (!r->overlap)
-        flushed = greater(flushed, shipped_lsn(c));
-    if (!r->overlap && c->guard)
-        flushed = greater(flushed, c->durable_start.offset);
-    if (r->release_lsn && durable_lsn >= r->release_lsn && !r->has_pending)
-        flushed = greater(flushed, r->release_lsn);
-    framer_schema_seen(r->framer, c->schema_seen.offset);
-    c->received_wall_us = r->received_wall_us;
-    c->received_lsn = framer_in_transaction(r->framer) ? r->last_lsn : greater(r->last_lsn, r->keepalive_lsn);
-    if (r->clock_now_us > CLOCK_UNKNOWN_US)
-        c->clock_offset_us = r->clock_now_us > r->clock_before_us ? r->clock_now_us : r->clock_before_us;
-    capture_unlock(c);
-    *ret_written = greater(written, flushed);
-    *ret_flushed = flushed;
-}
-
-static int tell(struct receiver *r, uint64_t written, uint64_t flushed, struct error *err)
-{
-    struct capture *c = r->capture;
-
-    /* Before it is sent: whoever sees the slot there knows that it was us. */
-    capture_lock(c);
-    c->told_written_lsn = written;
-    c->told_flushed_lsn = flushed;
-    capture_unlock(c);
-    r->stream.ask = clock_mono_us() - r->heard_mono_us >= ASK_AFTER_US;
-    int rc = pg_stream_feedback(&r->stream, written, flushed, err);
-    TRY(rc);
-    if (rc > 0)
-        return 0; /* what was said before is not even sent: again later */
-    r->told_written_lsn = written;
-    r->told_flushed_lsn = flushed;
-    r->told_mono_us = clock_mono_us();
-    r->reply_wanted = false;
-    return 0;
-}
-
-/* Sends it where it is due. *ret_wait_us: how long the loop may sleep before it is. */
-static int feedback(struct receiver *r, int64_t *ret_wait_us, struct error *err)
-{
-    uint64_t written, flushed;
-    int64_t since_us = clock_mono_us() - r->told_mono_us;
-
-    weigh(r, &written, &flushed);
-    bool news = written > r->told_written_lsn || flushed > r->told_flushed_lsn || r->reply_wanted;
-    bool silent = clock_mono_us() - r->heard_mono_us >= ASK_AFTER_US && since_us >= ASK_AFTER_US;
-    *ret_wait_us = news && since_us < FEEDBACK_SPACING_US ? FEEDBACK_SPACING_US - since_us : TICK_US;
-    if (silent || (news && since_us >= FEEDBACK_SPACING_US) || since_us >= r->feedback_interval_us)
-        return tell(r, written, flushed, err);
-    return 0;
-}
-
 /* --- the loop ---------------------------------------------------------------------------------------------------- */
 
 /*
@@ -567,8 +318,8 @@ int receive_stream(struct receiver *r, struct error *err)
         TRY(prove(r, err));
         TRY(take_held(r, err));
         TRY(take_messages(r, err));
-        hand_over_if_due(r);
-        TRY(feedback(r, &wait_us, err));
+        receive_hand_over(r);
+        TRY(receive_feedback(r, &wait_us, err));
         if (is_released(r))
             return 0;
         TRY(let_server_go(r, err));
@@ -654,7 +405,7 @@ static void pause_before_retry(struct receiver *r)
 
         if (poll(&wake, 1, 50) > 0)
             (void)eventfd_read(r->capture->wake_fd, &ignored);
-        hand_over_if_due(r);
+        receive_hand_over(r);
     }
 }
 
@@ -679,57 +430,20 @@ static void one_session(struct receiver *r)
     pause_before_retry(r);
 }
 
-static void resume_file(struct receiver *r)
-{
-    struct spool *s = r->capture->line->spool;
-
-    r->file = (struct file_state){.number = spool_sequence(s) + 1};
-    if (spool_is_begun(s))
-        r->file = (struct file_state){
-            .number = spool_sequence(s), .used = true, .content = true, .bytes = spool_bytes(s), .began_mono_us = clock_mono_us()};
-}
-
-/* A quarter of spool_max at most: the newest file that is shipped stays, one is being written, and both must have room. */
-static void set_segments(struct receiver *r)
-{
-    const struct capture_config *k = r->capture->config;
-    int64_t quarter_us = k->rpo_us / 4, half_us = k->rpo_us / 2;
-
-    r->segment_bytes = k->segment_bytes;
-    if (k->spool_bytes_max > 0 && k->spool_bytes_max / 4 < r->segment_bytes)
-        r->segment_bytes = k->spool_bytes_max / 4;
-    r->content_age_us = quarter_us < 60 * CLOCK_US_PER_S ? quarter_us : 60 * CLOCK_US_PER_S;
-    r->idle_age_us = half_us < k->idle_segment_us ? half_us : k->idle_segment_us;
-}
-
-bool receive_drain(struct receiver *r) { return drain(r, false, DRAIN_PATIENCE_US); }
-
-static void receiver_release(struct receiver *r)
-{
-    framer_free(r->framer);
-    buf_release(&r->held);
-    for (size_t i = 0; i < 2; i++) {
-        buf_release(&r->capture->turns[i].frames);
-        buf_release(&r->capture->turns[i].relations);
-    }
-}
-
 void receive(struct capture *c)
 {
-    struct receiver r = {.capture = c, .turn = &c->turns[0], .backoff_us = BACKOFF_FIRST_US, .held = BUF_INIT((size_t)4096)};
+    struct receiver r = {.capture = c, .backoff_us = BACKOFF_FIRST_US, .held = BUF_INIT((size_t)4096)};
     struct error err = ERROR_INIT;
 
-    for (size_t i = 0; i < 2; i++)
-        c->turns[i] = (struct turn){.frames = BUF_INIT(BUF_BYTES_MAX), .relations = BUF_INIT(BUF_BYTES_MAX)};
     r.framer = framer_new(&c->names);
-    set_segments(&r);
-    resume_file(&r);
-    framer_set_out(r.framer, &r.turn->frames, r.file.number);
+    receive_turns_begin(&r);
     if (line_relations(c, c->line, r.framer, &err) < 0)
         capture_fail(c, &err);
     while (!is_over(c))
         one_session(&r);
     /* What is whole becomes durable, and at an orderly stop leaves for the vault. */
-    (void)drain(&r, true, DRAIN_PATIENCE_US);
-    receiver_release(&r);
+    (void)receive_drain(&r, true);
+    receive_turns_release(&r);
+    framer_free(r.framer);
+    buf_release(&r.held);
 }

@@ -2,6 +2,7 @@
 #ifndef SALVOR_CAPTURE_RECEIVE_H
 #define SALVOR_CAPTURE_RECEIVE_H
 
+#include "base/clock.h"
 #include "capture/overlap.h"
 #include "capture/role.h"
 #include "engine/postgres/pg_stream.h"
@@ -66,7 +67,26 @@ MUST_CHECK int receive_stream(struct receiver *r, struct error *err);
 /* Asks the server what continuity is judged by. Errors: BUSY somebody else streams from the slot. */
 MUST_CHECK int receive_ask(struct capture *c, struct pg_conn *replication, struct pg_identity *ret_server,
                            struct continuity_theirs *ret_theirs, struct error *err);
-/* All that was received whole is durable; false: the disk did not take it in time. */
-bool receive_drain(struct receiver *r);
+
+/* --- turns (receive_turn.c) -------------------------------------------------------------------------------------- */
+
+#define FLOW_TURN_US (10 * CLOCK_US_PER_MS) /* under a steady flow a turn gathers for so long */
+
+/* After framer_new: the framer's output is the first turn, the file is the spool's own or the next one. */
+void receive_turns_begin(struct receiver *r);
+void receive_turns_release(struct receiver *r);
+/* The turn goes to the writer where it is worth it and the writer is idle. Waits for nothing. */
+void receive_hand_over(struct receiver *r);
+/* Everything whole that was received is durable when this returns true; false: the disk did not take it in time, or the line ends. */
+bool receive_drain(struct receiver *r, bool seal);
+
+/* --- feedback (receive_feedback.c) ------------------------------------------------------------------------------- */
+
+#define ASK_AFTER_US (2 * CLOCK_US_PER_S) /* of silence: the server is asked for a sign of life */
+
+/* What may be said now (I-1); also leaves what the others want to know. */
+void receive_weigh(struct receiver *r, uint64_t *ret_written, uint64_t *ret_flushed);
+/* Says it where it is due. *ret_wait_us: how long the loop may sleep before it is. */
+MUST_CHECK int receive_feedback(struct receiver *r, int64_t *ret_wait_us, struct error *err);
 
 #endif

@@ -178,7 +178,7 @@ int receive_connect(struct receiver *r, struct error *err)
     struct continuity verdict;
     struct pg_identity server;
 
-    if (!receive_drain(r))
+    if (!receive_drain(r, false))
         return error_set(err, ERROR_NO_SPACE, "the spool does not take what was received before; connecting waits for that");
     TRY(pg_stream_connect(c->config->protect.conninfo, &r->stream, err));
     TRY(receive_ask(c, &r->stream.conn, &server, &theirs, err));
