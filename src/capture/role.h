@@ -238,6 +238,8 @@ MUST_CHECK int line_find_again(struct capture *c, const struct line *old, struct
 MUST_CHECK int line_begin(struct capture *c, const struct pg_identity *server, uint64_t start_lsn, const char *reason,
                           struct line *ret, struct error *err);
 void line_close(struct line *l);
+/* Opens the spool of l->incarnation in l->spool_directory, and fills what was durable (line_spool.c). Errors: CORRUPT a vault's list is none. */
+MUST_CHECK int line_open_spool(struct capture *c, struct line *l, struct error *err);
 /* Older incarnations with files in their spool: repaired and sealed, so that they can be shipped. */
 MUST_CHECK int line_settle_old(struct capture *c, struct error *err);
 /* Relations that were framed in it, into the framer. */
