@@ -9,6 +9,8 @@
 #include "base/mem.h"
 #include "cmd/command.h"
 #include "cmd/fleet.h"
+#include "keep/act.h"
+#include "keep/ready.h"
 
 static const char *severity_name(enum pg_severity s)
 {
@@ -37,6 +39,31 @@ static json_t *unreachable_json(const struct error *why)
     json_set_str(j, "text", why->message);
     json_set_str(j, "mend", "let the server run and accept this conninfo, then check again: until then nothing is known about it");
     return j;
+}
+
+/* What `act` would need, on this host. One target is acted into once: then there is nothing to be ready for. */
+static void add_readiness(const struct source_context *s, json_t *array)
+{
+    const char *target = config_target_directory(s->section);
+    struct error why = ERROR_INIT;
+    struct act a = {0};
+
+    if (strcmp(config_text(s->section, OPTION_AUTOMATION), "act") != 0)
+        return;
+    bool used = act_load(&a, s->state_directory, &why) >= 0 && act_used_target(&a, target);
+    act_release(&a);
+    if (!used && ready_check(target, config_text(s->section, OPTION_CUTOVER), &why) >= 0)
+        return;
+    CLEANUP(mem_free_ptr) char *text = used ? mem_printf("an action has used the target %s: it is not acted again", target)
+                                            : mem_printf("it would not act to the end: %s", why.message);
+    json_t *j = json_object();
+
+    json_array_append_new(array, j);
+    json_set_str(j, "severity", severity_name(PG_FINDING_WARN));
+    json_set_str(j, "code", "automation");
+    json_set_str(j, "object", "automation = act");
+    json_set_str(j, "text", text);
+    json_set_str(j, "mend", used ? "name a target that no action has used before" : "name a target that is missing or empty, and a cutover program that this user can run");
 }
 
 static void print_finding(const json_t *f)
@@ -104,6 +131,7 @@ static int check_one(const struct config *c, const char *name, bool json, json_t
     TRY(source_context_open(c, name, SOURCE_NEEDS_CONNINFO, &s, err));
     if (ask(&s.protect, array, err) < 0)
         return error_prefix(err, "source %s", name);
+    add_readiness(&s, array);
     bool refuse = count_of(array, PG_FINDING_REFUSE) > 0;
     json_set_str(object, "name", name);
     json_set_bool(object, "protectable", !refuse);

@@ -251,6 +251,8 @@ static void print_source(const json_t *o)
         printf("  %-22s %s\n", "ERROR", text_of(o, "error"));
     if (json_string_length(json_object_get(o, "warning")) > 0)
         printf("  %-22s %s\n", "WARNING", text_of(o, "warning"));
+    if (json_string_length(json_object_get(json_object_get(o, "guard"), "not_ready")) > 0)
+        printf("  %-22s to act: %s\n", "NOT READY", text_of(json_object_get(o, "guard"), "not_ready"));
     if (json_string_length(json_object_get(json_object_get(o, "guard"), "alert")) > 0)
         printf("  %-22s %s\n", "ALERT", text_of(json_object_get(o, "guard"), "alert"));
     print_exposure(o, "exposure_s", "source lost");

@@ -18,6 +18,7 @@
 #include "keep/proofs.h"
 #include "keep/record.h"
 #include "keep/purges.h"
+#include "keep/ready.h"
 #include "keep/rto.h"
 #include "keep/snapshots.h"
 #include "os/file.h"
@@ -38,6 +39,7 @@ struct watch {
     struct alert alert;
     struct purge_keeper purges;
     struct rto_keeper rto;
+    struct ready ready;    /* while it is to act and has not: what would keep it from that */
     bool answered;         /* by its conninfo of now, in this life or an earlier one */
     char *moved_conninfo; /* where the source went by our own action */
     int64_t since_wall_us; /* of the state */
@@ -119,6 +121,7 @@ static void write_state(const struct watch *w)
     json_set_str(j, "last_probe_why", w->last_event == GUARD_EVENT_PROBE_GOOD ? "" : w->last_why.message);
     json_set_bool(j, "armed", is_armed(w));
     json_set_str(j, "alert", w->alert.text);
+    json_set_str(j, "not_ready", w->ready.text);
     json_set_str(j, "outcome", w->act.record ? json_string_value(json_object_get(w->act.record, "outcome")) : "");
     json_set_bool(j, "snapshot_running", w->snapshots.job.child != 0);
     json_set_str(j, "snapshot_reason", w->snapshots.job.child ? w->snapshots.reason : "");
@@ -133,6 +136,23 @@ static void write_state(const struct watch *w)
     /* Worth nothing after a crash; a full disk must not stop the watch. */
     if (file_replace_volatile(path, buf_slice(&text), 0600, &ignored) < 0)
         log_debug("%s: %s", w->s->protect.source, ignored.message);
+}
+
+/* Better known before than when it is needed. */
+static void see_readiness(struct watch *w)
+{
+    const struct keeper_source *s = w->s;
+
+    if (!s->act || !s->target_directory || act_used_target(&w->act, s->target_directory)) {
+        ready_release(&w->ready);
+        return;
+    }
+    if (!ready_look(&w->ready, s->target_directory, s->cutover, clock_mono_us()))
+        return;
+    if (w->ready.text[0])
+        log_error("ALERT: %s: automation = act, and it would fail: %s", s->protect.source, w->ready.text);
+    else
+        log_info("%s: what stood in the way of acting is mended", s->protect.source);
 }
 
 static void forget_failures(struct watch *w)
@@ -480,6 +500,7 @@ void keeper_watch(struct keeper_source *s, const volatile bool *stop)
         rto_keeper_turn(&w.rto, s);
         recorder_predicted(&w.recorder, s, w.rto.predicted_s);
         if (w.state == GUARD_WATCHING && !is_let_go(&w)) {
+            see_readiness(&w);
             snapshot_keeper_turn(&w.snapshots, s);
             proof_keeper_turn(&w.proofs, s);
             purge_keeper_turn(&w.purges, s, w.snapshots.job.child != 0);
@@ -496,6 +517,7 @@ void keeper_watch(struct keeper_source *s, const volatile bool *stop)
     snapshot_keeper_end(&w.snapshots);
     rto_keeper_end(&w.rto);
     proof_keeper_stop(&w.proofs, s);
+    ready_release(&w.ready);
     recorder_release(&w.recorder);
     act_release(&w.act);
     free(w.moved_conninfo);

@@ -102,6 +102,20 @@ def test_a_group_whose_server_was_never_asked_is_shown(box):
     box.fails(3, "check", says="cannot be asked for its databases")
 
 
+def test_check_tells_what_would_keep_it_from_acting(boxes):
+    box = boxes({"shop": {"conninfo": "host=127.0.0.1 port=1 dbname=x", "automation": "act"}})
+    (box.root / "full").mkdir()
+    (box.root / "full" / "x").write_text("")
+    program = box.root / "point-clients"
+    text = box.config.read_text() + f"cutover = {program}\n"
+    for target, says in (("new", "cannot be run: No such file"), ("new", None), ("full", "is not empty")):
+        box.config.write_text(text + f"target = local {box.root / target}\n")
+        found = [f for f in box.run_command("check", "--json").json["sources"][0]["findings"] if f["code"] == "automation"]
+        assert bool(found) == bool(says) and all(f["severity"] == "warn" and says in f["text"] for f in found), found
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+
+
 def test_where_nothing_is_ever_purged_purge_says_so(box):
     box.ok("init")
     assert "keep is not set: nothing of it is ever purged" in box.ok("purge").out
