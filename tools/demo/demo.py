@@ -143,10 +143,15 @@ local_auth = trust        # a throw-away server on loopback
             whole = log.read().rpartition(b"\n")[0]
         self.log_told += len(whole) + 1 if whole else 0
         lines = whole.decode(errors="replace").split("\n")
-        lines = [line.split(" keeper: shop: ", 1)[1] for line in lines if " keeper: shop: " in line]
+        told = False
         for line in lines:
-            say(f"    keeper: {line}")
-        return bool(lines)
+            _, keeper, text = line.partition(" keeper: shop: ")
+            if keeper:
+                say(f"    keeper: {text}")
+            elif line.startswith("shop: "):  # how far the recovery is that it runs
+                say(f"    recovery: {line[6:]}")
+            told |= bool(keeper) or line.startswith("shop: ")
+        return told
 
     def wait_for(self, what, test, timeout=60, keeper=False):
         """Polls; a line a second tells what is waited for, or what the keeper says."""
