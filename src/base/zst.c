@@ -7,6 +7,7 @@
  */
 #include "base/zst.h"
 
+#include <stdatomic.h>
 #include <zstd.h>
 
 #include "base/mem.h"
@@ -22,6 +23,22 @@ struct zst {
     ZSTD_DCtx *reader;
 };
 
+/* Making a reader costs more than reading a small object: the last one that was done with is kept for the next who needs one. */
+static ZSTD_DCtx *_Atomic spare_reader;
+
+static ZSTD_DCtx *reader_new(void)
+{
+    ZSTD_DCtx *spare = atomic_exchange(&spare_reader, NULL);
+
+    return spare ? spare : ZSTD_createDCtx();
+}
+
+static void reader_free(ZSTD_DCtx *reader)
+{
+    if (reader)
+        (void)ZSTD_freeDCtx(atomic_exchange(&spare_reader, reader));
+}
+
 struct zst *zst_new(int level)
 {
     ASSERT(level >= 1 && level <= 19);
@@ -35,7 +52,7 @@ void zst_free(struct zst *z)
     if (!z)
         return;
     (void)ZSTD_freeCCtx(z->compressor);
-    (void)ZSTD_freeDCtx(z->reader);
+    reader_free(z->reader);
     mem_free_ptr(&z);
 }
 
@@ -138,7 +155,7 @@ int zst_decompress(struct zst *z, struct slice stored, size_t plain_bytes_max, s
     if (!buf_reserve(out, (size_t)plain_bytes))
         return over_ceiling(out, err);
     if (!z->reader)
-        z->reader = ZSTD_createDCtx();
+        z->reader = reader_new();
     ASSERT(z->reader);
     size_t n = ZSTD_decompressDCtx(z->reader, out->p + out->n, (size_t)plain_bytes, stored.p, stored.n);
     if (ZSTD_isError(n))

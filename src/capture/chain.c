@@ -17,7 +17,7 @@
 
 static void leave(struct chain *c)
 {
-    segment_free(c->stand.segment);
+    chain_close_segment(c, c->stand.item, c->stand.segment);
     spool_reader_free(c->stand.reader);
     c->stand.segment = NULL;
     c->stand.reader = NULL;
@@ -31,6 +31,7 @@ void chain_free(struct chain *c)
     if (!c)
         return;
     leave(c);
+    chain_forget_segments(c);
     buf_release(&c->stand.plain);
     free(c->items);
     free(c->spool_directory);
@@ -127,12 +128,6 @@ int chain_open(const struct chain_config *config, struct chain **ret, struct err
 }
 
 /* --- items ------------------------------------------------------------------------------------------------------- */
-
-int chain_open_segment(struct chain *c, size_t item, struct segment **ret, struct error *err)
-{
-    ASSERT(!c->items[item].in_spool);
-    return segment_open(c->vault, c->source, c->incarnation, &c->items[item].id, ret, err);
-}
 
 static int open_spool_file(struct chain *c, uint64_t sequence, struct spool_reader **ret, struct error *err)
 {

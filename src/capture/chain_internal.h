@@ -33,6 +33,15 @@ struct chain_stand {
     struct cursor cursor;  /* in it */
 };
 
+/* Segments that were open, with their footers: planning looks at most of them more than once. The ones that were closed last. */
+#define CHAIN_KEPT_MAX          256u
+#define CHAIN_KEPT_FOOTER_BYTES ((size_t)1 << 20)
+struct chain_kept {
+    size_t item;
+    struct segment *segment;
+    size_t footer_bytes; /* of its text */
+};
+
 struct chain {
     struct vault *vault;
     char *spool_directory;
@@ -43,6 +52,8 @@ struct chain {
     struct vault_floor floor; /* of the incarnation's purges; loaded where the chain does not begin with 1 */
     struct chain_item *items;
     size_t count;
+    struct chain_kept kept[CHAIN_KEPT_MAX];
+    size_t kept_count, kept_footer_bytes;
 
     struct chain_stand stand;
     struct position last; /* the last commit that was passed; zero: not known */
@@ -62,8 +73,12 @@ MUST_CHECK int chain_hole(const struct chain *c, size_t item, struct error *err)
 /* Lists the vault again and replaces the spool items that it has meanwhile. */
 MUST_CHECK int chain_refresh(struct chain *c, struct error *err);
 
-/* The footer of a segment; segment_free. */
+/* A segment for the caller, who gives it back when he has done with it. */
 MUST_CHECK int chain_open_segment(struct chain *c, size_t item, struct segment **ret, struct error *err);
+void chain_close_segment(struct chain *c, size_t item, struct segment *s);
+/* The footer of a segment, until the next one is asked for, opened or closed. */
+MUST_CHECK int chain_footer(struct chain *c, size_t item, const struct segment_footer **ret, struct error *err);
+void chain_forget_segments(struct chain *c);
 /* The file of an item in the spool. When it has become a segment meanwhile: *ret NULL, and the item says so. */
 MUST_CHECK int chain_open_spool(struct chain *c, size_t item, struct spool_reader **ret, struct error *err);
 

@@ -9,8 +9,6 @@
 #include "capture/chain_internal.h"
 #include "capture/spool_scan.h"
 
-static void segment_free_ptr(struct segment **s) { segment_free(*s); }
-
 static int summarize(struct chain *c, size_t item, json_t *notes, struct spool_summary *ret, bool *ret_shipped,
                      struct error *err)
 {
@@ -56,12 +54,12 @@ static void widen_by_segment(const struct chain_item *it, struct chain_range *r)
 static int wall_in_vault(struct chain *c, int64_t *ret, struct error *err)
 {
     for (size_t i = c->count; i-- > 0;) {
-        CLEANUP(segment_free_ptr) struct segment *s = NULL;
+        const struct segment_footer *f;
 
         if (c->items[i].in_spool || position_is_zero(c->items[i].id.first))
             continue;
-        TRY(chain_open_segment(c, i, &s, err));
-        *ret = segment_footer(s)->last_wall_us;
+        TRY(chain_footer(c, i, &f, err));
+        *ret = f->last_wall_us;
         return 0;
     }
     return 0;
@@ -92,7 +90,7 @@ int chain_range(struct chain *c, struct chain_range *ret, struct error *err)
 
 static int notes_of(struct chain *c, size_t item, json_t *notes, struct error *err)
 {
-    CLEANUP(segment_free_ptr) struct segment *s = NULL;
+    const struct segment_footer *f;
     struct spool_summary ignored;
     bool shipped;
 
@@ -101,8 +99,8 @@ static int notes_of(struct chain *c, size_t item, json_t *notes, struct error *e
         if (!shipped)
             return 0;
     }
-    TRY(chain_open_segment(c, item, &s, err));
-    json_array_extend(notes, segment_footer(s)->notes);
+    TRY(chain_footer(c, item, &f, err));
+    json_array_extend(notes, f->notes);
     return 0;
 }
 
@@ -131,8 +129,8 @@ static size_t item_of_sequence(const struct chain *c, uint64_t sequence)
 /* The item in which the oldest transaction began that is open where `item` begins. */
 static int oldest_open(struct chain *c, size_t item, size_t *ret, struct error *err)
 {
-    CLEANUP(segment_free_ptr) struct segment *s = NULL;
     CLEANUP(spool_reader_free_ptr) struct spool_reader *r = NULL;
+    const struct segment_footer *f;
 
     *ret = item;
     if (c->items[item].in_spool)
@@ -145,9 +143,9 @@ static int oldest_open(struct chain *c, size_t item, size_t *ret, struct error *
     }
     if (item == 0 || !chain_is_dense(c, item))
         return 0;
-    TRY(chain_open_segment(c, item - 1, &s, err));
-    if (segment_footer(s)->open_count > 0)
-        *ret = item_of_sequence(c, segment_footer(s)->oldest_open_sequence);
+    TRY(chain_footer(c, item - 1, &f, err));
+    if (f->open_count > 0)
+        *ret = item_of_sequence(c, f->oldest_open_sequence);
     return 0;
 }
 
@@ -263,10 +261,10 @@ int chain_seek_xid(struct chain *c, uint32_t xmin, struct error *err)
         return chain_hole(c, 0, err);
 
     for (; item + 1 < c->count && !c->items[item].in_spool; item++) {
-        CLEANUP(segment_free_ptr) struct segment *s = NULL;
+        const struct segment_footer *f;
 
-        TRY(chain_open_segment(c, item, &s, err));
-        uint32_t xid_max = segment_footer(s)->xid_max;
+        TRY(chain_footer(c, item, &f, err));
+        uint32_t xid_max = f->xid_max;
         if (xid_max != 0 && (int32_t)(xid_max - xmin) >= 0)
             break;
     }

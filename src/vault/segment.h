@@ -129,6 +129,8 @@ struct segment;
 MUST_CHECK int segment_open(struct vault *v, const char *source, const char *incarnation, const struct segment_id *id,
                             struct segment **ret, struct error *err);
 void segment_free(struct segment *s);
+/* For a while only the footer is needed: gives back the memory of all that was read beside it. Gives the bytes of the footer's text. */
+size_t segment_rest(struct segment *s);
 const struct segment_footer *segment_footer(const struct segment *s);
 /* Appends the plain frames of block i to out, checked. Errors: CORRUPT, naming the object and the block. */
 MUST_CHECK int segment_read_block(struct segment *s, uint32_t i, struct buf *out, struct error *err);

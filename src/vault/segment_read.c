@@ -21,7 +21,7 @@ struct segment {
     uint64_t bytes;
     struct segment_trailer trailer;
     struct segment_index x;
-    struct zst *zst;
+    struct zst *zst;   /* made when first needed */
     struct buf stored; /* the last range that was read; reused */
     struct buf packed; /* the last block by column; reused */
     struct buf filter;
@@ -40,6 +40,17 @@ void segment_free(struct segment *s)
     free(s);
 }
 
+size_t segment_rest(struct segment *s)
+{
+    zst_free(s->zst);
+    s->zst = NULL;
+    buf_release(&s->stored);
+    buf_release(&s->packed);
+    buf_release(&s->filter);
+    s->filter_read = false;
+    return s->trailer.footer_plain_bytes;
+}
+
 static void segment_done(struct segment **s)
 {
     segment_free(*s);
@@ -53,6 +64,13 @@ const struct segment_footer *segment_footer(const struct segment *s)
 uint64_t segment_bytes(const struct segment *s)
 {
     return s->bytes;
+}
+
+static struct zst *zst_of(struct segment *s)
+{
+    if (!s->zst)
+        s->zst = zst_new(1);
+    return s->zst;
 }
 
 /* The range's bytes: out of `tail`, which begins at tail_offset, or read into *room. */
@@ -77,7 +95,7 @@ static int read_footer(struct segment *s, struct slice tail, uint64_t tail_offse
     TRY(take(s, tail, tail_offset, s->trailer.footer_offset, s->trailer.footer_stored_bytes, &room, &stored, err));
     if (hash64(stored) != s->trailer.footer_checksum)
         return error_set(err, ERROR_CORRUPT, "the checksum of its footer is wrong");
-    TRY(zst_decompress(s->zst, stored, s->trailer.footer_plain_bytes, &plain, err));
+    TRY(zst_decompress(zst_of(s), stored, s->trailer.footer_plain_bytes, &plain, err));
     if (plain.n != s->trailer.footer_plain_bytes)
         return error_set(err, ERROR_CORRUPT, "its footer is not of the size that it says");
     TRY(segment_index_decode(buf_slice(&plain), "footer", &s->x, err));
@@ -176,7 +194,6 @@ int segment_open_where(struct vault *v, const char *source, const char *incarnat
 
     *ret_misplaced = false;
     s->d = v->driver;
-    s->zst = zst_new(1);
     s->stored = BUF_INIT(SEGMENT_BLOCK_STORED_MAX + SEGMENT_BLOCK_HEADER_BYTES);
     s->packed = BUF_INIT(COLUMNS_PLAIN_MAX);
     s->filter = BUF_INIT(SEGMENT_FILTER_BYTES_MAX);
@@ -219,9 +236,9 @@ static int check_block(const struct segment_block *b, struct slice stored, struc
 static int decompress(struct segment *s, struct slice frame, size_t plain_bytes, struct buf *out, struct error *err)
 {
     if (plain_bytes > COLUMNS_PLAIN_MAX)
-        return zst_decompress(s->zst, frame, plain_bytes, out, err);
+        return zst_decompress(zst_of(s), frame, plain_bytes, out, err);
     buf_clear(&s->packed);
-    TRY(zst_decompress(s->zst, frame, plain_bytes, &s->packed, err));
+    TRY(zst_decompress(zst_of(s), frame, plain_bytes, &s->packed, err));
     if (s->packed.n > 0 && s->packed.p[0] == COLUMNS_MARK)
         return columns_unpack(buf_slice(&s->packed), plain_bytes, out, err);
     buf_put_slice(out, buf_slice(&s->packed));

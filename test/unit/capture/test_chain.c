@@ -175,6 +175,46 @@ static void test_range_and_notes(void **state)
     made_close(&m);
 }
 
+static unsigned readings;
+static const struct vault_driver_ops *read_ops;
+
+static int count_range(struct vault_driver *d, const char *key, uint64_t offset, size_t n, struct buf *out, struct error *err)
+{
+    readings++;
+    return read_ops->get_range(d, key, offset, n, out, err);
+}
+
+/* As a plan does it: the notes of all, then a place, then the way; the footers are read by the first of them. */
+static void test_footers_are_read_once(void **state)
+{
+    struct vault_driver_ops counting;
+    struct made m;
+    struct error err = ERROR_INIT;
+    struct seen s = {0};
+
+    (void)state;
+    make_twenty(&m, 4);
+    read_ops = m.vault->driver->ops;
+    counting = *read_ops;
+    counting.get_range = count_range;
+    m.vault->driver->ops = &counting;
+    struct chain *c = open_chain(&m, true, false);
+    JSON_AUTO notes = NULL;
+    readings = 0;
+    assert_ok(chain_notes(c, &notes, &err), err);
+    assert_int_equal(readings, 4);
+    assert_ok(chain_seek(c, made_position(6), &err), err);
+    assert_ok(chain_seek(c, made_position(10), &err), err);
+    assert_int_equal(readings, 4);
+    readings = 0;
+    assert_ok(visit(c, made_position(8), made_position(16), &s, &err), err);
+    assert_seen(&s, 9, 16);
+    assert_int_equal(readings, 2 + 1); /* a block of each, and the one segment to whose digest the other is linked */
+    chain_free(c);
+    m.vault->driver->ops = read_ops;
+    made_close(&m);
+}
+
 static void test_empty(void **state)
 {
     struct made m;
@@ -506,6 +546,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_split_reads_the_same),
         cmocka_unit_test(test_range_and_notes),
+        cmocka_unit_test(test_footers_are_read_once),
         cmocka_unit_test(test_empty),
         cmocka_unit_test(test_transaction_over_files),
         cmocka_unit_test(test_transaction_beyond_memory),

@@ -90,6 +90,7 @@ struct world {
     struct vault *v;
     uint64_t random;
     int64_t now_us, boot_us;
+    unsigned pace; /* of time, and of what takes its time */
     unsigned incarnation; /* number of the current one */
     uint64_t sequence, position, after;
     struct digest previous;
@@ -340,24 +341,30 @@ static void snapshot_commit(struct world *w, struct shot *s)
     }
 }
 
-static void snapshot_step(struct world *w)
+static void snapshot_go_on(struct world *w, struct shot *s)
 {
+    bool late = w->now_us - s->wall_us > SNAPSHOT_COMMIT_US; /* it is not committed any more */
     struct error err;
 
+    if (!late && s->chunks_put < CHUNKS && draw(w, 30))
+        put_chunk(w, s);
+    else if (late || s->chunks_put < CHUNKS) {
+        s->given_up = true;
+        if (draw(w, 2)) /* else it was killed, and its intent stays */
+            assert_ok(snapshot_intent_remove(w->v, "shop", s->m.incarnation, s->m.id, &err), err);
+    } else
+        snapshot_commit(w, s);
+}
+
+/* Where more time passes between two steps, more is done in one. */
+static void snapshot_step(struct world *w)
+{
     for (size_t i = 0; i < w->shots_count; i++) {
         struct shot *s = &w->shots[i];
 
-        if (s->committed || s->given_up || draw(w, 2))
-            continue;
-        bool late = w->now_us - s->wall_us > SNAPSHOT_COMMIT_US; /* it is not committed any more */
-        if (!late && s->chunks_put < CHUNKS && draw(w, 30))
-            put_chunk(w, s);
-        else if (late || s->chunks_put < CHUNKS) {
-            s->given_up = true;
-            if (draw(w, 2)) /* else it was killed, and its intent stays */
-                assert_ok(snapshot_intent_remove(w->v, "shop", s->m.incarnation, s->m.id, &err), err);
-        } else
-            snapshot_commit(w, s);
+        for (unsigned k = 0; k < w->pace && !s->committed && !s->given_up; k++)
+            if (draw(w, 2) == 0)
+                snapshot_go_on(w, s);
     }
     size_t running = 0;
     for (size_t i = 0; i < w->shots_count; i++)
@@ -914,12 +921,13 @@ static void step(struct world *w)
 /* What all histories came to: a test in which nothing happens shows nothing. */
 struct sums {
     uint64_t seed; /* of the last one */
-    unsigned promises, recoveries, removed, deaths, jumps, shots, gaps, larges_gone, checked[8];
+    unsigned promises, promises_of_long, recoveries, removed, deaths, jumps, shots, gaps, larges_gone, checked[8];
 };
 
 static void add_sums(struct sums *to, const struct sums *s)
 {
     to->promises += s->promises;
+    to->promises_of_long += s->promises_of_long;
     to->recoveries += s->recoveries;
     to->removed += s->removed;
     to->deaths += s->deaths;
@@ -934,8 +942,8 @@ static void add_sums(struct sums *to, const struct sums *s)
 static void run_history(uint64_t seed, struct sums *sums)
 {
     struct world *w = mem_zalloc(1, sizeof *w);
-    const int64_t pace = seed % LONG == 0 ? LONG : 1;
 
+    w->pace = seed % LONG == 0 ? LONG : 1;
     w->store = memory_vault_new();
     w->v = &w->store->vault;
     w->random = (seed + 1) * UINT64_C(0x9E3779B97F4A7C15);
@@ -944,7 +952,7 @@ static void run_history(uint64_t seed, struct sums *sums)
     (void)snprintf(w->path, sizeof w->path, "/dev/shm/salvor-purge-%d", (int)getpid());
     new_incarnation(w);
     for (int i = 0; i < STEPS; i++) {
-        int64_t passed = (int64_t)draw(w, 16) * HOUR * pace;
+        int64_t passed = (int64_t)draw(w, 16) * HOUR * w->pace;
 
         w->now_us += passed;
         w->boot_us += passed;
@@ -960,6 +968,7 @@ static void run_history(uint64_t seed, struct sums *sums)
     }
     check_nothing_amiss(w);
     sums->promises += w->promises;
+    sums->promises_of_long += w->pace > 1 ? w->promises : 0;
     sums->recoveries += w->recoveries;
     sums->removed += w->removed;
     sums->deaths += w->deaths;
@@ -1028,7 +1037,8 @@ static void test_histories(void **state)
                   "%u large objects that stand, %u that went\n",
                   (unsigned long long)count, x.removed, x.shots, x.deaths, x.jumps, x.gaps, x.checked[0], x.checked[1], x.checked[2], x.checked[3],
                   x.checked[4], x.checked[5], x.checked[6], x.checked[7], x.larges_gone);
-    print_message("%u promises looked at, by %u recoveries\n", x.promises, x.recoveries);
+    print_message("%u promises looked at, %u of them in long histories, by %u recoveries\n", x.promises, x.promises_of_long, x.recoveries);
+    assert_true(seed || x.promises_of_long > 5 * count);
     assert_true(seed || (x.jumps > count && 4 * x.shots > count && 4 * x.deaths > count && x.removed > 10 * count && x.gaps > count && x.larges_gone > count));
     for (size_t i = 0; i < 8; i++)
         assert_true(seed || x.checked[i] > 0);
