@@ -1,5 +1,5 @@
 """Everything that works on disk, on a real Ceph gateway: init, capture, ship, snapshot, verify, recover, status; and what happens while the
-store loses a disk, is gone, full, or refuses us."""
+store loses a disk, is gone, full, or refuses us, and while what is sent to it or comes from it is damaged on its way."""
 import bisect
 import datetime
 import os
@@ -8,6 +8,7 @@ import time
 
 import pytest
 from cephserver import CephServer
+from faultproxy import FaultProxy, flipped
 from s3vault import INSERT, Bucket, add_rows, assert_recovers, keys_file, protect_in
 from salvorbox import parse_lsn
 
@@ -63,6 +64,95 @@ def test_everything_in_a_bucket(ceph, servers, boxes, tmp_path):
     assert_recovers(box, box.root / "end", *full)
     assert "all as it was written" in box.ok("verify").out
     assert secret not in box.log_text() and secret not in box.ok("status").out
+
+
+def test_a_bucket_that_is_filled(ceph, servers, boxes, tmp_path):
+    """By the quota of the bucket itself: capture goes on into the spool, and what is wrong is said; more room, and all of it arrives."""
+    bucket = Bucket(ceph, tmp_path)
+    server, box = protect_in(bucket, servers, boxes)
+    before = add_rows(server)
+    box.wait_vault("shop", before[0])
+    # Room for some more objects, so that what fills the bucket is what Salvor puts into it.
+    room = len(bucket.objects()) + 2
+    ceph.admin("quota", "set", "--quota-scope=bucket", f"--bucket={bucket.name}", f"--max-objects={room}")
+    ceph.admin("quota", "enable", "--quota-scope=bucket", f"--bucket={bucket.name}")
+
+    def refused():
+        add_rows(server)
+        status = box.status()
+        return status["state"] == "vault_down" and "quota is used up" in status["vaults"][0]["error"] and status
+    told = box.wait("status to say that the quota is used up", refused, 120)["vaults"][0]["error"]
+    said = next(line for line in box.log_text().splitlines() if "quota is used up" in line)
+    for text in (told, said):
+        assert "QuotaExceeded" in text and "raise it" in text and bucket.name in text
+
+    # The source is followed as before, and the exposure to the loss of this host tells what is not in the vault.
+    while_full = [add_rows(server) for _ in range(3)]
+    box.wait_durable("shop", while_full[-1][0])
+    full = box.status()
+    assert parse_lsn(full["vault_position"]) < parse_lsn(while_full[0][0]) <= parse_lsn(full["durable_position"])
+    assert full["exposure_s"] < full["exposure_host_lost_s"], full
+    assert len(bucket.objects()) <= room
+
+    ceph.admin("quota", "disable", "--quota-scope=bucket", f"--bucket={bucket.name}")
+    box.wait_vault("shop", while_full[-1][0])
+    box.wait("no error", lambda: not box.status()["error"])
+    box.stop()
+    assert "all as it was written" in box.ok("verify").out
+    assert_recovers(box, box.root / "end", *while_full[-1])
+
+
+class Flipper(FaultProxy):
+    """Flips a bit in the middle of the first body that is put under a name, and of the first that comes from it."""
+
+    def __init__(self, port):
+        super().__init__(port)
+        self.met, self.put_answers, self.came_damaged = set(), {}, 0
+
+    def is_first(self, method, path):
+        with self.lock:
+            first = (method, path) not in self.met
+            self.met.add((method, path))
+            return first
+
+    def forward(self, method, path, headers, body):
+        if "?" in path or method not in ("GET", "PUT"):
+            return super().forward(method, path, headers, body)
+        flip = self.is_first(method, path)
+        sent = flipped(body, len(body) // 2) if flip and body else body
+        status, answer_headers, data = super().forward(method, path, headers, sent)
+        if method == "PUT":
+            with self.lock:
+                self.put_answers.setdefault(path, []).append((sent != body, status))
+        elif flip and status in (200, 206) and data:
+            self.came_damaged += 1
+            data = flipped(data, len(data) // 2)
+        return status, answer_headers, data
+
+
+@pytest.mark.parametrize("key", [False, True] if os.environ.get("SALVOR_SOAK") else [False])
+def test_every_object_is_damaged_once_on_its_way(ceph, servers, boxes, tmp_path, key):
+    """There and back: the store refuses what is not what was signed, and it is sent again; what does not have its checksum is read again."""
+    bucket = Bucket(ceph, tmp_path)
+    with Flipper(ceph.port) as proxy:
+        options = {**bucket.options(), "endpoint": proxy.endpoint}
+        bucket.options = lambda: options
+        server, box = protect_in(bucket, servers, boxes, key=key)
+        for _ in range(3):
+            mark = add_rows(server)
+            box.wait_vault("shop", mark[0])
+        box.stop()
+        assert not [line for line in box.log_text().splitlines() if "damaged" in line]
+        damaged = {path: answers for path, answers in proxy.put_answers.items() if answers[0][0]}
+        assert len(damaged) > 10 and all(400 <= answers[0][1] < 500 for answers in damaged.values()), damaged
+        objects = {f"/{bucket.name}/{bucket.prefix}/{name}" for name in bucket.objects()}
+        assert len(objects & damaged.keys()) > 10 and all((False, 200) in damaged[path][1:] for path in objects & damaged.keys())
+
+        # Each command is a stranger to what was read before it.
+        for read in (lambda: "all as it was written" in box.ok("verify").out, lambda: assert_recovers(box, box.root / "there", *mark) is None):
+            proxy.met, proxy.came_damaged = set(), 0
+            assert read()
+            assert proxy.came_damaged > 10
 
 
 class Writer(threading.Thread):
