@@ -1,8 +1,8 @@
 /*
  * keep/purge.c - see purge.h. A run in its order:
  *
- *   clocks, model, plan -> tombstones whose grace is over: marked final -> model and plan again -> what they name and still
- *   may go: marks, manifests, intents, schemas, floors, segments, chunks -> record -> a tombstone for what else may go ->
+ *   clocks, model, plan -> tombstones whose grace is over: marked final -> model and plan again -> which of what they name still
+ *   may go, decided once -> these: marks, manifests, intents, schemas, floors, segments, chunks -> record -> a tombstone for what else may go ->
  *   old tombstones and witnesses
  *
  * Safe without a lock: who wants to keep something puts that first (an intent, a hold) and then looks for tombstones or
@@ -175,7 +175,7 @@ static bool may_be_adopted(const struct run *x, uint32_t n)
     return false;
 }
 
-/* What a tombstone names and may go now: references into `may`, in the order of the tombstone. */
+/* What a tombstone names and goes: references into a list of all, in the order of the tombstone. */
 struct chosen {
     const struct purge_object **objects; /* owned */
     size_t count;
@@ -186,17 +186,29 @@ static void chosen_release(struct chosen *c)
     free(c->objects);
 }
 
-static void choose(const struct run *x, const struct tombstone *t, const struct purge_list *may, struct chosen *ret)
+/*
+ * Two purges may carry it out at once, and their clocks or policies may differ. What one of them took for staying, and said so in its record, must not
+ * go by the other: so the first that has looked decides for all.
+ */
+static int choose(const struct run *x, const struct tombstone *t, const struct purge_list *all, struct chosen *ret, struct error *err)
 {
-    bool adopted = may_be_adopted(x, t->n);
+    CLEANUP(mem_free_ptr) char *room = mem_zalloc(t->count + 1, sizeof(bool));
+    bool *goes = (bool *)room, adopted = may_be_adopted(x, t->n);
 
+    for (size_t i = 0; i < t->count; i++) {
+        const struct purge_object *o = purge_list_find(all, t->objects[i].key);
+
+        goes[i] = !o || (o->remove && !(adopted && o->group == PURGE_CHUNKS));
+    }
+    TRY(tombstone_decide(x->config->vault, x->config->source, t, goes, err));
     ret->objects = mem_zalloc(t->count + 1, sizeof *ret->objects);
     for (size_t i = 0; i < t->count; i++) {
-        const struct purge_object *o = purge_list_find(may, t->objects[i].key);
+        const struct purge_object *o = goes[i] ? purge_list_find(all, t->objects[i].key) : NULL;
 
-        if (o && !(adopted && o->group == PURGE_CHUNKS))
+        if (o)
             ret->objects[ret->count++] = o;
     }
+    return 0;
 }
 
 static int xid_of_segment(const struct run *x, const char *incarnation, const struct segment_id *id, struct vault_floor *f)
@@ -233,7 +245,6 @@ static int put_floor(const struct run *x, const struct retention_incarnation *c,
             f.first_sequence = id.sequence + 1;
         TRY(xid_of_segment(x, c->id, &id, &f));
     }
-    ASSERT(f.first_sequence <= c->first_sequence || !any || f.first_sequence == c->floor.first_sequence);
     return any ? floor_put(x->config->vault, x->config->source, c->id, &f, err) : 0;
 }
 
@@ -307,14 +318,13 @@ static json_t *make_record(const struct run *x, const struct tombstone *t, const
 static int carry_out(struct run *x, uint32_t n, struct error *err)
 {
     const struct purge_config *c = x->config;
-    CLEANUP(purge_list_release) struct purge_list may = {0}, all = {0};
+    CLEANUP(purge_list_release) struct purge_list all = {0};
     CLEANUP(tombstone_release) struct tombstone t = {0};
     CLEANUP(chosen_release) struct chosen go = {0};
 
     TRY(tombstone_get(c->vault, c->source, n, &t, err));
-    purge_list_of(&x->plan, true, &may);
     purge_list_of(&x->plan, false, &all);
-    choose(x, &t, &may, &go);
+    TRY(choose(x, &t, &all, &go, err));
     for (int group = 0; group < PURGE_GROUPS_; group++)
         TRY(remove_group(x, &go, (enum purge_group)group, err));
     JSON_AUTO record = make_record(x, &t, &all, &go);

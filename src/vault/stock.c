@@ -225,14 +225,15 @@ static void add_record(struct vault_gone *g, struct vault *v, const char *source
 {
     JSON_AUTO record = NULL;
     struct error ignored;
-    char own[32];
+    static const char *const suffixes[] = {"", ".final", ".goes"};
+    char own[40];
     size_t i;
     const json_t *key;
 
-    (void)snprintf(own, sizeof own, "tombstones/%06u.json", n);
-    add_gone(g, source, own);
-    (void)snprintf(own, sizeof own, "tombstones/%06u.final.json", n);
-    add_gone(g, source, own);
+    for (i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
+        (void)snprintf(own, sizeof own, "tombstones/%06u%s.json", n, suffixes[i]);
+        add_gone(g, source, own);
+    }
     if (tombstone_record(v, source, n, &record, &ignored) < 0)
         return;
     if (!json_is_array(json_object_get(record, "removed")))

@@ -242,6 +242,52 @@ int tombstone_finalize(struct vault *v, const char *source, uint32_t n, const st
     return put_once(v, key, o, err);
 }
 
+/* Mostly all goes: what stays is named, by its place in the tombstone. */
+static json_t *stays_to_json(const struct tombstone *t, const bool *goes)
+{
+    json_t *stays = json_array();
+
+    for (size_t i = 0; i < t->count; i++)
+        if (!goes[i])
+            ASSERT(json_array_append_new(stays, json_integer((json_int_t)i)) == 0);
+    return stays;
+}
+
+static int read_decision(struct vault *v, const char *key, const struct tombstone *t, bool *goes, struct error *err)
+{
+    JSON_AUTO o = NULL;
+    json_t *stays;
+    const json_t *at;
+    size_t i;
+
+    TRY(object_get_json(v->driver, key, &o, NULL, err));
+    TRY(json_get_array(o, "stays", key, &stays, err));
+    for (i = 0; i < t->count; i++)
+        goes[i] = true;
+    json_array_foreach(stays, i, at)
+    {
+        if (!json_is_integer(at) || json_integer_value(at) < 0 || (uint64_t)json_integer_value(at) >= t->count)
+            return error_set(err, ERROR_CORRUPT, "%s: a row that its tombstone does not have", key);
+        goes[json_integer_value(at)] = false;
+    }
+    return 0;
+}
+
+int tombstone_decide(struct vault *v, const char *source, const struct tombstone *t, bool *goes, struct error *err)
+{
+    char key[VAULT_KEY_BYTES];
+    JSON_AUTO o = json_object();
+
+    key_of(key, source, "tombstones", t->n, ".goes.json");
+    json_set_u64(o, "n", t->n);
+    ASSERT(json_object_set_new(o, "stays", stays_to_json(t, goes)) == 0);
+    object_set_host(o);
+    int rc = put_once(v, key, o, err);
+    if (rc != 0)
+        return rc;
+    return read_decision(v, key, t, goes, err);
+}
+
 int tombstone_done(struct vault *v, const char *source, uint32_t n, const json_t *record, struct error *err)
 {
     char key[VAULT_KEY_BYTES];
@@ -262,7 +308,9 @@ int tombstone_remove(struct vault *v, const char *source, uint32_t n, struct err
 {
     char key[VAULT_KEY_BYTES];
 
-    /* The mark first: a mark alone would be one of a tombstone that nobody can read. */
+    /* The tombstone last: what belongs to it would be of one that nobody can read. */
+    key_of(key, source, "tombstones", n, ".goes.json");
+    TRY(v->driver->ops->remove(v->driver, key, err));
     key_of(key, source, "tombstones", n, ".final.json");
     TRY(v->driver->ops->remove(v->driver, key, err));
     key_of(key, source, "tombstones", n, ".json");

@@ -4,6 +4,7 @@
  *
  *   tombstones/<n>.json        these objects are going to be removed, and why. Nobody adopts an object that one names
  *   tombstones/<n>.final.json  its grace is over: they are being removed. Nobody holds what one names from here on
+ *   tombstones/<n>.goes.json   which of them go after all: decided once, whoever removes them
  *   purged/<n>.json            it was carried out: what was removed and what stayed after all. Kept for good
  *   <incarnation>/floors/<n>.json  segments below this number were purged on purpose
  *   holds/<n>.json, holds/<n>.removed.json
@@ -55,6 +56,11 @@ MUST_CHECK int tombstone_list_read(struct vault *v, const char *source, struct t
 /* EXISTS is success. */
 MUST_CHECK int tombstone_finalize(struct vault *v, const char *source, uint32_t n, const struct trust *now,
                                   struct error *err);
+/*
+ * What of a tombstone with a final mark goes, decided by a look behind that mark; one entry for each of its objects. Who comes second gets what was
+ * decided first, in place of his own. 1: it was decided by this call; 0: somebody else had.
+ */
+MUST_CHECK int tombstone_decide(struct vault *v, const char *source, const struct tombstone *t, bool *goes, struct error *err);
 /* The record that it was carried out; members of `record` as in docs/formats/vault.md. 1: it stands by this call; 0: somebody else's does. */
 MUST_CHECK int tombstone_done(struct vault *v, const char *source, uint32_t n, const json_t *record, struct error *err);
 MUST_CHECK int tombstone_record(struct vault *v, const char *source, uint32_t n, json_t **ret, struct error *err);

@@ -231,7 +231,7 @@ static bool is_purging_name(const char *folder, const char *name)
 {
     if (is_number(name, 6, ".json"))
         return true;
-    return (strcmp(folder, "tombstones") == 0 && is_number(name, 6, ".final.json")) ||
+    return (strcmp(folder, "tombstones") == 0 && (is_number(name, 6, ".final.json") || is_number(name, 6, ".goes.json"))) ||
            (strcmp(folder, "holds") == 0 && is_number(name, 6, ".removed.json"));
 }
 

@@ -104,12 +104,14 @@ static int add_gap(struct vault *v, struct error *err)
 static int add_tombstone(struct vault *v, struct error *err)
 {
     CLEANUP(tombstone_release) struct tombstone t = {0};
+    bool goes = true;
     bool found;
 
     TRY(witness_last(v, STREAM_SOURCE, &t.trust, &found, err));
     tombstone_add(&t, "chunks/00/0000000000000000000000000000000000000000000000000000000000000000", 1, "a test");
     TRY(tombstone_put(v, STREAM_SOURCE, &t, err));
-    return tombstone_finalize(v, STREAM_SOURCE, t.n, &t.trust, err);
+    TRY(tombstone_finalize(v, STREAM_SOURCE, t.n, &t.trust, err));
+    return tombstone_decide(v, STREAM_SOURCE, &t, &goes, err);
 }
 
 int kinds_add(const char *folder, struct error *err)
