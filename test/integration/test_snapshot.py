@@ -419,6 +419,23 @@ def test_kill_and_again(shop):
     assert shop.value("SELECT count(*) FROM pg_replication_slots") == 0
 
 
+def test_an_intent_that_cannot_be_taken_back(shop):
+    """It stops nothing, and whoever comes later takes it back: while it stands a purge removes less."""
+    slow_table(shop)
+    with Proxy(shop.port) as proxy, taking(shop, port=proxy.port) as taker:
+        proxy.bytes_per_s = 3000000
+        p = taker.start(connections=1)
+        wait_for_copy(shop)
+        taker.kill(p)
+        proxy.bytes_per_s = None
+        (left,) = taker.snapshots("intent")
+        with mounts.kept(taker.vault / f"sources/shop/0001/snapshots/{left}/intent"):
+            first = taker.take().json["id"]
+            assert taker.snapshots() == [first] and left in taker.snapshots("intent")
+        second = taker.take().json["id"]
+        assert taker.snapshots("intent") == taker.snapshots() == sorted([first, second])
+
+
 def test_refusals(shop, taker):
     sql(shop, "CREATE TABLE t (id int PRIMARY KEY); SELECT lo_create(4711)")
     shop.sql("REVOKE pg_read_all_data FROM salvor")
