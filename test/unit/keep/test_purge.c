@@ -24,7 +24,7 @@
 #include "vault/object.h"
 #include "vault/verify.h"
 
-#define HISTORIES      40
+#define HISTORIES      24
 #define HISTORIES_SOAK 1000
 #define PROCESSES      2u
 #define STEPS          70
