@@ -43,6 +43,8 @@ struct plan_options {
     const struct passed_over *passed;
     bool changes_wanted;
     struct recover_survey *survey; /* not NULL: tables that cannot be followed are noted in it, and no refusal */
+    /* A snapshot serves, but for what its events may tell; these are read next, which may take long. Another may follow. May be NULL. */
+    void (*chosen)(void *user, const struct manifest *m);
     void (*tick)(void *user, uint64_t events); /* may be NULL */
     void *user;
 };

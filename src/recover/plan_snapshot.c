@@ -451,6 +451,8 @@ static int plan_attempt(struct attempt *a, size_t i, struct error *err)
     if (rc < 0)
         return refuse_way(a, &(struct read_result){0}, &why, err);
     TRY(check_notes(a, err));
+    if (o->chosen)
+        o->chosen(o->user, &a->planned->manifest);
     TRY(read_way(a, &r, err));
     rc = find_reached(a, &r, &why);
     if (rc < 0)

@@ -112,10 +112,17 @@ static int do_phase(struct run *r, const char *name, int (*fn)(struct run *r, st
 
 /* --- the phases ------------------------------------------------------------------------------------------------------ */
 
+static void on_chosen(void *user, const struct manifest *m)
+{
+    struct run *r = user;
+
+    target_begin_making(&r->target, m);
+}
+
 static int do_plan(struct run *r, struct error *err)
 {
     struct plan_options o = {
-        .config = r->config, .passed = &r->passed, .changes_wanted = true, .tick = tell_events, .user = r};
+        .config = r->config, .passed = &r->passed, .changes_wanted = true, .chosen = on_chosen, .tick = tell_events, .user = r};
     struct planned *p = &r->planned;
 
     TRY(plan_make(&o, p, err));
@@ -124,7 +131,6 @@ static int do_plan(struct run *r, struct error *err)
 
 static int do_provision(struct run *r, struct error *err)
 {
-    target_init(&r->target, r->config, r->planned.plan.warnings);
     return target_provision(&r->target, &r->planned.manifest, err);
 }
 
@@ -275,6 +281,7 @@ static void pass_over(struct run *r, const struct error *why)
     target_release(&r->target);
     planned_release(&r->planned);
     r->planned = next;
+    target_init(&r->target, r->config, r->planned.plan.warnings);
     atomic_store(&r->origin.damaged, false);
 }
 

@@ -64,6 +64,7 @@ void target_release(struct target *t)
 {
     struct error ignored = ERROR_INIT;
 
+    target_give_up_making(t);
     end_writing(t);
     pg_close(&t->control);
     if (t->server_running && pg_server_stop(&t->server, &ignored) < 0)

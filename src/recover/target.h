@@ -25,6 +25,7 @@ struct target {
     bool superuser;
     bool owners;           /* roles of owners and grants are there: they are restored */
     struct thread *writer; /* local: target_begin_writing was called */
+    struct making *making; /* local: target_begin_making was called, target_provision not yet */
 };
 
 /*
@@ -39,8 +40,14 @@ MUST_CHECK int target_check(const struct recover_config *config, const struct ma
 int recover_connections(const struct recover_config *config);
 
 void target_init(struct target *t, const struct recover_config *config, json_t *warnings);
-void target_release(struct target *t); /* a local server that is not ready is stopped; the mark stays */
+/* A local server that is not ready is stopped; the mark stays. One that was not provisioned goes with its directory, if that was not there. */
+void target_release(struct target *t);
 
+/*
+ * Local: if nothing speaks against it (target_check), a server is made in a thread of its own while the events are read. What fails is no
+ * failure yet: target_provision makes another, and tells. Into: nothing.
+ */
+void target_begin_making(struct target *t, const struct manifest *manifest);
 /* The target database, empty and marked; roles as far as rights allow. Clears what an interrupted recovery left. */
 MUST_CHECK int target_provision(struct target *t, const struct manifest *manifest, struct error *err);
 /* Properties of the database: owner, comment, settings, grants. Last: a setting may be in the way of loading. */
@@ -60,6 +67,7 @@ MUST_CHECK int target_check_local(const struct recover_config *config, const str
 MUST_CHECK int target_check_into(const struct recover_config *config, const struct manifest *manifest, json_t *warnings,
                                  struct error *err);
 MUST_CHECK int target_provision_local(struct target *t, struct error *err);
+void target_give_up_making(struct target *t); /* local: nothing of it is left */
 MUST_CHECK int target_provision_into(struct target *t, struct error *err);
 /* into: 1 the mark is this recovery's; 0 there is none. Errors: REFUSED another one's. */
 MUST_CHECK int into_mark(struct pg_conn *c, const struct recover_config *config, struct error *err);

@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "base/text.h"
 #include "os/file.h"
+#include "os/queue.h"
 #include "os/spawn.h"
 #include "recover/plan.h"
 #include "recover/target.h"
@@ -197,6 +198,13 @@ int target_check_local(const struct recover_config *config, const struct manifes
 
 /* --- provisioning ---------------------------------------------------------------------------------------------------- */
 
+static void unlock_directory(struct target *t)
+{
+    if (t->lock_fd >= 0)
+        close(t->lock_fd);
+    t->lock_fd = -1;
+}
+
 /* The lock is the directory's own, and ends with this process. */
 static int lock_directory(struct target *t, struct error *err)
 {
@@ -207,8 +215,9 @@ static int lock_directory(struct target *t, struct error *err)
     /* Parents must let the server's own user pass. */
     if (*parent)
         TRY(dir_make_all(parent, 0755, err));
-    t->directory_made = mkdir(path, 0700) == 0;
-    if (!t->directory_made && errno != EEXIST)
+    if (mkdir(path, 0700) == 0)
+        t->directory_made = true;
+    else if (errno != EEXIST)
         return error_errno(err, errno, "cannot make %s", path);
     t->lock_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (t->lock_fd < 0)
@@ -280,7 +289,7 @@ static int make_database(struct target *t, struct error *err)
     return create_database(t, &c, err);
 }
 
-static int make_server(struct target *t, struct error *err)
+static int make_server(struct target *t, const json_t *database, struct error *err)
 {
     const struct recover_config *c = t->config;
     struct pg_server_options options = {
@@ -288,10 +297,11 @@ static int make_server(struct target *t, struct error *err)
         .directory = c->local_directory,
         .system_user = c->local_user,
         .port = c->local_port,
-        .database = t->manifest->database,
+        .database = database,
         .auth = c->local_auth,
     };
 
+    pg_server_release(&t->server);
     int rc = pg_server_make(&options, &t->server, err);
     if (rc == -ERROR_REFUSED && t->directory_made)
         (void)!pg_server_discard(c->local_directory, NULL); /* a refusal leaves nothing behind */
@@ -300,10 +310,88 @@ static int make_server(struct target *t, struct error *err)
     return pg_server_start(&t->server, true, err);
 }
 
+/* --- while the events are read --------------------------------------------------------------------------------------- */
+
+struct making {
+    struct thread *thread;
+    struct target *target;
+    uint32_t server_version;
+    json_t *database; /* a copy: the plan goes on with its own */
+    int rc;
+};
+
+static void *make_in_thread(void *arg)
+{
+    struct making *m = arg;
+    struct error ignored = ERROR_INIT;
+
+    m->rc = make_server(m->target, m->database, &ignored);
+    return NULL;
+}
+
+static void begin_thread(struct target *t, const struct manifest *manifest)
+{
+    struct making *m = mem_zalloc(1, sizeof *m);
+
+    *m = (struct making){.target = t, .server_version = manifest->server_version, .database = json_deep_copy(manifest->database)};
+    t->making = m;
+    m->thread = thread_start("make server", make_in_thread, m);
+}
+
+void target_begin_making(struct target *t, const struct manifest *manifest)
+{
+    struct error ignored = ERROR_INIT;
+    JSON_AUTO warnings = json_array();
+
+    target_give_up_making(t); /* of a snapshot that did not serve after all */
+    if (!t->config->local_directory || target_check_local(t->config, manifest, warnings, &ignored) < 0)
+        return;
+    if (pg_tools_find(t->config->pg_bin, (int)manifest->server_version, &t->bin, &ignored) >= 0 && lock_directory(t, &ignored) >= 0)
+        begin_thread(t, manifest);
+}
+
+/* True: a server as the manifest wants it is running. */
+static bool end_making(struct target *t, const struct manifest *manifest)
+{
+    struct making *m = t->making;
+
+    if (!m)
+        return false;
+    t->making = NULL;
+    (void)thread_join(m->thread);
+    bool good = m->rc >= 0 && m->server_version == manifest->server_version && json_equal(m->database, manifest->database);
+    json_decref(m->database);
+    free(m);
+    return good;
+}
+
+void target_give_up_making(struct target *t)
+{
+    static const struct manifest none = {0};
+    struct error ignored = ERROR_INIT;
+
+    if (!t->making)
+        return;
+    (void)!end_making(t, &none);
+    if (t->directory_made)
+        (void)!pg_server_discard(t->config->local_directory, NULL); /* ends the server too */
+    else if (t->server_running)
+        (void)!pg_server_stop(&t->server, &ignored);
+    pg_server_release(&t->server);
+    t->server_running = false;
+    unlock_directory(t);
+    t->directory_made = false;
+    free(t->bin);
+    t->bin = NULL;
+}
+
 int target_provision_local(struct target *t, struct error *err)
 {
-    TRY(lock_directory(t, err));
-    TRY(make_server(t, err));
+    if (!end_making(t, t->manifest)) {
+        unlock_directory(t);
+        TRY(lock_directory(t, err));
+        TRY(make_server(t, t->manifest->database, err));
+    }
     TRY(make_database(t, err));
     return pg_connect(t->conninfo, PG_SESSION_SQL, "recover", PG_CONNECT_TIMEOUT_MS, &t->control, err);
 }

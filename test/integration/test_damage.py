@@ -335,6 +335,26 @@ def test_the_small_objects(original, part):
             assert result is None and "incarnation.json" in copy.said, result
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_a_refusal_leaves_no_server(original, there):
+    """A local server is made while the events are read. When these turn out to be damaged nothing of it stays, and no process."""
+    with Copy(original) as copy:
+        flip(copy.path(original.after[0]), copy.path(original.after[0]).stat().st_size // 2, 3)
+        target = copy.box.root / "target"
+        if there:
+            target.mkdir()
+        copy.box.fails(3, "recover", "shop", "--local", target, says="segment")
+        assert there or not target.exists()
+        assert copy.box.strays() == []
+        # An older snapshot stands in for the one that turns out to be damaged when its server is being made.
+        copy.path(original.after[0]).unlink()
+        shutil.copy(original.after[0], copy.path(original.after[0]))
+        flip(copy.path(original.chunks["new"][0]), 30, 3)
+        result = copy.box.recover("shop", "--local", target)
+        assert result["snapshot"] == original.snapshots[0]
+        copy.box.stop_target(target)
+
+
 def test_a_strange_object_is_named(original):
     with Copy(original) as copy:
         strange = copy.box.root / "vault/sources/shop/0001/rows/notes.txt"
