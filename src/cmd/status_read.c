@@ -62,8 +62,8 @@ static void whole_free(void *arg)
 
 static int read_whole(void *arg, struct error *err)
 {
-    CLEANUP(source_context_release) struct source_context s = {0};
     CLEANUP(config_release) struct config c = {0};
+    CLEANUP(source_context_release) struct source_context s = {0}; /* has names of the configuration's: released before it */
     struct whole *w = arg;
 
     TRY(config_load(w->config_path, &c, err));
