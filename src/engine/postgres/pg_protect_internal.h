@@ -13,6 +13,9 @@
 void findings_add(struct pg_findings *f, enum pg_severity severity, const char *code, const char *object,
                   const char *mend, const char *text, ...) PRINTF_LIKE(6, 7); /* object and mend may be NULL */
 
+/* What there is to say of a server of this version (PQserverVersion). */
+void findings_add_version(struct pg_findings *f, int version);
+
 /* --- helpers: what trigger mode installs (helpers.sql) --- */
 
 /* The whole script with its words filled in, without BEGIN and COMMIT. role: the source's own, who may call the sweep.

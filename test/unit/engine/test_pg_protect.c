@@ -168,11 +168,39 @@ static void test_findings(void **state)
     assert_null(f.items[18].mend);
 }
 
+static void test_versions(void **state)
+{
+    static const struct {
+        int version;
+        enum pg_severity severity; /* of the first finding */
+        bool release;              /* and one of the minor release */
+    } cases[] = {
+        {140018, PG_FINDING_REFUSE, false}, {150000, PG_FINDING_WARN, true}, {150012, PG_FINDING_WARN, true}, {150013, PG_FINDING_OK, false}, {150018, PG_FINDING_OK, false},
+        {160008, PG_FINDING_WARN, true},    {160009, PG_FINDING_WARN, false}, {170004, PG_FINDING_WARN, true}, {170005, PG_FINDING_WARN, false}, {180000, PG_FINDING_WARN, false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        CLEANUP(pg_findings_release) struct pg_findings f = {0};
+
+        findings_add_version(&f, cases[i].version);
+        const struct pg_finding *last = &f.items[f.count - 1];
+        assert_int_equal(f.items[0].severity, cases[i].severity);
+        assert_int_equal(strcmp(last->code, "server_release") == 0, cases[i].release);
+        if (!cases[i].release)
+            continue;
+        assert_int_equal(last->severity, PG_FINDING_WARN);
+        assert_non_null(strstr(last->text, "may leave rows"));
+        assert_non_null(strstr(last->mend, "15.13"));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names),  cmocka_unit_test(test_ddl_record), cmocka_unit_test(test_choice_of_a_table),
         cmocka_unit_test(test_script), cmocka_unit_test(test_lists),      cmocka_unit_test(test_findings),
+        cmocka_unit_test(test_versions),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
