@@ -60,7 +60,7 @@ static struct position position_in(const json_t *note, const char *key)
 
 static json_t *entry_of(const json_t *note)
 {
-    static const char *const members[] = {"table", "id", "from", "to", "xmax", "reason", "how"};
+    static const char *const members[] = {"table", "id", "from", "to", "xid", "xmax", "reason", "how"};
     json_t *entry = json_object();
 
     for (size_t i = 0; i < sizeof members / sizeof *members; i++)

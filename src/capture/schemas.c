@@ -327,6 +327,48 @@ bool capture_wait_passed(struct capture *c, uint64_t lsn)
     return passed;
 }
 
+/* As recover/choose.c has it: the change's id has 32 bits, the snapshot's have 64. */
+static bool sees(const struct taking *t, const json_t *change)
+{
+    const json_t *id = json_object_get(change, "xid"), *open;
+    uint64_t xmax = (uint64_t)json_integer_value(json_object_get(t->visibility, "xmax"));
+    struct position to = POSITION_ZERO;
+    size_t i;
+
+    if (!id) {
+        const char *text = json_string_value(json_object_get(change, "to"));
+        return text && position_parse(slice_str(text), &to, NULL) >= 0 && to.offset <= t->begun_lsn;
+    }
+    uint64_t xid = xmax + (uint64_t)(int64_t)(int32_t)((uint32_t)json_integer_value(id) - (uint32_t)xmax);
+    json_array_foreach(json_object_get(t->visibility, "xip"), i, open)
+        if ((uint64_t)json_integer_value(open) == xid)
+            return false;
+    return xid < xmax;
+}
+
+/*
+ * Up to where all changes are in it. One may have its commit in the log before the end that was read, and not be visible yet: until the log is flushed, or a standby has
+ * it. The stream has passed that end, so that such a change is known by now; and where it left the catalogue as it was, nothing but this tells of it.
+ */
+static uint64_t seen_up_to(const struct schemas *s, const struct taking *t)
+{
+    struct capture *c = s->capture;
+    uint64_t up_to_lsn = t->lsn;
+    const json_t *change;
+    size_t i;
+
+    capture_lock(c);
+    json_array_foreach(c->schema_changed, i, change) {
+        const char *text = json_string_value(json_object_get(change, "to"));
+        struct position to;
+
+        if (text && position_parse(slice_str(text), &to, NULL) >= 0 && to.offset <= up_to_lsn && to.offset > s->captured_lsn && !sees(t, change))
+            up_to_lsn = to.offset - 1;
+    }
+    capture_unlock(c);
+    return up_to_lsn;
+}
+
 static void note(struct schemas *s, const struct taking *t)
 {
     json_t *o = json_deep_copy(t->visibility);
@@ -434,11 +476,11 @@ static void capture_schema(struct schemas *s)
             return;
     want_snapshot(s, "the schema changed");
     s->hopeless = false;
-    s->captured_lsn = t.lsn;
+    s->captured_lsn = seen_up_to(s, &t);
     s->first_mono_us = 0;
     store(s);
     capture_lock(s->capture);
-    s->capture->schema_captured = position_of_lsn(t.lsn);
+    s->capture->schema_captured = position_of_lsn(s->captured_lsn);
     capture_unlock(s->capture);
 }
 

@@ -1,5 +1,7 @@
 """Schema changes that leave rows as they are do not end recoverability: positions before, at and after each are given exactly, from the snapshot
 before all of them; what is not known to leave rows as they are is refused with its reason."""
+import threading
+
 import pytest
 from salvorbox import parse_lsn
 from truth import compare, contents, schema
@@ -299,3 +301,31 @@ def test_a_snapshot_where_needed(servers, protected):
     box.wait_durable("shop", lsn)
     with server.connect("shop") as c:
         recovered_at(server, box, ("in the end", lsn, contents(c), schema(server, server.conninfo("shop"))), 0)
+
+
+def test_a_change_that_a_capture_did_not_see_yet(servers, protected):
+    """Its commit is in the log and in the stream, and waits for a standby: no snapshot of the server sees it. It leaves the catalogue as it was, so that nothing else tells of it."""
+    server, box = start(servers, protected)
+    server.sql("GRANT SELECT ON item TO reader", dbname="shop")
+    h = History(server, box)
+    h.captured()
+    h.see("granted")
+    before = box.status("shop")["schema_captured"]
+    server.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'")
+    server.sql("SELECT pg_reload_conf()")
+    waiting = server.connect("shop")
+    pid = waiting.info.backend_pid
+    done = threading.Thread(target=waiting.cursor().execute, args=("GRANT SELECT ON item TO reader; UPDATE loose SET v = 'granted' WHERE id = 201",))
+    done.start()
+    def waits():
+        return server.value(f"SELECT count(*)::text FROM pg_stat_activity WHERE pid = {pid} AND wait_event = 'SyncRep'") == "1"
+    box.wait("the change to wait for a standby", waits)
+    box.wait("the schema to be captured without it", lambda: len(box.status("shop")["schema_changed"]) == 2 and parse_lsn(box.status("shop")["schema_captured"]) > parse_lsn(before))
+    assert waits()
+    server.sql("ALTER SYSTEM RESET synchronous_standby_names")
+    server.sql("SELECT pg_reload_conf()")
+    done.join()
+    h.captured()
+    h.see("granted again")
+    box.wait_durable("shop", h.moments[-1][1])
+    assert all(recovered_at(server, box, m, i)["verified"] for i, m in enumerate(h.moments))
