@@ -105,6 +105,7 @@ static int capture_init(struct capture *c, const struct capture_config *config, 
     c->pending_notes = json_array();
     c->schema_changed = json_array();
     c->inexact = json_array();
+    c->words = json_array();
     c->renewed = json_object();
     c->gaps = json_array();
     return 0;
@@ -115,6 +116,7 @@ static void capture_release(struct capture *c)
     json_decref(c->pending_notes);
     json_decref(c->schema_changed);
     json_decref(c->inexact);
+    json_decref(c->words);
     json_decref(c->renewed);
     json_decref(c->gaps);
     free(c->old);
@@ -148,6 +150,7 @@ static void reset_shared(struct capture *c, struct line *l)
     c->snapshot_xmin = 0;
     c->snapshot_read[0] = '\0';
     c->changed_lsn = 0;
+    atomic_store(&c->polled_lsn, 0);
     atomic_store(&c->large_cancel, false);
     memset(&c->large, 0, sizeof c->large);
     for (size_t i = 0; i < c->config->vaults_count; i++)

@@ -75,6 +75,8 @@ void framer_free(struct framer *f)
     framer_streams_forget(f);
     free(f->streams);
     free(f->replaced);
+    free(f->changes);
+    free(f->depending);
     for (size_t i = 0; i < f->all_count; i++)
         known_free(f->all[i]);
     free(f->all);
@@ -165,6 +167,7 @@ static void see_relation(struct framer *f, struct pgoutput *m)
     k->current = m->relation;
     m->relation = (struct relation){0};
     k->session = f->session;
+    k->used_in = 0;
     k->told_stamp = ++f->stamp;
     k->helper = framer_is_helper(f, &k->current);
     k->same = k->framed.version > 0 && relation_same_shape(&k->framed, &k->current);
@@ -368,6 +371,7 @@ static int see_change(struct framer *f, struct event *e, struct error *err)
         return 0;
     if (!f->compare) {
         define(f, k);
+        framer_words_use(f, k);
         k->used_lsn = f->start_lsn;
         e->relation_version = k->framed.version;
     }
@@ -413,6 +417,8 @@ static int see_begin(struct framer *f, const struct pgoutput *m, struct error *e
     f->number++;
     f->compare = m->final_lsn < f->durable_lsn;
     f->xid = m->xid;
+    f->first_lsn = f->message_lsn;
+    f->depending_count = 0;
     f->start_lsn = m->final_lsn;
     f->wall_us = m->commit_time_wall_us;
     f->part = 0;
@@ -465,11 +471,14 @@ static int see_commit(struct framer *f, const struct pgoutput *m, struct framed 
     if (!f->compare) {
         framer_begin_part(f);
         framer_end_part(f, FRAME_PART_COMMIT, 0, m->end_lsn);
+        framer_words_note_all(f);
         framer_put_notes(f, position_of_lsn(m->end_lsn));
         f->learned |= f->replaced_count > 0;
         settle_shapes(f, true);
-        if (f->by_trigger)
+        if (f->by_trigger) {
             f->trigger_lsn = m->end_lsn;
+            framer_words_changed(f, m->end_lsn);
+        }
     }
     framer_tell_commit(f, m->end_lsn, ret);
     return 0;
@@ -508,11 +517,12 @@ static int see_message(struct framer *f, struct pgoutput *m, struct framed *ret,
     return error_set(err, ERROR_PROTOCOL, "a message of type 0x%02x", (unsigned)m->type);
 }
 
-int framer_message(struct framer *f, struct slice message, struct framed *ret, struct error *err)
+int framer_message(struct framer *f, struct slice message, uint64_t lsn, struct framed *ret, struct error *err)
 {
     struct pgoutput m;
 
     ret->committed = false;
+    f->message_lsn = lsn;
     TRY(pgoutput_parse(message, f->stream != NULL, &f->room, &m, err));
     if (f->stream && m.xid)
         f->sub_xid = m.xid;

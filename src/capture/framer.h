@@ -61,6 +61,9 @@ uint64_t framer_oldest_open_file(const struct framer *f);
 /* The schema is known unchanged up to here: a lower bound for changes that relation messages show later. */
 void framer_schema_seen(struct framer *f, uint64_t lsn);
 
+/* The schema changed up to here, and what of it stood in the stream is not known to this framer (polls; what came before it was made). */
+void framer_schema_told(struct framer *f, uint64_t lsn);
+
 struct framed {
     bool committed;      /* the message ended a transaction; the rest is about it: */
     bool compared;       /* it is durable already: it was hashed, and not framed, or in vain */
@@ -74,8 +77,8 @@ struct framed {
     struct hash128 hash; /* compared */
     json_t *notes;       /* array of what was noted behind it, NULL: nothing. Owner: caller */
 };
-/* One message of the stream. Errors: PROTOCOL; the framer is good for framer_abandon alone. */
-MUST_CHECK int framer_message(struct framer *f, struct slice message, struct framed *ret, struct error *err);
+/* One message of the stream, and where in the server's log it comes from. Errors: PROTOCOL; the framer is good for framer_abandon alone. */
+MUST_CHECK int framer_message(struct framer *f, struct slice message, uint64_t lsn, struct framed *ret, struct error *err);
 
 /* The hash of a transaction's events as compared: event by event, without versions of relations. */
 void framer_hash_event(struct hash128 *hash, struct buf *scratch, const struct event *e);

@@ -23,6 +23,7 @@ struct known {
     uint64_t used_lsn;       /* start of the commit record of the last transaction that used it; 0: unknown */
     uint64_t noted_in, settled_in; /* number of the streamed transaction that did so at its commit */
     uint64_t oversize_in;    /* number of the transaction in which an oversize event of it stands already */
+    uint64_t used_in;        /* number of the transaction that is known to have used it */
     /* Where the streamed transaction that used it last keeps it: a guess. */
     const struct stream *hint_stream;
     size_t hint;
@@ -33,6 +34,12 @@ struct replaced {
     struct known *known;
     struct relation before;
     uint64_t used_before_lsn;
+};
+
+/* A commit that changed the schema. */
+struct schema_commit {
+    uint64_t end_lsn;
+    uint32_t xid;
 };
 
 struct framer {
@@ -62,6 +69,7 @@ struct framer {
     bool in_transaction, compare;
     uint64_t number; /* counted, so that each is told from all others */
     uint32_t xid;
+    uint64_t first_lsn; /* of its first change */
     uint64_t start_lsn;
     int64_t wall_us;
     uint32_t part;
@@ -82,6 +90,13 @@ struct framer {
 
     uint64_t seen_lsn;         /* the schema is known unchanged up to here */
     uint64_t trigger_lsn;      /* end of the last commit with an event trigger's record */
+    /* What changed the schema (framer_words.c). */
+    uint64_t message_lsn;      /* where the message that is looked at comes from */
+    struct schema_commit *changes;
+    size_t changes_count, changes_cap;
+    uint64_t unlisted_lsn;     /* the schema also changed up to here by what is not in changes */
+    struct known **depending;  /* tables of the open transaction that is sent at its commit */
+    size_t depending_count, depending_cap;
     struct buf scratch;
     struct event_columns room; /* large: last */
 };
@@ -103,6 +118,16 @@ void framer_end_part(struct framer *f, uint8_t flags, uint32_t sub_xid, uint64_t
 void framer_put_event(struct framer *f, const struct event *e);
 /* Fills what a commit tells; takes the notes over. */
 void framer_tell_commit(struct framer *f, uint64_t end_lsn, struct framed *ret);
+
+/* --- framer_words.c ---------------------------------------------------------------------------------------------- */
+
+/* The open transaction, which is sent at its commit, has a change of it. */
+void framer_words_use(struct framer *f, struct known *k);
+/* At the commit, before the notes are put: was the schema changed since its first change? For each table that depends on it. */
+void framer_words_note(struct framer *f, struct known *k, const struct relation *shape);
+void framer_words_note_all(struct framer *f);
+/* The commit that ends here has an event trigger's record. */
+void framer_words_changed(struct framer *f, uint64_t end_lsn);
 
 /* --- framer_stream.c --------------------------------------------------------------------------------------------- */
 

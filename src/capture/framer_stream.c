@@ -50,6 +50,7 @@ struct stream {
     uint32_t xid;
     uint32_t part;
     uint64_t first_file;
+    uint64_t first_lsn; /* of its first change */
     uint64_t events_count, messages_count;
     struct told *told;
     size_t told_count, told_cap;
@@ -78,6 +79,7 @@ static struct stream *add(struct framer *f, uint32_t xid)
     struct stream *s = mem_zalloc(1, sizeof *s);
 
     s->xid = xid;
+    s->first_lsn = f->message_lsn;
     s->hashed = f->hashes_streams;
     MEM_GROW(f->streams, f->streams_cap, f->streams_count);
     f->streams[f->streams_count++] = s;
@@ -158,6 +160,7 @@ static void enter(struct framer *f, struct stream *s)
     f->xid = f->sub_xid = s->xid;
     f->part = s->part;
     f->first_file = s->first_file;
+    f->first_lsn = s->first_lsn;
     f->stream = s;
 }
 
@@ -490,16 +493,26 @@ static void take_notes(struct framer *f, struct stream *s)
     s->notes_count = 0;
 }
 
+static void note_words(struct framer *f, const struct stream *s)
+{
+    for (size_t i = 0; i < s->told_count; i++)
+        if (s->told[i].shape.version > 0)
+            framer_words_note(f, s->told[i].known, &s->told[i].shape);
+}
+
 static void put_commit(struct framer *f, struct stream *s, uint64_t end_lsn)
 {
     take_notes(f, s);
     note_new_shapes(f, s);
+    note_words(f, s);
     settle_shapes(f, s);
     framer_begin_part(f);
     framer_end_part(f, FRAME_PART_COMMIT, 0, end_lsn);
     framer_put_notes(f, position_of_lsn(end_lsn));
-    if (f->by_trigger)
+    if (f->by_trigger) {
         f->trigger_lsn = end_lsn;
+        framer_words_changed(f, end_lsn);
+    }
 }
 
 int framer_stream_commit(struct framer *f, const struct pgoutput *m, struct framed *ret, struct error *err)

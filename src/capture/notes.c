@@ -15,6 +15,7 @@
 #include "capture/role.h"
 #include "vault/snapshot.h"
 
+#define WORDS_KEPT_MAX 1000
 #define CHANGES_TOLD_MAX 500 /* of the schema, that no snapshot covers yet: the newest */
 #define OPEN "open.json"
 #define GAPS "gaps.json"
@@ -134,8 +135,33 @@ static void follow_change(struct capture *c, const json_t *change)
 
     if (to_lsn > c->changed_lsn)
         c->changed_lsn = to_lsn;
+    if ((!how || strcmp(how, "trigger") != 0) && to_lsn > atomic_load(&c->polled_lsn))
+        atomic_store(&c->polled_lsn, to_lsn);
     if (how && strcmp(how, "trigger") == 0 && to_lsn > c->trigger_lsn)
         c->trigger_lsn = to_lsn;
+}
+
+/*
+ * Written before the schema changed, and committed behind it (framer_words.c): that is in the way of a snapshot that holds the change and not this. As long as none is
+ * known it is nothing to tell of; one that is being taken may turn out to be such a one.
+ */
+static bool bars_snapshot(const struct capture *c, const json_t *note)
+{
+    const json_t *since = json_object_get(note, "since");
+
+    return !since || position_compare(position_in(json_array_get(since, 0), "at"), c->snapshot_position) <= 0;
+}
+
+static bool add_words(struct capture *c, const json_t *note)
+{
+    if (position_compare(position_in(note, "to"), c->snapshot_position) <= 0)
+        return false;
+    if (bars_snapshot(c, note))
+        return add_inexact(c->inexact, note);
+    json_array_append_new(c->words, json_deep_copy(note));
+    if (json_array_size(c->words) > WORDS_KEPT_MAX)
+        json_array_remove(c->words, 0);
+    return false;
 }
 
 /* With the mutex held. True: it is new, and a snapshot may be wanted. */
@@ -147,6 +173,8 @@ static bool remember(struct capture *c, const json_t *note)
     if (!inexact && (!kind || strcmp(kind, NOTE_SCHEMA_CHANGED) != 0))
         return false;
     c->open_notes_changed = true;
+    if (inexact && json_object_get(note, "xid"))
+        return add_words(c, note);
     if (!inexact)
         follow_change(c, note);
     c->changed_mono_us = clock_mono_us();
@@ -158,7 +186,7 @@ static bool is_captured_first(const json_t *note)
 {
     const char *how = json_string_value(json_object_get(note, "how"));
 
-    return json_is_integer(json_object_get(note, "xid")) || (how && strcmp(how, NOTE_HOW_DATABASE) == 0);
+    return (how && json_is_integer(json_object_get(note, "xid"))) || (how && strcmp(how, NOTE_HOW_DATABASE) == 0);
 }
 
 void capture_remember_note(struct capture *c, const json_t *note)
@@ -354,6 +382,20 @@ static bool worth_reading(const struct capture *c)
     return false;
 }
 
+/* The newest snapshot holds a change, and not who wrote before it. With the mutex held. */
+static void settle_words(struct capture *c)
+{
+    for (size_t i = json_array_size(c->words); i-- > 0;) {
+        const json_t *note = json_array_get(c->words, i);
+        bool bars = bars_snapshot(c, note) && position_compare(position_in(note, "to"), c->snapshot_position) > 0;
+
+        if (bars && add_inexact(c->inexact, note))
+            (void)snprintf(c->want_reason, sizeof c->want_reason, "%s", json_string_value(json_object_get(note, "reason")));
+        if (bars || position_compare(position_in(note, "to"), c->snapshot_position) <= 0)
+            json_array_remove(c->words, i);
+    }
+}
+
 /* What changes all the time goes on being inexact behind a snapshot or renewal that was to mend it: that is asked for once more. */
 static void wish_again(struct capture *c)
 {
@@ -374,6 +416,7 @@ static void wish_again(struct capture *c)
 
 void notes_prune(struct capture *c)
 {
+    settle_words(c);
     bool schema = prune_list(c->schema_changed, c->snapshot_position, UINT64_MAX);
     bool inexact = prune_list(c->inexact, c->snapshot_position, c->snapshot_xmin), renewed = prune_renewed(c);
 
@@ -431,9 +474,11 @@ int notes_load(struct capture *c, struct error *err)
 
     json_decref(c->schema_changed);
     json_decref(c->inexact);
+    json_decref(c->words);
     json_decref(c->gaps);
     c->schema_changed = json_array();
     c->inexact = json_array();
+    c->words = json_array();
     if (state_load_json(c->config->state_directory, GAPS, &gaps, &why) < 0)
         gaps = json_array();
     c->gaps = gaps;
@@ -441,6 +486,9 @@ int notes_load(struct capture *c, struct error *err)
         json_array_extend(c->schema_changed, json_object_get(open, "schema_changed"));
         json_array_extend(c->inexact, json_object_get(open, "inexact"));
         note_changes(c);
+        uint64_t changed_lsn = (uint64_t)json_integer_value(json_object_get(open, "changed"));
+        if (changed_lsn > c->changed_lsn)
+            c->changed_lsn = changed_lsn;
     }
     return load_chain(c, NULL, err);
 }
@@ -454,6 +502,7 @@ int notes_store(struct capture *c, struct error *err)
     c->open_notes_changed = false;
     json_object_set_new(open, "schema_changed", json_deep_copy(c->schema_changed));
     json_object_set_new(open, "inexact", json_deep_copy(c->inexact));
+    json_set_u64(open, "changed", c->changed_lsn);
     capture_unlock(c);
     return changed ? state_store_json(c->line->directory, OPEN, open, err) : 0;
 }

@@ -151,7 +151,7 @@ static int take_held(struct receiver *r, struct error *err)
 
     if (r->held.n == 0 || r->unproved || r->overlap)
         return 0;
-    TRY(framer_message(r->framer, buf_slice(&r->held), &t, err));
+    TRY(framer_message(r->framer, buf_slice(&r->held), 0, &t, err));
     buf_clear(&r->held);
     return see_commit(r, &t, err);
 }
@@ -162,7 +162,8 @@ static int see_data(struct receiver *r, const struct pg_stream_message *m, struc
 
     if (r->overlap && framer_is_new_commit(r->framer, m->data))
         return hold(r, m->data, err);
-    TRY(framer_message(r->framer, m->data, &t, err));
+    framer_schema_told(r->framer, atomic_load(&r->capture->polled_lsn));
+    TRY(framer_message(r->framer, m->data, m->wal_start, &t, err));
     if (t.committed)
         return see_commit(r, &t, err);
     /* A new transaction begins: nothing of it is framed before it is known that none before it was left out. */
@@ -437,6 +438,9 @@ void receive(struct capture *c)
 
     r.framer = framer_new(&c->names);
     receive_turns_begin(&r);
+    capture_lock(c);
+    framer_schema_told(r.framer, c->changed_lsn);
+    capture_unlock(c);
     if (line_relations(c, c->line, r.framer, &err) < 0)
         capture_fail(c, &err);
     while (!is_over(c))

@@ -156,12 +156,14 @@ struct capture {
 
     /* Kept for status: not yet covered by a snapshot. */
     json_t *schema_changed, *inexact, *gaps;
+    json_t *words; /* inexact for a snapshot that holds a change and not who wrote before it: none is known yet */
     struct position pruned_snapshot; /* as the lists were pruned last */
     size_t pruned_renewals;
     json_t *renewed; /* {renewal, of the snapshots that were the newest one while this line ran: {"position", "tables": [ids]}} */
     bool open_notes_changed;
     char want_reason[256]; /* "": nothing */
     uint64_t changed_lsn;  /* the schema is known to have changed up to here; 0: never */
+    atomic_ullong polled_lsn; /* not under the mutex: the same, of what no event trigger told */
     int64_t changed_mono_us; /* when that was last noticed */
     /* Schema thread. */
     struct position schema_captured; /* the schema is captured as it was here */

@@ -23,6 +23,7 @@ enum {
     TYPE_TIMESTAMP = 1114,
     TYPE_TIMESTAMPTZ = 1184,
     TYPE_UUID = 2950,
+    TYPE_FIRST_MADE = 16384, /* FirstNormalObjectId */
 };
 
 static const char *const order_names[KEY_ORDER_COUNT_] = {
@@ -55,6 +56,26 @@ enum key_order key_order_of_type(uint32_t type_id)
     default:
         return KEY_ORDER_BYTES;
     }
+}
+
+/* What a person made (an enum, a composite type, and what holds them), and what is written by name: regproc and its like, aclitem, and their arrays. */
+static bool type_depends(uint32_t type_id)
+{
+    static const uint32_t named[] = {24, 1008, 1033, 1034, 2202, 2203, 2204, 2205, 2206, 2207, 2208, 2209, 2210, 2211,
+                                     3734, 3735, 3769, 3770, 4089, 4090, 4096, 4097, 4191, 4192};
+
+    for (size_t i = 0; i < sizeof named / sizeof *named; i++)
+        if (named[i] == type_id)
+            return true;
+    return type_id >= TYPE_FIRST_MADE;
+}
+
+bool relation_depends(const struct relation *r)
+{
+    for (uint32_t i = 0; i < r->columns_count; i++)
+        if (type_depends(r->columns[i].type_id))
+            return true;
+    return false;
 }
 
 const char *key_order_name(enum key_order order)

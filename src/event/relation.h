@@ -54,6 +54,8 @@ struct relation {
 /* Everything owned is freed and the struct zeroed. */
 void relation_release(struct relation *r);
 void relation_copy(struct relation *to, const struct relation *from); /* `to` is uninitialised before */
+/* The text of a value may depend on more than the value: on labels, attributes or names that a change of the catalogue makes others in all rows at once. */
+bool relation_depends(const struct relation *r);
 /* All but version. Key and order of columns count where the identity is IDENTITY_KEY: elsewhere they mean nothing. */
 bool relation_same_shape(const struct relation *a, const struct relation *b);
 

@@ -64,7 +64,7 @@ static bool holds(const struct manifest *from, const struct schema_change *c)
 {
     if (from->visibility.present && c->placed)
         return choose_visible(&from->visibility, c->xid);
-    return position_compare(c->to, from->position) <= 0;
+    return position_compare(c->to, manifest_all(from)) <= 0;
 }
 
 /* Those that are not in the snapshot. */
@@ -192,7 +192,7 @@ static int find_snapshot(const struct bridge_config *c, const struct changes_kno
         struct position p;
 
         TRY(snapshot_position(c->snapshot_ids[i], &p, err));
-        const struct sight sight = itself && from->visibility.present ? (struct sight){.visibility = &from->visibility, .end = p} : (struct sight){.all = p, .end = p};
+        const struct sight sight = itself && from->visibility.present ? (struct sight){.visibility = &from->visibility, .all = manifest_all(from), .end = p} : (struct sight){.all = p, .end = p};
         if (position_compare(p, from->position) < 0 || !stands_for(k, c->target, &sight))
             continue;
         manifest_release(at);

@@ -10,6 +10,9 @@
  * snapshot of a slot is no other here than one that was taken among open transactions: making a slot waits for the transactions that ran at one
  * moment of it, and where others hold it up, the table may be listed between that moment and the slot's point.
  *
+ * What a transaction wrote before a change of the schema, and committed behind it, may be captured in words that the change made others (capture/framer_words.c). Such a note
+ * has the transaction and the changes: it stands in the way only of what holds one of these changes and not the transaction.
+ *
  * Transaction ids of events have 32 bits; those of a snapshot 64. Ids in the stream are within 2^31 of the snapshot's.
  */
 #include "recover/choose.h"
@@ -45,8 +48,10 @@ size_t choose_snapshot(const struct position *positions, size_t count, const str
 
 void choose_notes_release(struct choose_notes *n)
 {
-    for (size_t i = 0; i < n->count; i++)
+    for (size_t i = 0; i < n->count; i++) {
         free(n->items[i].text);
+        free(n->items[i].since);
+    }
     free(n->items);
     *n = (struct choose_notes){0};
 }
@@ -106,6 +111,23 @@ static bool kind_of(const char *name, enum choose_kind *ret)
     return false;
 }
 
+static int read_since(const json_t *note, struct choose_note *item, struct error *err)
+{
+    const json_t *list = json_object_get(note, "since"), *o;
+    size_t i;
+
+    if (!item->placed || !json_is_array(list))
+        return 0;
+    item->since = mem_zalloc(json_array_size(list) + 1, sizeof *item->since);
+    json_array_foreach(list, i, o) {
+        struct choose_change *c = &item->since[item->since_count++];
+
+        TRY(read_position(o, "at", &c->at, err));
+        c->xid = (uint32_t)json_integer_value(json_object_get(o, "xid"));
+    }
+    return 0;
+}
+
 static int add_note(const json_t *note, struct choose_notes *n, struct error *err)
 {
     struct choose_note item = {0};
@@ -118,14 +140,15 @@ static int add_note(const json_t *note, struct choose_notes *n, struct error *er
     TRY(read_position(note, "to", &item.to, err));
     item.table = (uint32_t)json_integer_value(json_object_get(note, "id"));
     const json_t *xid = json_object_get(note, "xid");
-    item.placed = item.kind == CHOOSE_SCHEMA && json_is_integer(xid) && position_compare(item.from, item.to) == 0;
+    item.placed = item.kind != CHOOSE_GAP && json_is_integer(xid) && position_compare(item.from, item.to) == 0;
     item.xid = (uint32_t)json_integer_value(xid);
     if (json_object_get(note, "xmax"))
         TRY(json_get_u64(note, "xmax", "a note", &item.xmax, err));
     item.text = describe(item.kind, note);
+    int rc = read_since(note, &item, err);
     MEM_GROW(n->items, n->cap, n->count);
     n->items[n->count++] = item;
-    return 0;
+    return rc;
 }
 
 int choose_notes_read(const json_t *notes, struct choose_notes *ret, struct error *err)
@@ -149,19 +172,34 @@ int choose_notes_read(const json_t *notes, struct choose_notes *ret, struct erro
 
 struct choose_begin choose_begin_of(const struct manifest *m)
 {
-    return (struct choose_begin){.position = m->position, .xmin = manifest_xmin(m), .visibility = m->visibility.present ? &m->visibility : NULL};
+    return (struct choose_begin){.position = m->position, .all = manifest_all(m), .xmin = manifest_xmin(m), .visibility = m->visibility.present ? &m->visibility : NULL};
+}
+
+static bool holds_commit(const struct choose_begin *from, struct position at, uint32_t xid)
+{
+    return from->visibility ? choose_visible(from->visibility, xid) : position_compare(from->position, at) >= 0;
 }
 
 static bool holds(const struct choose_begin *from, const struct choose_note *n)
 {
-    if (from->visibility && n->placed)
-        return choose_visible(from->visibility, n->xid);
-    return position_compare(from->position, n->to) >= 0 && from->xmin >= n->xmax;
+    if (n->placed)
+        return holds_commit(from, n->to, n->xid);
+    return position_compare(from->all, n->to) >= 0 && from->xmin >= n->xmax;
 }
+
+static bool is_since_any(const struct choose_begin *from, const struct choose_note *n)
+{
+    for (size_t i = 0; i < n->since_count; i++)
+        if (holds_commit(from, n->since[i].at, n->since[i].xid))
+            return true;
+    return !n->since;
+}
+
+bool choose_note_bars(const struct choose_note *n, const struct choose_begin *from) { return !holds(from, n) && is_since_any(from, n); }
 
 bool choose_note_forbids(const struct choose_note *n, const struct choose_begin *from, struct position target)
 {
-    return !n->lifted && !holds(from, n) && position_compare(target, n->from) >= 0;
+    return !n->lifted && (n->again || choose_note_bars(n, from)) && position_compare(target, n->from) >= 0;
 }
 
 const struct choose_note *choose_obstacle(const struct choose_notes *n, const struct choose_begin *from, struct position target)

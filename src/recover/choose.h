@@ -27,15 +27,25 @@ struct position choose_target(const struct choose_span *span, struct position sn
 /* The newest of `count` ascending positions that serves the span; CHOOSE_NONE: all are past it. */
 size_t choose_snapshot(const struct position *positions, size_t count, const struct choose_span *span);
 
+/* A change of the schema, by its commit. */
+struct choose_change {
+    struct position at;
+    uint32_t xid;
+};
+
 /* A note that forbids recoveries across it (docs/formats/events.md). */
 struct choose_note {
     enum choose_kind { CHOOSE_SCHEMA, CHOOSE_INEXACT, CHOOSE_GAP } kind;
     struct position from, to;
     uint32_t table; /* CHOOSE_INEXACT: its id */
-    bool placed;    /* CHOOSE_SCHEMA: an event trigger told of it, and `xid` made it, at from = to */
+    bool placed;    /* at from = to, by the transaction `xid`; CHOOSE_SCHEMA: an event trigger told of it */
     uint32_t xid;
+    /* CHOOSE_INEXACT, placed: it stands in the way of what holds one of these and not itself. NULL: of all that does not hold it. */
+    struct choose_change *since; /* owned */
+    size_t since_count;
     uint64_t xmax;  /* what transactions with an id below it wrote is in no event, whenever they ended; 0: that is not so */
     bool lifted;    /* newer rows of the table are there: it forbids nothing */
+    bool again;     /* newer rows of the table are there, and it stands in their way: it forbids whatever the snapshot holds */
     char *text; /* what happened, for a person: no full stop; owned */
 };
 struct choose_notes {
@@ -48,10 +58,13 @@ MUST_CHECK int choose_notes_read(const json_t *notes, struct choose_notes *ret, 
 /* Where a recovery begins: what a snapshot holds. */
 struct choose_begin {
     struct position position;
+    struct position all; /* what was noticed up to there is held: by a snapshot among open transactions, where its making began */
     uint64_t xmin; /* manifest_xmin */
     const struct snapshot_visibility *visibility; /* sorted; NULL: it holds what lies at or before its position */
 };
 struct choose_begin choose_begin_of(const struct manifest *m); /* as long as the manifest lives */
+/* Does what is held make it an obstacle? Not yet: to which targets. */
+bool choose_note_bars(const struct choose_note *n, const struct choose_begin *from);
 bool choose_note_forbids(const struct choose_note *n, const struct choose_begin *from, struct position target);
 /* Of the notes that forbid it, the one that does so from the earliest position on. NULL: none does. */
 const struct choose_note *choose_obstacle(const struct choose_notes *n, const struct choose_begin *from, struct position target);

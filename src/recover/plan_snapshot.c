@@ -309,6 +309,21 @@ static bool is_damage(int rc)
     return rc == -ERROR_CORRUPT || rc == -ERROR_NOT_FOUND || rc == -ERROR_GAP;
 }
 
+/* Of the changes that a snapshot among open transactions holds, the last one. */
+static struct position changed_until(const struct attempt *a)
+{
+    const struct choose_begin from = choose_begin_of(&a->planned->manifest);
+    struct position until = POSITION_ZERO;
+
+    for (size_t i = 0; from.visibility && i < a->obstacles.count; i++) {
+        const struct choose_note *n = &a->obstacles.items[i];
+
+        if (n->kind == CHOOSE_SCHEMA && n->placed && choose_visible(from.visibility, n->xid) && position_compare(n->to, until) > 0)
+            until = n->to;
+    }
+    return until;
+}
+
 static int read_way(struct attempt *a, struct read_result *r, struct error *err)
 {
     struct planned *p = a->planned;
@@ -317,6 +332,7 @@ static int read_way(struct attempt *a, struct read_result *r, struct error *err)
         .chain = a->history->chain,
         .from = &p->manifest,
         .to = p->plan.target,
+        .changed_until = changed_until(a),
         .bridge = p->bridge,
         .tick = o->tick,
         .user = o->user,

@@ -106,6 +106,17 @@ int read_refuse_oversize(const struct relation *r, const struct chain_transactio
                      r->schema, r->name, position_format(t->position, at));
 }
 
+/* It was written before a change that the snapshot holds (capture/framer_words.c has those that committed behind it). */
+static int check_words(const struct reading *d, const struct chain_transaction *t, const struct relation *r, struct error *err)
+{
+    char at[POSITION_TEXT_BYTES];
+
+    if (position_compare(t->position, d->config->changed_until) >= 0 || !relation_depends(r) || strcmp(r->schema, d->names.schema) == 0)
+        return 0;
+    return error_set(err, ERROR_REFUSED, "table %s.%s: a transaction that committed at %s is not in the snapshot, and a change of the schema after it is: its values are captured "
+                     "as they read before", r->schema, r->name, position_format(t->position, at));
+}
+
 static int on_event(void *user, const struct chain_transaction *t, const struct relation *r, const struct event *e,
                     struct error *err)
 {
@@ -115,6 +126,7 @@ static int on_event(void *user, const struct chain_transaction *t, const struct 
 
     if (!r)
         return 0; /* a logical message: any role of the source may send one, and it means nothing here (I-16) */
+    TRY(check_words(d, t, r, err));
     if (!bridged)
         TRY(find_table(d, t, r, &table, err));
     if (table == OWN && !bridged)

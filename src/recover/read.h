@@ -15,6 +15,7 @@ struct read_config {
     const struct manifest *from;
     struct position to;
     const struct manifest *until; /* not NULL: only transactions that this later snapshot holds; `to` is its position */
+    struct position changed_until; /* `from` holds a change of the schema that committed there, and may lack transactions before it. Zero: it does not */
     struct bridge *bridge;        /* across schema changes; NULL: a table has one shape all the way */
     struct changes *changes;      /* NULL: events are checked and counted alone. Tables stand in it in the manifest's order */
     void (*tick)(void *user, uint64_t events); /* now and then; may be NULL */

@@ -145,6 +145,12 @@ bool renewal_holds(const struct renewal *r, struct position position, uint32_t x
 /* Among open transactions a change up to that position may be in neither; where its transactions are known, all have to be in it. */
 static bool holds_noted(const struct manifest *m, const struct choose_note *n)
 {
+    const struct choose_begin begin = choose_begin_of(m);
+
+    if (n->placed)
+        return !choose_note_bars(n, &begin);
+    if (position_compare(n->to, begin.all) > 0)
+        return false;
     return n->xmax ? manifest_xmin(m) >= n->xmax : !m->visibility.present;
 }
 
@@ -154,7 +160,8 @@ void renewals_lift(const struct renewals *r, struct choose_notes *notes)
         struct choose_note *n = &notes->items[i];
         const struct renewal *by = n->kind == CHOOSE_INEXACT ? renewals_find(r, n->table) : NULL;
 
-        n->lifted = by && position_compare(n->to, by->manifest.position) <= 0 && holds_noted(&by->manifest, n);
+        n->lifted = by && holds_noted(&by->manifest, n);
+        n->again = by && !n->lifted && n->placed;
     }
 }
 

@@ -4,7 +4,8 @@
  * First choice: the snapshot of a temporary slot, whose consistent point is a position in commit order. Making it waits
  * for older transactions and can fail for minutes on a busy server, so it has a deadline; then the holder exports an
  * ordinary snapshot, whose set of visible transactions goes into the manifest, and whose position is the server's
- * insert position read afterwards: every commit that is visible was written before it.
+ * insert position read afterwards: every commit that is visible was written before it. What a poll notices of the source has no transaction, but a position read after it
+ * was seen; such a change is in the snapshot only if that lies at or before the position read before the snapshot was made.
  *
  * An ordinary snapshot also sees commits that the server has not flushed yet (synchronous_commit = off). If it crashed
  * then, they would never have been; so such a snapshot counts only when the log is flushed up to its position. A slot's
@@ -155,13 +156,17 @@ static int ordinary(struct take *t, struct error *err)
 {
     CLEANUP(mem_free_ptr) char *visible = NULL;
     CLEANUP(mem_free_ptr) char *lsn = NULL;
-    uint64_t position;
+    CLEANUP(mem_free_ptr) char *begun = NULL;
+    uint64_t position, begun_lsn;
 
+    TRY(pg_query_value(&t->holder, "SELECT pg_current_wal_insert_lsn()", PG_QUERY_TIMEOUT_MS, &begun, err));
     TRY(t->lock_first ? take_lock_first(t, err) : begin(&t->holder, err));
     TRY(pg_query_value(&t->holder, "SELECT pg_current_snapshot()::text", PG_QUERY_TIMEOUT_MS, &visible, err));
     TRY(pg_query_value(&t->holder, "SELECT pg_current_wal_insert_lsn()", PG_QUERY_TIMEOUT_MS, &lsn, err));
     if (parse_visibility(visible, &t->manifest->visibility, err) < 0)
         return error_set(err, ERROR_PROTOCOL, "the server's snapshot \"%.80s\" is not understood", visible);
+    TRY(pg_parse_lsn(begun, &begun_lsn, err));
+    t->manifest->visibility.begun = position_of_lsn(begun_lsn);
     TRY(pg_parse_lsn(lsn, &position, err));
     t->manifest->position = position_of_lsn(position);
     return 0;

@@ -71,6 +71,7 @@ static json_t *sequence_to_json(const struct snapshot_sequence *s)
 
 static json_t *visibility_to_json(const struct snapshot_visibility *v)
 {
+    char begun[POSITION_TEXT_BYTES];
     json_t *o, *xip;
 
     if (!v->present)
@@ -79,6 +80,8 @@ static json_t *visibility_to_json(const struct snapshot_visibility *v)
     xip = json_array();
     json_set_u64(o, "xmin", v->xmin);
     json_set_u64(o, "xmax", v->xmax);
+    if (!position_is_zero(v->begun))
+        json_set_str(o, "begun", position_format(v->begun, begun));
     for (uint32_t i = 0; i < v->xip_count; i++)
         append(xip, json_integer((json_int_t)v->xip[i]));
     set(o, "xip", xip);
@@ -225,6 +228,8 @@ static int visibility_from_json(const json_t *o, const char *what, struct snapsh
     v->present = true;
     TRY(json_get_u64(o, "xmin", what, &v->xmin, err));
     TRY(json_get_u64(o, "xmax", what, &v->xmax, err));
+    if (json_object_get(o, "begun"))
+        TRY(object_get_position(o, "begun", what, &v->begun, err));
     TRY(json_get_array(o, "xip", what, &xip, err));
     return xip_from_json(xip, what, v, err);
 }

@@ -61,6 +61,7 @@ struct snapshot_large {
 /* Visible transactions of an ordinary exported snapshot (no slot): docs/formats/snapshots.md, "visibility". */
 struct snapshot_visibility {
     bool present;
+    struct position begun; /* read before it was taken: all that had been seen as committed by then is in it. Zero: not known */
     uint64_t xmin, xmax; /* 64-bit transaction ids */
     uint32_t xip_count;
     uint64_t *xip; /* owned; in progress */
@@ -99,6 +100,12 @@ void snapshot_large_release(struct snapshot_large *l);
 static inline uint64_t manifest_xmin(const struct manifest *m)
 {
     return m->visibility.present ? m->visibility.xmin : m->xmin;
+}
+
+/* What somebody saw as committed, and whose end he then read as at or before this, is in it; an older manifest says no better than its position. */
+static inline struct position manifest_all(const struct manifest *m)
+{
+    return m->visibility.present && !position_is_zero(m->visibility.begun) ? m->visibility.begun : m->position;
 }
 
 /* All that has chunks: the tables, then the parts of its large objects. */

@@ -1,6 +1,9 @@
 """Without event triggers a table is published from the poll on that lists it. What a transaction wrote before that is in no event, whenever it ends: a snapshot
 that does not hold it either must not be gone on from."""
+import contextlib
+
 import pytest
+from proxy import Proxy
 from test_schema import History, recovered_at
 
 pytestmark = pytest.mark.timeout(300)
@@ -77,3 +80,47 @@ def test_they_are_read_anew_once_the_transaction_has_ended(servers, protected):
     box.wait("them to be exact again", lambda: not inexact(box))
     box.wait_durable("shop", h.moments[-1][1])
     assert recovered_at(server, box, (h.moments[-1][0], "latest", *h.moments[-1][2:]), 0)["verified"]
+
+
+class Between(Proxy):
+    """Holds a snapshot's session up where it has been given its rows' moment and asks for its position."""
+
+    def __init__(self, port):
+        super().__init__(port)
+        self.then = None
+
+    def relay(self, pair, source, sink, limited):
+        given = False
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                if given and self.then and b"pg_current_wal_insert_lsn" in data:
+                    then, self.then = self.then, None
+                    then()
+                given = given or b"pg_current_snapshot()::text" in data
+                sink.sendall(data)
+        self.end(pair)
+
+
+def test_what_a_poll_tells_of_while_a_snapshot_is_made(servers, protected):
+    """An update that has nothing to identify its row commits behind the snapshot's moment and is told of before its position: it is in neither."""
+    server = servers()
+    server.sql("CREATE DATABASE shop")
+    server.sql("CREATE ROLE salvor LOGIN REPLICATION BYPASSRLS")
+    server.sql(TABLES, dbname="shop")
+    with Between(server.port) as between:
+        box = protected(server, conninfo=f"host=127.0.0.1 port={between.port} dbname=shop user=salvor", identity_inserts="public.late", slot_timeout="1s", snapshot_quiet="1h")
+        beside = server.connect("shop", autocommit=False)
+        beside.cursor().execute("INSERT INTO old VALUES (98, 'open')")
+
+        def then():
+            server.sql("UPDATE late SET v = 'between' WHERE id = 7", dbname="shop")
+            box.wait("the table to be inexact", lambda: inexact(box) == ["public.late"])
+
+        between.then = then
+        taken = box.ok("snapshot", "shop", "--json").json
+        assert taken["among_open_transactions"] and between.then is None
+        lsn = server.value("SELECT pg_current_wal_insert_lsn()::text")
+        server.sql("INSERT INTO old VALUES (99, 'behind')", dbname="shop")
+        box.wait_durable("shop", lsn)
+        box.fails(3, "recover", "shop", "--to", lsn, "--dry-run", says="is inexact")
+        box.fails(3, "recover", "shop", "--to", taken["position"], "--dry-run", says="is inexact")

@@ -14,6 +14,7 @@ struct scene {
     struct framer *framer;
     struct pg_names names;
     struct buf out, message;
+    uint64_t lsn;         /* where the next message comes from */
     struct framed framed; /* of the last message */
 };
 
@@ -40,7 +41,7 @@ static inline void give(struct scene *s)
 
     if (s->framed.committed)
         json_decref(s->framed.notes);
-    assert_ok(framer_message(s->framer, buf_slice(&s->message), &s->framed, &err), err);
+    assert_ok(framer_message(s->framer, buf_slice(&s->message), s->lsn, &s->framed, &err), err);
 }
 
 #define SAY(scene_, what_, ...)                                                                                        \
@@ -128,7 +129,7 @@ static inline void expect_protocol(struct scene *s)
 {
     struct error err;
 
-    assert_fails(framer_message(s->framer, buf_slice(&s->message), &s->framed, &err), err, ERROR_PROTOCOL);
+    assert_fails(framer_message(s->framer, buf_slice(&s->message), s->lsn, &s->framed, &err), err, ERROR_PROTOCOL);
     framer_abandon(s->framer);
     say_xid = 0;
 }

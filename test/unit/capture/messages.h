@@ -80,6 +80,9 @@ static inline void say_commit(struct buf *b, uint64_t start_lsn, uint64_t end_ls
     put_be(b, start_lsn * 10, 8);
 }
 
+/* Of the columns that are said. */
+static uint32_t say_type = 25;
+
 /* names: columns parted by blanks; the first is the key. */
 static inline void say_relation(struct buf *b, uint32_t id, const char *schema, const char *name, const char *columns)
 {
@@ -100,7 +103,7 @@ static inline void say_relation(struct buf *b, uint32_t id, const char *schema, 
         buf_put_u8(b, i == 0);
         buf_put(b, columns, n);
         buf_put_u8(b, 0);
-        put_be(b, 25, 4);
+        put_be(b, say_type, 4);
         put_be(b, UINT32_MAX, 4);
         columns += n + (columns[n] == ' ');
     }

@@ -40,6 +40,7 @@ static inline void role_fill(struct capture *c, const struct capture_config *con
     c->pending_notes = json_array();
     c->schema_changed = json_array();
     c->inexact = json_array();
+    c->words = json_array();
     c->gaps = json_array();
 }
 
@@ -48,6 +49,7 @@ static inline void role_empty(struct capture *c)
     json_decref(c->pending_notes);
     json_decref(c->schema_changed);
     json_decref(c->inexact);
+    json_decref(c->words);
     json_decref(c->gaps);
     (void)pthread_mutex_destroy(&c->mutex);
     (void)pthread_mutex_destroy(&c->files_mutex);

@@ -270,6 +270,82 @@ static void test_trigger_record(void **state)
     end(&s);
 }
 
+static void say_change(struct scene *s, uint64_t start, uint32_t xid)
+{
+    s->lsn = start - 0x10;
+    SAY(s, begin, start, xid);
+    SAY(s, relation, T1, "salvor_shop", "ddl", "id at tag object detail");
+    SAY(s, insert, T1, "1 now ALTER u added");
+    SAY(s, commit, start, start + 0x40);
+    buf_clear(&s->out);
+}
+
+/* Its first change at `first`. */
+static void say_written(struct scene *s, uint64_t first, uint64_t start, uint32_t xid, uint32_t table)
+{
+    s->lsn = first;
+    SAY(s, begin, start, xid);
+    s->lsn = start - 8;
+    SAY(s, insert, table, "1");
+    SAY(s, commit, start, start + 0x40);
+}
+
+/* Values that were written before a change of the schema, and are committed behind it: of tables whose texts depend on it. */
+static void test_words_of_before(void **state)
+{
+    struct scene s;
+    const char *at;
+
+    (void)state;
+    open_scene(&s);
+    say_type = 17000;
+    SAY(&s, begin, 0x1000, 5);
+    SAY(&s, relation, T2, "public", "made", "id");
+    say_type = 25;
+    SAY(&s, insert, T2, "1");
+    SAY(&s, relation, 99, "public", "plain", "id");
+    SAY(&s, insert, 99, "1");
+    SAY(&s, commit, 0x1000, 0x1040);
+    say_change(&s, 0x2000, 8);
+    say_change(&s, 0x3000, 9);
+    say_written(&s, 0x1F00, 0x4000, 7, T2);
+    assert_frames(&s, "Pfc0:I16500.1 Ninexact[0/4040,0/4040] ");
+    const json_t *note = json_array_get(s.framed.notes, 0), *since = json_object_get(note, "since");
+    assert_int_equal(json_integer_value(json_object_get(note, "xid")), 7);
+    assert_int_equal(json_array_size(since), 2);
+    assert_ok(json_get_str(json_array_get(since, 0), "at", "since", &at, &(struct error)ERROR_INIT), (struct error)ERROR_INIT);
+    assert_string_equal(at, "0/2040");
+    assert_int_equal(json_integer_value(json_object_get(json_array_get(since, 1), "xid")), 9);
+    /* Between the two; behind both; another table. */
+    say_written(&s, 0x2800, 0x5000, 10, T2);
+    assert_int_equal(json_array_size(json_object_get(json_array_get(s.framed.notes, 0), "since")), 1);
+    buf_clear(&s.out);
+    say_written(&s, 0x3040, 0x6000, 11, T2);
+    assert_frames(&s, "Pfc0:I16500.1 ");
+    say_written(&s, 0x1F00, 0x7000, 12, 99);
+    assert_frames(&s, "Pfc0:I99.1 ");
+    /* A streamed one, by its first block. */
+    s.lsn = 0x2900;
+    SAY(&s, stream_start, 13, true);
+    SAY(&s, insert, T2, "1");
+    SAY(&s, stream_stop, 13);
+    s.lsn = 0x7800;
+    SAY(&s, stream_start, 13, false);
+    SAY(&s, insert, T2, "2");
+    SAY(&s, stream_stop, 13);
+    SAY(&s, stream_commit, 13, 0x8000, 0x8040);
+    assert_int_equal(json_array_size(s.framed.notes), 1);
+    assert_int_equal(json_array_size(json_object_get(json_array_get(s.framed.notes, 0), "since")), 1);
+    buf_clear(&s.out);
+    /* What a poll has seen has no transaction. */
+    framer_schema_told(s.framer, 0x9000);
+    say_written(&s, 0x8F00, 0xA000, 14, T2);
+    assert_int_equal(json_array_size(s.framed.notes), 1);
+    assert_null(json_object_get(json_array_get(s.framed.notes, 0), "since"));
+    buf_clear(&s.out);
+    end(&s);
+}
+
 /* What is sent again is hashed as what was framed, whatever the version, and frames nothing. */
 static void test_compared(void **state)
 {
@@ -426,6 +502,7 @@ int main(void)
         cmocka_unit_test(test_known_from_before),
         cmocka_unit_test(test_truncate_and_messages),
         cmocka_unit_test(test_trigger_record),
+        cmocka_unit_test(test_words_of_before),
         cmocka_unit_test(test_compared),
         cmocka_unit_test(test_binary),
         cmocka_unit_test(test_what_no_server_sends),

@@ -133,6 +133,51 @@ static void test_transactions_that_may_be_open(void **state)
     assert_int_equal(told(r), 0);
 }
 
+static json_t *words(uint32_t id, uint64_t position, uint64_t since)
+{
+    json_t *note = inexact(id, position, position);
+    char text[POSITION_TEXT_BYTES];
+
+    json_set_u64(note, "xid", 700);
+    if (since)
+        json_object_set_new(note, "since", json_pack("[{s:s,s:i}]", "at", position_format(at(since), text), "xid", 699));
+    return note;
+}
+
+/* Written before a change and committed behind it: told once the newest snapshot holds the change and not this. */
+static void test_words_of_before(void **state)
+{
+    struct role *r = *state;
+    struct error err = ERROR_INIT;
+
+    role_begin(r, "71", 0x100);
+    see_snapshot(r, 0x200, 690);
+    remember(r, words(1, 0x400, 0x300));
+    assert_int_equal(json_array_size(r->c.inexact), 0);
+    assert_string_equal(r->c.want_reason, "");
+    /* One that was being taken meanwhile. */
+    see_snapshot(r, 0x350, 690);
+    assert_int_equal(json_array_size(r->c.inexact), 1);
+    assert_string_not_equal(r->c.want_reason, "");
+    remember(r, words(2, 0x410, 0x360));
+    assert_int_equal(json_array_size(r->c.inexact), 1);
+    /* At once: the newest one holds the change; or which ones they were is not known. */
+    remember(r, words(3, 0x420, 0x340));
+    remember(r, words(4, 0x430, 0));
+    assert_int_equal(json_array_size(r->c.inexact), 3);
+    see_snapshot(r, 0x500, 800);
+    assert_int_equal(json_array_size(r->c.inexact), 0);
+    assert_int_equal(json_array_size(r->c.words), 0);
+    /* Up to where the schema changed is kept, whatever covers it. */
+    remember(r, note_range(NOTE_SCHEMA_CHANGED, "trigger", at(0x600), at(0x600), "a label"));
+    see_snapshot(r, 0x700, 800);
+    assert_ok(notes_store(&r->c, &err), err);
+    role_restart(r);
+    assert_ok(notes_load(&r->c, &err), err);
+    assert_int_equal(json_array_size(r->c.schema_changed), 0);
+    assert_int_equal(r->c.changed_lsn, 0x600);
+}
+
 static void test_the_next_life_knows(void **state)
 {
     struct role *r = *state;
@@ -231,6 +276,7 @@ int main(void)
         ROW(test_what_forbids_nothing_is_not_kept),
         ROW(test_pruned_by_the_snapshot_that_covers_it),
         ROW(test_transactions_that_may_be_open),
+        ROW(test_words_of_before),
         ROW(test_the_next_life_knows),
         ROW(test_gaps_are_known_here_and_there),
         cmocka_unit_test(test_names_in_any_encoding),

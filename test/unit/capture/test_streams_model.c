@@ -81,7 +81,7 @@ static void give(struct model *m)
     struct error err = ERROR_INIT;
     struct framed framed;
 
-    assert_ok(framer_message(m->framer, buf_slice(&m->message), &framed, &err), err);
+    assert_ok(framer_message(m->framer, buf_slice(&m->message), 0, &framed, &err), err);
     if (framed.committed)
         m->last = position_of_lsn(framed.end_lsn);
 }

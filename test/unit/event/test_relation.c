@@ -302,6 +302,22 @@ static void types_have_their_order(void **state)
         assert_string_equal(key_order_name(key_order_of_type(rows[i].type_id)), rows[i].name);
 }
 
+static void texts_depend_on_the_catalogue(void **state)
+{
+    struct relation_column columns[2] = {{.type_id = 25}, {.type_id = 23}};
+    const struct relation r = {.columns_count = 2, .columns = columns};
+    static const uint32_t depending[] = {16384, UINT32_MAX, 2205, 2210, 1033, 4191};
+
+    (void)state;
+    assert_false(relation_depends(&r));
+    for (size_t i = 0; i < sizeof depending / sizeof *depending; i++) {
+        columns[1].type_id = depending[i];
+        assert_true(relation_depends(&r));
+    }
+    columns[1].type_id = 16383;
+    assert_false(relation_depends(&r));
+}
+
 /* The specimen's JSON with one member of the object at `path` (NULL: the relation itself) set to `v`; NULL: removed. */
 static void json_refused(bool column, const char *key, json_t *v, const char *part)
 {
@@ -452,6 +468,7 @@ int main(void)
         cmocka_unit_test(an_encoding_is_whole_or_absent),
         cmocka_unit_test(shape_is_what_matters_for_rows),
         cmocka_unit_test(types_have_their_order),
+        cmocka_unit_test(texts_depend_on_the_catalogue),
         cmocka_unit_test(json_lies_are_refused),
         cmocka_unit_test(json_columns_are_bounded),
         cmocka_unit_test(names_that_are_not_utf8_go_through_json),

@@ -1,4 +1,6 @@
 /* test/unit/recover/test_choose.c - what a plan decides by its arguments alone: notes, snapshots, visibility. */
+#include <stdlib.h>
+
 #include "unit.h"
 
 #include "base/mem.h"
@@ -54,7 +56,7 @@ static void test_snapshots(void **state)
 }
 
 /* A target T from a snapshot at S is refused iff S < to and T >= from. */
-#define begin(lsn) (&(struct choose_begin){.position = at(lsn)})
+#define begin(lsn) (&(struct choose_begin){.position = at(lsn), .all = at(lsn)})
 
 static void test_note_rule(void **state)
 {
@@ -89,7 +91,7 @@ static void test_transactions_that_may_be_open(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        assert_int_equal(choose_note_forbids(&n, &(struct choose_begin){.position = at(cases[i].snapshot), .xmin = cases[i].xmin}, at(cases[i].target)), cases[i].forbidden);
+        assert_int_equal(choose_note_forbids(&n, &(struct choose_begin){.position = at(cases[i].snapshot), .all = at(cases[i].snapshot), .xmin = cases[i].xmin}, at(cases[i].target)), cases[i].forbidden);
 }
 
 /* Among open transactions: a change that is placed is in it iff its transaction is, wherever that ended. */
@@ -97,7 +99,7 @@ static void test_changes_that_may_be_open(void **state)
 {
     uint64_t open[] = {702};
     const struct snapshot_visibility v = {.present = true, .xmin = 702, .xmax = 705, .xip_count = 1, .xip = open};
-    const struct choose_begin from = {.position = at(300), .xmin = 702, .visibility = &v};
+    const struct choose_begin from = {.position = at(300), .all = at(295), .xmin = 702, .visibility = &v};
     struct choose_note n = {.kind = CHOOSE_SCHEMA, .from = at(290), .to = at(290), .placed = true, .xid = 702};
 
     (void)state;
@@ -108,6 +110,43 @@ static void test_changes_that_may_be_open(void **state)
     assert_true(choose_note_forbids(&n, &from, at(300)));
     n.placed = false;
     assert_false(choose_note_forbids(&n, &from, at(300)));
+    /* What nobody placed may have been committed while it was made: it counts as held only where it was seen before. */
+    n.to = at(296);
+    assert_true(choose_note_forbids(&n, &from, at(300)));
+}
+
+/* Written before a change and committed behind it: in the way of what holds one of the changes and not itself. */
+static void test_words_of_before(void **state)
+{
+    uint64_t open[] = {702, 704};
+    const struct snapshot_visibility v = {.present = true, .xmin = 702, .xmax = 710, .xip_count = 2, .xip = open};
+    const struct choose_begin among = {.position = at(0x300), .all = at(0x300), .xmin = 702, .visibility = &v};
+    struct choose_notes n = {0};
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    JSON_AUTO notes = json_pack("[o]", json_pack("{s:s,s:s,s:s,s:s,s:s,s:i,s:[{s:s,s:i},{s:s,s:i}]}", "kind", "inexact", "from", "0/400", "to", "0/400", "reason", "words", "table", "public.t",
+                                                 "xid", 702, "since", "at", "0/200", "xid", 704, "at", "0/2A0", "xid", 703));
+    assert_ok(choose_notes_read(notes, &n, &err), err);
+    struct choose_note *one = &n.items[0];
+    assert_int_equal(one->since_count, 2);
+    assert_true(choose_note_forbids(one, &among, at(0x400)));
+    assert_false(choose_note_forbids(one, &among, at(0x3FF)));
+    one->since_count = 1; /* the other change was open as well */
+    assert_false(choose_note_forbids(one, &among, at(0x400)));
+    assert_false(choose_note_forbids(one, begin(0x1FF), at(0x400)));
+    assert_true(choose_note_forbids(one, begin(0x200), at(0x400)));
+    assert_false(choose_note_forbids(one, begin(0x400), at(0x500)));
+    one->again = true;
+    assert_true(choose_note_forbids(one, begin(0x1FF), at(0x400)));
+    one->lifted = true;
+    assert_false(choose_note_forbids(one, begin(0x200), at(0x400)));
+    one->lifted = one->again = false;
+    free(one->since); /* which changes it were is not known */
+    one->since = NULL;
+    one->since_count = 0;
+    assert_true(choose_note_forbids(one, begin(0x1FF), at(0x400)));
+    choose_notes_release(&n);
 }
 
 static json_t *note(const char *kind, const char *from, const char *to, const char *reason)
@@ -187,7 +226,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_past),      cmocka_unit_test(test_snapshots),    cmocka_unit_test(test_note_rule),
         cmocka_unit_test(test_transactions_that_may_be_open),
-        cmocka_unit_test(test_changes_that_may_be_open),
+        cmocka_unit_test(test_changes_that_may_be_open), cmocka_unit_test(test_words_of_before),
         cmocka_unit_test(test_obstacles), cmocka_unit_test(test_broken_notes), cmocka_unit_test(test_visibility),
     };
 

@@ -51,6 +51,8 @@ static void assert_same(const struct manifest *a, const struct manifest *b)
     assert_true(a->visibility.xmin == b->visibility.xmin && a->visibility.xmax == b->visibility.xmax);
     assert_int_equal(a->visibility.xip_count, b->visibility.xip_count);
     assert_true(manifest_xmin(a) == manifest_xmin(b));
+    assert_int_equal(position_compare(manifest_all(a), manifest_all(b)), 0);
+    assert_int_equal(position_compare(a->visibility.begun, b->visibility.begun), 0);
     if (a->visibility.xip_count > 0)
         assert_memory_equal(a->visibility.xip, b->visibility.xip, a->visibility.xip_count * 8);
     assert_true(a->begun_wall_us == b->begun_wall_us && a->ended_wall_us == b->ended_wall_us);
@@ -79,7 +81,7 @@ static void test_round_trip(void **state)
     m.base = true;
     m.tables[1].extension_member = true;
     m.tables[2].inexact_reason = mem_strdup("a value of \xff passes 1 GB");
-    m.visibility = (struct snapshot_visibility){.present = true, .xmin = 700, .xmax = 705, .xip_count = 2};
+    m.visibility = (struct snapshot_visibility){.present = true, .begun = position_of_lsn(900), .xmin = 700, .xmax = 705, .xip_count = 2};
     m.visibility.xip = mem_zalloc(2, sizeof *m.visibility.xip);
     m.visibility.xip[0] = 700;
     m.visibility.xip[1] = 704;
