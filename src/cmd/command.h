@@ -49,8 +49,11 @@ void role_log_init(const struct config *c, const char *role);
 
 /* Prints a JSON object and a newline on standard output. */
 void print_json(const json_t *j);
-/* Is standard output a person's terminal? Progress lines go to standard error in any case. */
-void progress_line(const char *fmt, ...) PRINTF_LIKE(1, 2); /* at most one a second, "\r"-free */
+/*
+ * How far it is, on standard error (progress.c): at most a line a second, none within the first, and the last one again now and then while
+ * nothing new is known. From one thread.
+ */
+void progress_line(const char *fmt, ...) PRINTF_LIKE(1, 2);
 
 int command_init(const struct invocation *in, struct error *err);
 int command_check(const struct invocation *in, struct error *err);

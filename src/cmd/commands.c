@@ -1,8 +1,5 @@
 /* cmd/commands.c - the command table, and what all commands share. */
-#include <stdarg.h>
-#include <unistd.h>
 
-#include "base/clock.h"
 #include "cmd/command.h"
 
 const struct command commands[] = {
@@ -164,22 +161,4 @@ void print_json(const json_t *j)
 
     json_dump(j, &text);
     printf("%s\n", buf_cstr(&text));
-}
-
-void progress_line(const char *fmt, ...)
-{
-    static int64_t last_mono_us;
-    int64_t now = clock_mono_us();
-    va_list args;
-
-    /* What ends within a second needs no progress. */
-    if (!last_mono_us)
-        last_mono_us = now;
-    if (now - last_mono_us < CLOCK_US_PER_S)
-        return;
-    last_mono_us = now;
-    va_start(args, fmt);
-    vfprintf(stderr, fmt, args);
-    va_end(args);
-    fputc('\n', stderr);
 }

@@ -194,6 +194,7 @@ static int run_recover(const struct keeper_source *s, const char *port, struct b
 
     spawn.argv = argv;
     spawn.die_with_parent = true;
+    spawn.stderr_through = true; /* how far it is, into the log */
     return spawn_run(&spawn, slice_of(NULL, 0), 0, out, err);
 }
 

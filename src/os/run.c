@@ -30,6 +30,7 @@ struct pump {
     struct slice in;
     struct buf *out;
     struct buf errors;
+    bool errors_through;
     uint8_t *piece;
 };
 
@@ -91,6 +92,10 @@ static void take_errors(struct pump *p, struct slice s)
 {
     struct buf *b = &p->errors;
 
+    if (p->errors_through) {
+        ssize_t written = write(STDERR_FILENO, s.p, s.n); /* nobody is left to tell where that fails */
+        (void)written;
+    }
     if (s.n > STDERR_TAIL_BYTES)
         s = slice_of(s.p + s.n - STDERR_TAIL_BYTES, STDERR_TAIL_BYTES);
     if (b->n + s.n > STDERR_TAIL_BYTES) {
@@ -306,6 +311,7 @@ int spawn_run(const struct spawn *s, struct slice in, int64_t deadline_mono_us, 
     struct no_sigpipe sigpipe;
 
     p.errors = BUF_INIT(STDERR_TAIL_BYTES);
+    p.errors_through = s->stderr_through;
     p.piece = mem_alloc(PIECE_BYTES);
     TRY(pump_start(&p, s, err));
     sigpipe_block(&sigpipe);

@@ -21,6 +21,7 @@ struct spawn {
     const char *user;            /* run as this system user (its groups, HOME, USER, LOGNAME); NULL: as we are */
     const char *directory;       /* working directory; NULL: ours */
     int stdin_fd, stdout_fd, stderr_fd; /* -1: /dev/null for stdin, ours for the others */
+    bool stderr_through;         /* spawn_run: what it says is also written to our stderr, as it comes */
     bool die_with_parent;
     bool new_session;            /* setsid: a server that outlives us */
 };

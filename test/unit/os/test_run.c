@@ -40,6 +40,29 @@ static void output_is_collected(void **state)
     assert_ok(spawn_run(&s, slice_str(""), 0, NULL, &err), err);
 }
 
+/* What it says is seen while it runs, and still in the message when it fails. */
+static void words_may_go_through(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    struct spawn s = SHELL("echo on the way >&2; exit 3");
+    char text[64] = "";
+    int fds[2], before = dup(STDERR_FILENO);
+
+    assert_int_equal(pipe(fds), 0);
+    assert_true(dup2(fds[1], STDERR_FILENO) >= 0);
+    s.stderr_through = true;
+    int rc = run(s, slice_str(""), NULL, &err);
+    assert_true(dup2(before, STDERR_FILENO) >= 0);
+    (void)close(before);
+    (void)close(fds[1]);
+    assert_true(read(fds[0], text, sizeof text - 1) > 0);
+    (void)close(fds[0]);
+    assert_string_equal(text, "on the way\n");
+    assert_int_equal(rc, -ERROR_IO);
+    assert_contains(err.message, "on the way");
+}
+
 static void input_is_fed(void **state)
 {
     (void)state;
@@ -199,6 +222,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(output_is_collected),
+        cmocka_unit_test(words_may_go_through),
         cmocka_unit_test(input_is_fed),
         cmocka_unit_test(large_streams_do_not_deadlock),
         cmocka_unit_test(input_may_be_left_unread),
