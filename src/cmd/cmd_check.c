@@ -41,6 +41,18 @@ static json_t *unreachable_json(const struct error *why)
     return j;
 }
 
+static void add_warning(json_t *array, const char *code, const char *object, const char *text, const char *mend)
+{
+    json_t *j = json_object();
+
+    json_array_append_new(array, j);
+    json_set_str(j, "severity", severity_name(PG_FINDING_WARN));
+    json_set_str(j, "code", code);
+    json_set_str(j, "object", object);
+    json_set_str(j, "text", text);
+    json_set_str(j, "mend", mend);
+}
+
 /* What `act` would need, on this host. One target is acted into once: then there is nothing to be ready for. */
 static void add_readiness(const struct source_context *s, json_t *array)
 {
@@ -56,14 +68,16 @@ static void add_readiness(const struct source_context *s, json_t *array)
         return;
     CLEANUP(mem_free_ptr) char *text = used ? mem_printf("an action has used the target %s: it is not acted again", target)
                                             : mem_printf("it would not act to the end: %s", why.message);
-    json_t *j = json_object();
+    add_warning(array, "automation", "automation = act", text,
+                used ? "name a target that no action has used before" : "name a target that is missing or empty, and a cutover program that this user can run");
+}
 
-    json_array_append_new(array, j);
-    json_set_str(j, "severity", severity_name(PG_FINDING_WARN));
-    json_set_str(j, "code", "automation");
-    json_set_str(j, "object", "automation = act");
-    json_set_str(j, "text", text);
-    json_set_str(j, "mend", used ? "name a target that no action has used before" : "name a target that is missing or empty, and a cutover program that this user can run");
+/* A range of a table is read without the ring buffer that a whole one gets. */
+static void add_cost_of_ranges(const struct source_context *s, json_t *array)
+{
+    if (config_bool(s->section, OPTION_SPLIT_TABLES))
+        add_warning(array, "split_tables", "split_tables = yes",
+                    "each snapshot reads large tables by ranges, which pushes what the source has in its cache out of it", "split_tables = no, unless the source can spare it");
 }
 
 static void print_finding(const json_t *f)
@@ -132,6 +146,7 @@ static int check_one(const struct config *c, const char *name, bool json, json_t
     if (ask(&s.protect, array, err) < 0)
         return error_prefix(err, "source %s", name);
     add_readiness(&s, array);
+    add_cost_of_ranges(&s, array);
     bool refuse = count_of(array, PG_FINDING_REFUSE) > 0;
     json_set_str(object, "name", name);
     json_set_bool(object, "protectable", !refuse);

@@ -116,6 +116,13 @@ def test_check_tells_what_would_keep_it_from_acting(boxes):
         program.chmod(0o755)
 
 
+@pytest.mark.parametrize("value,warned", [("yes", True), ("no", False)])
+def test_check_names_the_cost_of_ranges(boxes, value, warned):
+    box = boxes({"shop": {"conninfo": "host=127.0.0.1 port=1 dbname=x", "split_tables": value}})
+    found = [f for f in box.run_command("check", "--json").json["sources"][0]["findings"] if f["code"] == "split_tables"]
+    assert [f["severity"] for f in found] == ["warn"] * warned and all("cache" in f["text"] for f in found), found
+
+
 def test_where_nothing_is_ever_purged_purge_says_so(box):
     box.ok("init")
     assert "keep is not set: nothing of it is ever purged" in box.ok("purge").out
