@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "cmd/command.h"
@@ -194,6 +195,8 @@ static void print_report(const json_t *report, const struct config_section *v)
     printf("source %s, vault %s: %s\n", text_of(report, "source"), text_of(report, "vault"), text_of(report, "summary"));
     printf("  as of %s (this host says %s, the newest commit in the vault %s)\n", time_of(report, "trusted_time", time[0]), time_of(report, "host_time", time[1]),
            time_of(report, "source_time", time[2]));
+    if (json_is_string(json_object_get(report, "proof_unread")))
+        printf("  NOTE: %s\n", text_of(report, "proof_unread"));
     if (dry_run) {
         print_snapshots(report, v);
         print_segments(report, v);
@@ -282,6 +285,8 @@ static int purge_source(const struct config *c, const struct config_section *sec
         if (rc < 0 && !dry_run)
             journal_failure(&s, s.vaults[i]->name, err);
         TRY(rc);
+        if (!dry_run && json_is_string(json_object_get(report, "proof_unread")))
+            log_warn("purge of %s in vault %s: %s", s.name, s.vaults[i]->name, text_of(report, "proof_unread"));
         add_money(report, v);
         json_array_append_new(list, report);
         if (!json)

@@ -654,6 +654,7 @@ static void report_times(const struct run *x)
     json_set_str(x->report, "host_time", clock_format_wall(x->now.wall_us, text));
     json_set_str(x->report, "source_time", x->now.commit_wall_us > 0 ? clock_format_wall(x->now.commit_wall_us, text) : NULL);
     json_set_str(x->report, "summary", x->plan.summary);
+    json_set_str(x->report, "proof_unread", x->plan.unread[0] ? x->plan.unread : NULL);
     (void)json_object_set_new(x->report, "grace_s", json_real((double)x->config->grace_us / 1e6));
 }
 

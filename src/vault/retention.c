@@ -84,7 +84,7 @@ static const char *no_floor_because(const struct retention *r, const struct rete
     if (!s->whole)
         return "rows of it are missing";
     if (!s->proved)
-        return "it was never proved";
+        return s->proof_unread ? "its proof cannot be read" : "it was never proved";
     if (s->finding == RETENTION_DIFFERS)
         return "it differed from the events before it";
     return s->finding == RETENTION_UNKNOWN ? "how it compared cannot be read" : NULL;
@@ -129,6 +129,25 @@ static void find_floor(struct retention *r)
         (void)snprintf(r->summary, sizeof r->summary,
                        "what is older than snapshot %s may go, where nothing else keeps it: that one was proved by a recovery and is older than %s (keep)",
                        name_of(&r->snapshots[r->floor_index], name), clock_format_duration(r->policy.keep_us, keep));
+}
+
+/* The newest snapshot that only lacks a proof that can be read to be a later floor. */
+static void find_unread(struct retention *r)
+{
+    char name[NAME_BYTES];
+
+    r->unread[0] = '\0';
+    for (size_t i = r->snapshots_count; !nothing_goes_because(r) && i-- > 0 && i != r->floor_index;) {
+        const struct retention_snapshot *s = &r->snapshots[i];
+        struct retention_snapshot proved = *s;
+
+        proved.proved = true;
+        if (!s->proof_unread || no_floor_because(r, &proved))
+            continue;
+        (void)snprintf(r->unread, sizeof r->unread, "the proof of snapshot %s cannot be read (`salvor verify` says what is wrong with it), so less may go than it allows; "
+                       "`salvor prove` makes another", name_of(s, name));
+        return;
+    }
 }
 
 /* --- snapshots ----------------------------------------------------------------------------------------------------- */
@@ -528,6 +547,7 @@ static void check_promises(const struct retention *r)
 void retention_plan(struct retention *r)
 {
     find_floor(r);
+    find_unread(r);
     keep_above(r);
     if (r->floor_index != SIZE_MAX) {
         keep_calendar(r, r->policy.daily, day_of, "day");

@@ -60,6 +60,7 @@ struct retention_snapshot {
     bool readable;         /* its manifest is there and whole */
     bool whole;            /* all its chunks are there */
     bool proved;
+    bool proof_unread; /* it is not, and a proof of it stands that could not be read */
     enum retention_finding finding;
     bool events_needed;      /* it is no prefix of the commit order: of no use without the events up to its position */
     uint64_t first_sequence; /* reading from it begins here (oldest open transaction); 0: not known, so at the beginning */
@@ -150,13 +151,14 @@ struct retention {
     /* Set by the plan: */
     size_t floor_index; /* of snapshots; SIZE_MAX: there is none */
     char summary[256];  /* a sentence: the floor, or why nothing goes */
+    char unread[256];   /* a sentence: a proof that could not be read lets less go; "": none */
 };
 void retention_release(struct retention *r);
 
 /* Decides for every element. Cost: of the number of references. */
 void retention_plan(struct retention *r);
 
-/* Reads what the vault holds for a source. local_wall_us may be NULL (UTC). Errors: those of reading; nothing is planned then. */
+/* Reads what the vault holds for a source. Bytes are those in the store, of an encrypted vault the encrypted ones. local_wall_us may be NULL (UTC). Errors: those of reading; nothing is planned then. */
 MUST_CHECK int retention_read(struct vault *v, const char *source, int64_t (*local_wall_us)(int64_t wall_us, void *user),
                               void *user, struct retention *ret, struct error *err);
 

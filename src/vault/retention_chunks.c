@@ -54,6 +54,7 @@ static int see_chunk(void *user, const char *key, uint64_t bytes, struct error *
         return 0;
     uint32_t index = reading_chunk(x, &digest); /* the array may move */
     struct retention_chunk *c = &x->r->chunks[index];
+    bytes = vault_stored_bytes(x->v, bytes);
     c->copies |= 1u << copy;
     c->bytes[copy] = bytes > UINT32_MAX ? UINT32_MAX : (uint32_t)bytes;
     c->present = true;
@@ -84,7 +85,7 @@ struct references reading_references(struct reading *x, const struct manifest *m
 
             r.chunks[r.count++] = index;
             r.whole &= x->r->chunks[index].present;
-            r.bytes += ref->stored_bytes;
+            r.bytes += vault_stored_bytes(x->v, ref->stored_bytes);
         }
     return r;
 }

@@ -21,7 +21,7 @@ static int see_large(void *user, const char *key, uint64_t bytes, struct error *
     struct reading *x = user;
     struct retention *r = x->r;
     const char *name = strrchr(key, '/') + 1, *incarnation = r->incarnations[x->incarnation].id;
-    struct retention_large l = {.incarnation = x->incarnation, .bytes = bytes};
+    struct retention_large l = {.incarnation = x->incarnation, .bytes = vault_stored_bytes(x->v, bytes)};
     CLEANUP(manifest_release) struct manifest m = {0};
     struct error why = ERROR_INIT;
 
@@ -58,7 +58,7 @@ static int see_schema(void *user, const char *key, uint64_t bytes, struct error 
     struct reading *x = user;
     struct retention *r = x->r;
     const char *name = strrchr(key, '/') + 1;
-    struct retention_schema s = {.incarnation = x->incarnation, .bytes = bytes};
+    struct retention_schema s = {.incarnation = x->incarnation, .bytes = vault_stored_bytes(x->v, bytes)};
 
     (void)err;
     if (strlen(name) < POSITION_KEY_BYTES || strlen(name) >= sizeof s.name ||
@@ -82,11 +82,12 @@ static int read_schemas(struct reading *x, struct error *err)
 
 static int see_other(void *user, const char *key, uint64_t bytes, struct error *err)
 {
-    struct retention *r = user;
+    struct reading *x = user;
+    struct retention *r = x->r;
 
     (void)err;
     MEM_GROW(r->others, r->others_cap, r->others_count);
-    r->others[r->others_count++] = (struct retention_other){.key = mem_strdup(key), .bytes = bytes};
+    r->others[r->others_count++] = (struct retention_other){.key = mem_strdup(key), .bytes = vault_stored_bytes(x->v, bytes)};
     return 0;
 }
 
@@ -101,7 +102,7 @@ static int read_others(struct reading *x, struct error *err)
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
         (void)snprintf(prefix, sizeof prefix, folders[i], reading_source(x));
 #pragma GCC diagnostic pop
-        TRY(x->v->driver->ops->list(x->v->driver, prefix, see_other, x->r, err));
+        TRY(x->v->driver->ops->list(x->v->driver, prefix, see_other, x, err));
     }
     return hold_list(x->v, reading_source(x), &x->r->holds, &x->r->holds_count, err);
 }
@@ -115,11 +116,11 @@ static int read_others_of_incarnation(struct reading *x, struct error *err)
 
     vault_key(key, reading_source(x), incarnation, "incarnation.json");
     TRY(d->ops->size(d, key, &bytes, err));
-    TRY(see_other(x->r, key, bytes, err));
+    TRY(see_other(x, key, bytes, err));
     vault_key(key, reading_source(x), incarnation, "gaps/");
-    TRY(d->ops->list(d, key, see_other, x->r, err));
+    TRY(d->ops->list(d, key, see_other, x, err));
     vault_key(key, reading_source(x), incarnation, "floors/");
-    return d->ops->list(d, key, see_other, x->r, err);
+    return d->ops->list(d, key, see_other, x, err);
 }
 
 /* The commit time of the newest commit that stands in a segment. */

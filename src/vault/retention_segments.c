@@ -23,7 +23,7 @@ int reading_segments(struct reading *x, struct retention_incarnation *c, struct 
     c->segments = mem_zalloc(count + 1, sizeof *c->segments);
     c->segments_count = count;
     for (size_t i = 0, k = 0; i < count; i++) {
-        c->segments[i] = (struct retention_segment){.id = all[i].id, .bytes = all[i].bytes};
+        c->segments[i] = (struct retention_segment){.id = all[i].id, .bytes = vault_stored_bytes(x->v, all[i].bytes)};
         while (k < chosen_count && chosen[k].id.sequence < all[i].id.sequence)
             k++;
         for (size_t n = k; n < chosen_count && chosen[n].id.sequence == all[i].id.sequence; n++)

@@ -9,23 +9,26 @@
 #include "vault/object.h"
 #include "vault/retention_reading.h"
 
-static bool is_proved(struct reading *x, const char *incarnation, const char *id, struct error *err, int *rc)
+/* One that can be read is enough. */
+static int read_proofs(struct reading *x, const char *incarnation, struct retention_snapshot *s, struct error *err)
 {
     char prefix[VAULT_KEY_BYTES], key[VAULT_KEY_BYTES + 32];
     uint32_t last = 0;
 
-    int n = snprintf(prefix, sizeof prefix, "proofs/%s/%s/%s/", reading_source(x), incarnation, id);
+    int n = snprintf(prefix, sizeof prefix, "proofs/%s/%s/%s/", reading_source(x), incarnation, s->id);
     ASSERT(n > 0 && n < (int)sizeof prefix);
-    *rc = object_last_number(x->v->driver, prefix, ".json", &last, NULL, err);
-    for (; *rc >= 0 && last > 0; last--) {
+    TRY(object_last_number(x->v->driver, prefix, ".json", &last, NULL, err));
+    for (; last > 0 && !s->proved; last--) {
         JSON_AUTO o = NULL;
         struct error ignored = ERROR_INIT;
 
         (void)snprintf(key, sizeof key, "%s%06u.json", prefix, last);
-        if (object_get_json(x->v->driver, key, &o, NULL, &ignored) >= 0)
-            return true;
+        int rc = object_get_json(x->v->driver, key, &o, NULL, &ignored);
+        s->proved = rc >= 0;
+        s->proof_unread |= rc < 0 && rc != -ERROR_NOT_FOUND;
     }
-    return false;
+    s->proof_unread &= !s->proved;
+    return 0;
 }
 
 static enum retention_finding finding_of(struct reading *x, const char *incarnation, const char *id)
@@ -76,8 +79,7 @@ static int read_snapshot(struct reading *x, const char *id, const struct retenti
 
     (void)snprintf(s.id, sizeof s.id, "%s", id);
     TRY(snapshot_position(id, &s.position, err));
-    s.proved = is_proved(x, incarnation, id, err, &rc);
-    TRY(rc);
+    TRY(read_proofs(x, incarnation, &s, err));
     s.finding = finding_of(x, incarnation, id);
     rc = manifest_get(x->v, r->source, incarnation, id, &m, &why);
     if (rc >= 0)
@@ -152,6 +154,7 @@ struct folder {
 };
 
 struct folders {
+    const struct vault *v;
     struct folder *list;
     size_t count, cap;
 };
@@ -193,6 +196,7 @@ static int see_folder(void *user, const char *key, uint64_t bytes, struct error 
         memcpy(f->list[f->count++].id, id, sizeof id);
     }
     struct folder *one = &f->list[f->count - 1];
+    bytes = vault_stored_bytes(f->v, bytes);
     one->bytes += bytes;
     one->intent |= strcmp(name + 1, "intent") == 0;
     one->manifest |= strcmp(name + 1, "manifest.json.zst") == 0;
@@ -204,7 +208,7 @@ static int see_folder(void *user, const char *key, uint64_t bytes, struct error 
 
 int reading_snapshots(struct reading *x, struct error *err)
 {
-    CLEANUP(folders_release) struct folders f = {0};
+    CLEANUP(folders_release) struct folders f = {.v = x->v};
     char prefix[VAULT_KEY_BYTES];
 
     vault_key(prefix, reading_source(x), x->r->incarnations[x->incarnation].id, "snapshots/");

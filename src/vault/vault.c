@@ -250,6 +250,11 @@ struct digest vault_content_name(const struct vault *v, const struct digest *con
     return v->keys ? vault_keys_name(v->keys, content) : *content;
 }
 
+uint64_t vault_stored_bytes(const struct vault *v, uint64_t bytes)
+{
+    return v->keys ? seal_stored_bytes(bytes) : bytes;
+}
+
 struct sources {
     char **names;
     size_t count, cap;

@@ -29,6 +29,8 @@ struct vault {
 /* What an object is called after its content (chunks, schemas): the digest, or in an encrypted vault its image under a
  * secret of the vault, so that a name tells nothing outside. */
 struct digest vault_content_name(const struct vault *v, const struct digest *content);
+/* What an object of this size, as the driver tells it, takes in the store: sealed ones are larger. */
+uint64_t vault_stored_bytes(const struct vault *v, uint64_t bytes);
 
 /* Where a vault is and how it is reached. Texts are the caller's; those of the other driver are NULL. */
 struct vault_config {

@@ -86,6 +86,13 @@ def test_whole_life(servers, boxes):
     assert files_with(box.root / "vault", CANARY) == []
     assert files_with(box.state, CANARY) == []
     box.stop()
+    # What a purge tells of is what the objects take there, encrypted.
+    box.sources["shop"]["keep"] = "30d"
+    box.write_config()
+    [report] = json.loads(box.ok("purge", "shop", "--dry-run", "--json").out)["purges"]
+    vault = box.root / "vault"
+    stands = {str(p.relative_to(vault)): p.stat().st_size for folder in ("sources", "proofs") for p in (vault / folder).rglob("*") if p.is_file()}
+    assert {row["key"]: row["bytes"] for row in report["objects"]} == stands
     with server.connect("shop") as c:
         truth = contents(c)
     # A bare host: the kit, the vault, nothing else.

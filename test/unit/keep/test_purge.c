@@ -1044,9 +1044,53 @@ static void test_histories(void **state)
         assert_true(seed || x.checked[i] > 0);
 }
 
+/* One proof, changed where it stands: nothing goes because of that snapshot, and the report says why. */
+static void test_a_proof_that_was_changed(void **state)
+{
+    struct world *w = mem_zalloc(1, sizeof *w);
+    struct trust clocks = {.boot = "one", .boot_us = DAY};
+    struct error err;
+
+    (void)state;
+    w->store = memory_vault_new();
+    w->v = &w->store->vault;
+    w->random = 1;
+    w->now_us = INT64_C(1768478400000000);
+    w->pace = 1;
+    (void)snprintf(w->path, sizeof w->path, "/dev/shm/salvor-purge-%d", (int)getpid());
+    new_incarnation(w);
+    segment_step(w);
+    snapshot_begin(w);
+    snapshot_commit(w, &w->shots[0]);
+    w->shots[0].differs = false;
+    json_t *proof = json_object();
+    assert_ok(proof_store(w->v, "shop", w->shots[0].m.incarnation, w->shots[0].m.id, proof, &err), err);
+    json_decref(proof);
+    w->now_us += 5 * DAY;
+    segment_step(w);
+    for (int changed = 0; changed < 2; changed++) {
+        const struct purge_config c = {.vault = w->v, .source = "shop", .policy = {.keep_us = KEEP}, .grace_us = GRACE, .dry_run = true, .clocks = &clocks};
+        struct memory_object *o = &w->store->objects[memory_find(w->store, "proofs/")];
+        json_t *report;
+
+        assert_true(strncmp(o->key, "proofs/", 7) == 0);
+        o->bytes.p[o->bytes.n / 2] ^= changed ? 1 : 0;
+        clocks.wall_us = w->now_us;
+        assert_ok(purge_run(&c, &report, &err), err);
+        const char *said = json_string_value(json_object_get(report, "proof_unread")), *floor = json_string_value(json_object_get(report, "summary"));
+        assert_true((said != NULL) == (changed != 0) && (strncmp(floor, "nothing is purged", 17) == 0) == (changed != 0));
+        assert_true(!changed || strstr(said, "cannot be read"));
+        json_decref(report);
+    }
+    tombstones_free(w->shots[0].tombstones);
+    manifest_release(&w->shots[0].m);
+    memory_vault_free(w->store);
+    free(w);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_histories)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_a_proof_that_was_changed), cmocka_unit_test(test_histories)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -208,6 +208,32 @@ static void test_holds(void **state)
     retention_release(&r);
 }
 
+/* It lets less go, and that is said; of one that could not be a later floor anyway it is not. */
+static void test_proof_that_cannot_be_read(void **state)
+{
+    struct retention r;
+
+    (void)state;
+    fill(&r, 20);
+    r.snapshots[12].proved = false;
+    r.snapshots[12].proof_unread = true;
+    retention_plan(&r);
+    assert_int_equal(r.floor_index, 11);
+    assert_non_null(strstr(r.unread, "the proof of snapshot 0000000c"));
+    assert_non_null(strstr(r.snapshots[12].verdict.why, "its proof cannot be read"));
+    r.snapshots[12].whole = false;
+    retention_plan(&r);
+    assert_string_equal(r.unread, "");
+    r.snapshots[12].whole = r.snapshots[12].proved = true;
+    r.snapshots[12].proof_unread = false;
+    r.snapshots[11].proved = false;
+    r.snapshots[11].proof_unread = true; /* below the floor */
+    retention_plan(&r);
+    assert_int_equal(r.floor_index, 12);
+    assert_string_equal(r.unread, "");
+    retention_release(&r);
+}
+
 /* A snapshot that differed stays while an older one does: no recovery may cross it unknowingly. */
 static void test_barrier(void **state)
 {
@@ -408,6 +434,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_window),   cmocka_unit_test(test_nothing_goes), cmocka_unit_test(test_floor),
         cmocka_unit_test(test_open_transaction), cmocka_unit_test(test_calendar), cmocka_unit_test(test_holds),
+        cmocka_unit_test(test_proof_that_cannot_be_read),
         cmocka_unit_test(test_barrier),  cmocka_unit_test(test_old_incarnation), cmocka_unit_test(test_intents),
         cmocka_unit_test(test_large_objects),
         cmocka_unit_test(test_renewals), cmocka_unit_test(test_schemas),
