@@ -15,6 +15,7 @@ static void trace_free(struct trace *t)
 {
     layout_table_release(&t->now);
     free(t->from);
+    bridge_stage_free(t->stage);
     free(t->barred);
     free(t);
 }
@@ -170,7 +171,7 @@ static void take_rows(struct bridge *b, const struct layout_table *from, uint32_
 
     if (rows > 0 && !same_columns)
         b->maps[i] = rowmap_new(from, to);
-    b->poured[i] = rows > 0 && (!layout_same_key(from, to) || (!same_columns && !layout_keyed(from)));
+    b->poured[i] = rows > 0 && (!layout_same_key(from, to) || bridge_stage_needed(from, to) || (!same_columns && !layout_keyed(from)));
 }
 
 static int begin_traces(struct bridge *b, const struct manifest *from, struct error *err)
@@ -193,6 +194,7 @@ static int begin_traces(struct bridge *b, const struct manifest *from, struct er
         TRY(bridge_bar(b, t, check_table(before, &b->to.tables[t->to], s->rows, err), err));
         if (!t->barred)
             take_rows(b, before, t->to, s->rows);
+        t->merged = t->rows && !b->poured[t->to];
     }
     return 0;
 }

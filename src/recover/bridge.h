@@ -42,6 +42,13 @@ bool bridge_has_capture(const struct bridge_config *config, const struct manifes
 const struct rowmap *bridge_rowmap(const struct bridge *b, uint32_t table);
 /* The order of its rows is not the snapshot's: they are to be poured into the changes before any event (pour.h). */
 bool bridge_pours(const struct bridge *b, uint32_t table);
+/*
+ * Before anything is poured: for the changes of tables whose rows are identified otherwise for a part of the way (bridge_stage.c). Without it such events are looked at alone.
+ * How many tables are known to need that; the memory is theirs together.
+ */
+uint32_t bridge_stages(struct bridge *b, const struct changes_config *config);
+/* Into which changes, and as which of their tables, the rows of one that pours go. */
+MUST_CHECK int bridge_pour_into(struct bridge *b, uint32_t table, struct changes *changes, struct changes **ret, uint32_t *ret_table, struct error *err);
 /* Tables of the snapshot that the target has no more: their chunks are not read. */
 uint32_t bridge_tables_gone(const struct bridge *b);
 

@@ -106,7 +106,7 @@ static void doubt(const struct bridge *b, struct trace *t)
         t->doubtful = true;
 }
 
-static int move_on(struct bridge *b, const struct chain_transaction *at, struct layout_table *next, struct error *err)
+static int move_on(struct bridge *b, const struct chain_transaction *at, struct layout_table *next, struct changes *changes, struct error *err)
 {
     struct trace *t = bridge_trace(b, next->id);
     bool first = !t->known;
@@ -126,7 +126,7 @@ static int move_on(struct bridge *b, const struct chain_transaction *at, struct 
     layout_table_release(&t->now);
     t->now = *next;
     *next = (struct layout_table){0};
-    return 0;
+    return t->stage ? bridge_stage_move(b, t, changes, err) : 0;
 }
 
 /* Its renewal holds that already; or it was set aside. */
@@ -135,7 +135,7 @@ static bool is_past(const struct trace *t, const struct chain_transaction *at)
     return t->barred || (t->since && renewal_holds(t->since, at->position, at->xid));
 }
 
-static int apply_record(struct bridge *b, const struct chain_transaction *t, const struct pg_ddl_record *d, struct error *err)
+static int apply_record(struct bridge *b, const struct chain_transaction *t, const struct pg_ddl_record *d, struct changes *changes, struct error *err)
 {
     CLEANUP(layout_release) struct layout l = {0};
     JSON_AUTO state = NULL;
@@ -151,7 +151,7 @@ static int apply_record(struct bridge *b, const struct chain_transaction *t, con
         struct trace *trace = bridge_trace(b, l.tables[i].id);
 
         if (!is_past(trace, t))
-            TRY(bridge_bar(b, trace, move_on(b, t, &l.tables[i], err), err));
+            TRY(bridge_bar(b, trace, move_on(b, t, &l.tables[i], changes, err), err));
     }
     return 0;
 }
@@ -210,6 +210,31 @@ static struct value value_of(const struct trace *t, const struct layout_column *
     return c->missing ? (struct value){.state = VALUE_TEXT, .text = slice_str(c->missing)} : (struct value){.state = VALUE_NULL};
 }
 
+/* The whole old row was sent, and the target's key is in it; what an update left where it lay is there too. */
+static void identify_by_key(const struct relation *shape, struct event *e)
+{
+    bool same = e->op == EVENT_UPDATE;
+
+    for (uint32_t i = 0; i < shape->columns_count; i++) {
+        if (e->op == EVENT_UPDATE && e->row[i].state == VALUE_UNCHANGED)
+            e->row[i] = e->old[i];
+        if (!shape->columns[i].key)
+            e->old[i] = (struct value){.state = VALUE_ABSENT};
+        else if (e->op == EVENT_UPDATE)
+            same = same && e->row[i].state == VALUE_TEXT && slice_equal(e->row[i].text, e->old[i].text);
+    }
+    e->old_kind = same ? EVENT_OLD_NONE : EVENT_OLD_KEY;
+    e->old_count = same ? 0 : shape->columns_count;
+}
+
+static bool holds_key(const struct trace *t, const struct relation *shape)
+{
+    for (uint32_t i = 0; i < shape->columns_count; i++)
+        if (shape->columns[i].key && t->from[i] == BRIDGE_NONE)
+            return false;
+    return shape->identity == IDENTITY_KEY;
+}
+
 static int add_event(struct bridge *b, struct trace *t, const struct chain_transaction *at, const struct event *e, struct changes *changes,
                      struct error *err)
 {
@@ -217,7 +242,10 @@ static int add_event(struct bridge *b, struct trace *t, const struct chain_trans
     struct event out = *e;
     bool identifies = e->op == EVENT_UPDATE || e->op == EVENT_DELETE;
 
-    if (identifies && (!layout_same_key(&t->now, to) || (t->now.identity == 'f') != (to->identity == 'f')))
+    if (!t->stage && !t->merged && bridge_stage_needed(&t->now, to))
+        TRY(bridge_stage_open(b, t, &t->stage, err));
+    bool otherwise = identifies && !t->stage && !bridge_same_identity(&t->now, to);
+    if (otherwise && (e->old_kind != EVENT_OLD_FULL || !holds_key(t, &b->shapes[t->to])))
         return refuse(at, to, "", "its rows were identified otherwise", err);
     out.row = b->room.row;
     out.old = b->room.old;
@@ -228,6 +256,11 @@ static int add_event(struct bridge *b, struct trace *t, const struct chain_trans
     for (uint32_t i = 0; i < out.old_count; i++)
         out.old[i] = value_of(t, &to->columns[i], i, e->old, e->old_kind == EVENT_OLD_KEY);
     t->rows = true;
+    if (otherwise)
+        identify_by_key(&b->shapes[t->to], &out);
+    if (t->stage)
+        return t->stage->changes ? changes_add(t->stage->changes, 0, &out, err) : 0;
+    t->merged = true;
     return changes ? changes_add(changes, t->to, &out, err) : 0;
 }
 
@@ -255,7 +288,7 @@ int bridge_event(struct bridge *b, const struct chain_transaction *t, const stru
     struct pg_ddl_record d;
 
     if (is_record(b, r, e, &d))
-        return apply_record(b, t, &d, err);
+        return apply_record(b, t, &d, changes, err);
     if (strcmp(r->schema, b->names.schema) == 0)
         return 0;
     struct trace *trace = bridge_trace(b, r->id);
@@ -277,6 +310,8 @@ static int check_end(struct bridge *b, uint32_t i, struct error *err)
         why = "was rewritten or emptied on the way";
     else if (!layout_same_columns(&t->now, to) || t->now.columns_made != to->columns_made || !layout_same_key(&t->now, to))
         why = "is not what the records of its changes made of it";
+    if (!why && t->stage)
+        why = "is not identified as the records of its changes say";
     if (!why && t->doubtful)
         why = "had nothing to identify its rows for a time: changes of them were not captured";
     return why ? error_set(err, ERROR_REFUSED, "table %s.%s %s", to->schema, to->name, why) : 0;

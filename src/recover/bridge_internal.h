@@ -8,6 +8,12 @@
 
 #define BRIDGE_NONE UINT32_MAX
 
+/* Rows and events of a table for as long as its identity is another one (bridge_stage.c). */
+struct stage {
+    struct changes *changes; /* NULL: they are only looked at */
+    struct relation shape;   /* the target's columns */
+};
+
 /* A table on its way: as it is where the stream stands now. */
 struct trace {
     uint32_t id;
@@ -21,6 +27,8 @@ struct trace {
     struct layout_table now;
     const struct renewal *since; /* its rows begin there; NULL: in the snapshot, or on the way */
     char *barred;    /* in a survey: why it cannot be followed; owned */
+    struct stage *stage; /* its rows are identified otherwise now; NULL: they are not */
+    bool merged;     /* rows or events of it stand with the target's */
     const struct relation *shape; /* of the events, as last compared with `now`; NULL: never */
     uint32_t *from;  /* per column of the target: the event's, or BRIDGE_NONE */
 };
@@ -38,6 +46,7 @@ struct bridge {
     struct idmap by_id;
     struct trace **traces;
     size_t traces_count, traces_cap;
+    struct changes_config stages; /* directory NULL: events are only looked at */
     json_t *labels; /* of enums, as they were seen first */
     struct event_columns room;
 };
@@ -45,6 +54,14 @@ struct bridge {
 struct trace *bridge_trace(struct bridge *b, uint32_t id);
 /* rc, or 0 where a survey sets a table aside that was refused. */
 int bridge_bar(const struct bridge *b, struct trace *t, int rc, struct error *err);
+/* bridge_stage.c */
+bool bridge_same_identity(const struct layout_table *a, const struct layout_table *b);
+bool bridge_stage_needed(const struct layout_table *now, const struct layout_table *to);
+MUST_CHECK int bridge_stage_open(const struct bridge *b, const struct trace *t, struct stage **ret, struct error *err);
+/* A record gave the table `now`: its rows move on where that is another identity. Errors: REFUSED. */
+MUST_CHECK int bridge_stage_move(struct bridge *b, struct trace *t, struct changes *changes, struct error *err);
+void bridge_stage_free(struct stage *s);
+
 /* The first of the labels that is not what it was; NULL. All are remembered. */
 const char *bridge_label_changed(struct bridge *b, const json_t *enums);
 

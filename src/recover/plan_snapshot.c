@@ -15,6 +15,7 @@
 #include "recover/pour.h"
 #include "recover/read.h"
 
+#define STAGES_SHARE 4 /* of the memory for changes: for tables whose identity is another one for a part of the way */
 #define DUMP_BYTES_MAX ((size_t)1 << 30)
 
 struct attempt {
@@ -286,6 +287,11 @@ static int changes_for(const struct plan_options *o, struct planned *p, struct e
         .cursor_bytes_max = RECOVER_CURSOR_BYTES,
     };
 
+    struct changes_config apart = config;
+
+    apart.memory_bytes_max /= STAGES_SHARE;
+    if (p->bridge && bridge_stages(p->bridge, &apart) > 0)
+        config.memory_bytes_max -= apart.memory_bytes_max;
     changes_free(p->changes);
     p->changes = NULL;
     TRY(changes_new(&config, &p->changes, err));
@@ -294,12 +300,21 @@ static int changes_for(const struct plan_options *o, struct planned *p, struct e
     return 0;
 }
 
+static int pour_one(const struct plan_options *o, struct planned *p, uint32_t i, struct error *err)
+{
+    struct changes *into;
+    uint32_t table;
+
+    TRY(bridge_pour_into(p->bridge, i, p->changes, &into, &table, err));
+    return pour_table(o->config->vault, o->config->source, &p->manifest.tables[i], bridge_rowmap(p->bridge, i), into, table, err);
+}
+
 /* Before the first event. A chunk that cannot be read is the snapshot's fault. */
 static int pour(const struct plan_options *o, struct planned *p, struct error *err)
 {
     for (uint32_t i = 0; p->bridge && i < p->manifest.tables_count; i++) {
         if (bridge_pours(p->bridge, i))
-            TRY(pour_table(o->config->vault, o->config->source, &p->manifest.tables[i], bridge_rowmap(p->bridge, i), p->changes, i, err));
+            TRY(pour_one(o, p, i, err));
     }
     return 0;
 }

@@ -9,7 +9,7 @@
 #include "event/row.h"
 
 struct pour {
-    const struct snapshot_table *table;
+    const struct relation *relation;
     struct changes *changes;
     uint32_t index;
     struct buf values; /* of one row, without escapes */
@@ -19,7 +19,7 @@ struct pour {
 
 static int add_row(struct pour *p, struct slice row, struct error *err)
 {
-    const struct relation *r = &p->table->relation;
+    const struct relation *r = p->relation;
     struct event e = {.op = EVENT_INSERT, .relation_id = r->id, .row = p->row, .row_count = r->columns_count};
     size_t ends[RELATION_COLUMNS_MAX + 1];
 
@@ -67,6 +67,19 @@ static int pour_chunk(struct pour *p, struct vault *v, const char *source, const
     return add_rows(p, buf_slice(&mapped), err);
 }
 
+int pour_rows(const struct relation *relation, struct slice rows, struct changes *changes, uint32_t table, struct error *err)
+{
+    CLEANUP(mem_free_ptr) struct pour *p = mem_zalloc(1, sizeof *p);
+
+    p->relation = relation;
+    p->changes = changes;
+    p->index = table;
+    p->values = BUF_INIT(CHUNK_PLAIN_BYTES_MAX);
+    int rc = add_rows(p, rows, err);
+    buf_release(&p->values);
+    return rc;
+}
+
 int pour_table(struct vault *v, const char *source, struct snapshot_table *t, const struct rowmap *map, struct changes *changes,
                uint32_t table, struct error *err)
 {
@@ -74,7 +87,7 @@ int pour_table(struct vault *v, const char *source, struct snapshot_table *t, co
     struct zst *z = zst_new(1);
     int rc = 0;
 
-    p->table = t;
+    p->relation = &t->relation;
     p->changes = changes;
     p->index = table;
     p->values = BUF_INIT(CHUNK_PLAIN_BYTES_MAX);

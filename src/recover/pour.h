@@ -15,4 +15,7 @@
 MUST_CHECK int pour_table(struct vault *v, const char *source, struct snapshot_table *t, const struct rowmap *map, struct changes *changes,
                           uint32_t table, struct error *err);
 
+/* Rows of COPY text, as inserts. Errors: CORRUPT; those of changes_add. */
+MUST_CHECK int pour_rows(const struct relation *relation, struct slice rows, struct changes *changes, uint32_t table, struct error *err);
+
 #endif

@@ -312,7 +312,7 @@ INSERT INTO t VALUES (1, 'a');
 ALTER TABLE t DROP CONSTRAINT t_pkey;
 INSERT INTO t VALUES (1, 'b');
 --@ case: primary key exchanged
---@ refused: identified otherwise
+--@ refused: nothing to identify its rows for a time
 CREATE TABLE t (id int PRIMARY KEY, k int NOT NULL, v text);
 INSERT INTO t VALUES (1, 10, 'a'), (2, 20, 'b');
 --@ after
@@ -324,7 +324,6 @@ COMMIT;
 UPDATE t SET id = 1 WHERE k = 20;
 DELETE FROM t WHERE k = 10;
 --@ case: replica identity full and back
---@ refused: identified otherwise
 CREATE TABLE t (id int PRIMARY KEY, v text);
 INSERT INTO t VALUES (1, 'a'), (2, 'b');
 --@ after
@@ -332,6 +331,92 @@ ALTER TABLE t REPLICA IDENTITY FULL;
 UPDATE t SET v = 'x' WHERE id = 1;
 ALTER TABLE t REPLICA IDENTITY DEFAULT;
 DELETE FROM t WHERE id = 2;
+--@ case: primary key exchanged by one command
+CREATE TABLE t (id int PRIMARY KEY, k int NOT NULL, v text, big text);
+ALTER TABLE t ALTER big SET STORAGE EXTERNAL;
+INSERT INTO t SELECT i, i * 10, 'v', repeat('x', 3000 + i) FROM generate_series(1, 20) i;
+--@ after
+UPDATE t SET v = 'before' WHERE id < 5;
+UPDATE t SET id = id + 100 WHERE id BETWEEN 4 AND 6;
+UPDATE t SET k = k + 1 WHERE id = 7;
+DELETE FROM t WHERE id = 8;
+ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (k);
+UPDATE t SET id = 1 WHERE k IN (20, 30);
+UPDATE t SET k = k + 1000, v = 'moved' WHERE k IN (40, 71);
+DELETE FROM t WHERE k = 10;
+INSERT INTO t VALUES (1, 11, 'new', 'small');
+--@ case: primary key exchanged where it was not unique before
+CREATE TABLE t (id int PRIMARY KEY, k int NOT NULL, v text);
+INSERT INTO t VALUES (1, 10, 'a'), (2, 10, 'b'), (3, 30, 'c');
+--@ after
+UPDATE t SET k = 30 WHERE id = 1;
+UPDATE t SET k = id;
+ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (k);
+UPDATE t SET v = 'after', id = 7;
+--@ case: primary key exchanged with columns added and dropped
+CREATE TABLE t (id int PRIMARY KEY, gone text, k int NOT NULL, v text);
+INSERT INTO t SELECT i, 'g', -i, 'v' FROM generate_series(1, 9) i;
+--@ after
+DELETE FROM t WHERE id = 3;
+ALTER TABLE t DROP COLUMN gone, ADD COLUMN more text DEFAULT 'm';
+UPDATE t SET more = 'n' WHERE id < 3;
+UPDATE t SET id = 40 WHERE id = 4;
+ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (k, more);
+UPDATE t SET more = 'o' WHERE k < -7;
+ALTER TABLE t ADD COLUMN last int DEFAULT 5;
+DELETE FROM t WHERE k = -1;
+--@ case: whole rows from a key on
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t SELECT i, 'v' FROM generate_series(1, 9) i;
+--@ after
+UPDATE t SET v = 'keyed' WHERE id < 3;
+UPDATE t SET id = id + 10 WHERE id = 9;
+ALTER TABLE t REPLICA IDENTITY FULL;
+UPDATE t SET v = 'whole' WHERE id IN (1, 5);
+DELETE FROM t WHERE id = 2;
+ALTER TABLE t DROP CONSTRAINT t_pkey;
+INSERT INTO t VALUES (1, 'whole');
+UPDATE t SET id = 77 WHERE id = 1;
+--@ case: a key from whole rows on
+CREATE TABLE t (id int NOT NULL, v text);
+ALTER TABLE t REPLICA IDENTITY FULL;
+INSERT INTO t VALUES (1, 'a'), (1, 'a'), (2, 'b'), (3, repeat('t', 4000));
+--@ after
+INSERT INTO t VALUES (2, 'b');
+DELETE FROM t WHERE id = 1;
+UPDATE t SET id = 5 WHERE ctid = (SELECT min(ctid) FROM t WHERE id = 2);
+ALTER TABLE t ADD PRIMARY KEY (id);
+UPDATE t SET v = 'c' WHERE id = 5;
+ALTER TABLE t REPLICA IDENTITY DEFAULT;
+UPDATE t SET id = 6 WHERE id = 5;
+DELETE FROM t WHERE id = 2;
+UPDATE t SET id = 4 WHERE id = 3;
+--@ case: replica identity by three indexes in turn
+CREATE TABLE t (a int PRIMARY KEY, b int NOT NULL UNIQUE, c text NOT NULL UNIQUE, v text);
+INSERT INTO t SELECT i, -i, 'c' || i, 'v' FROM generate_series(1, 12) i;
+--@ after
+UPDATE t SET v = 'a' WHERE a = 1;
+ALTER TABLE t REPLICA IDENTITY USING INDEX t_b_key;
+UPDATE t SET a = a + 20 WHERE b = -2;
+UPDATE t SET b = b - 20 WHERE b = -3;
+ALTER TABLE t REPLICA IDENTITY USING INDEX t_c_key;
+UPDATE t SET c = 'x' || a, a = 100 - a WHERE b IN (-4, -22);
+DELETE FROM t WHERE c = 'c5';
+ALTER TABLE t REPLICA IDENTITY FULL;
+UPDATE t SET v = NULL WHERE a = 6;
+ALTER TABLE t REPLICA IDENTITY USING INDEX t_c_key;
+DELETE FROM t WHERE a = 7;
+--@ case: key of a partitioned table exchanged
+CREATE TABLE t (id int, p int NOT NULL, v text, PRIMARY KEY (id, p)) PARTITION BY RANGE (p);
+CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM (0) TO (10);
+CREATE TABLE t_2 PARTITION OF t FOR VALUES FROM (10) TO (20);
+INSERT INTO t SELECT i, i, 'v' FROM generate_series(0, 19) i;
+--@ after
+UPDATE t SET p = p + 10 WHERE id < 3;
+ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (p, id, v);
+UPDATE t SET v = 'w' WHERE id > 15;
+UPDATE t SET p = 0 WHERE id = 2;
+DELETE FROM t WHERE id = 19;
 --@ case: replica identity by index
 CREATE TABLE t (id int PRIMARY KEY, b int NOT NULL, v text);
 CREATE UNIQUE INDEX by_b ON t (b);

@@ -225,7 +225,7 @@ CHANGES = [
     (True, "p", ATTACHED),
     (True, "p", "ALTER TABLE p ADD COLUMN IF NOT EXISTS x{n} int DEFAULT {n}"),
     (True, "f", "GRANT SELECT ON f TO PUBLIC"),
-    (False, "u", "ALTER TABLE u REPLICA IDENTITY FULL"),
+    (True, "u", "ALTER TABLE u REPLICA IDENTITY FULL"),
     (False, "u", "ALTER TABLE u REPLICA IDENTITY USING INDEX u_b"),
     (False, "nk", "ALTER TABLE nk ALTER k TYPE numeric(30,10)"),
     (False, "tk", "ALTER TABLE tk ADD COLUMN IF NOT EXISTS s{n} serial"),

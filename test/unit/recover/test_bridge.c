@@ -448,6 +448,99 @@ static void test_pour(void **state)
     close_scene(&s);
 }
 
+/* Another key: the rows go in stages, each merged by the key of its stretch. Before it becomes the key a column may hold the same twice. */
+static void test_another_key(void **state)
+{
+    static const struct made_table keyed_anew = {ITEM_ID, "item", 5, 2, "[2]", "d", "", ITEM_COLUMNS};
+    static const char *const wanted[][2] = {{"3", "three"}, {"2", "two"}, {"1", "uno"}};
+    const char *const alike[] = {"1", "two"}, *const apart[] = {"1", "uno"}, *const late[] = {"3", "three"};
+    struct scene s = {0};
+    struct relation before = shape_of(&item), after = shape_of(&keyed_anew);
+    struct changes_cursor *cursor;
+    struct changes *into;
+    struct change c;
+    uint32_t table;
+
+    open_scene(&s, state, &item, 1, &keyed_anew, 1);
+    s.m.tables[0].rows = 2; /* without the chunk that has a NULL */
+    chunk_ref_release(&s.m.tables[0].chunks[1]);
+    s.m.tables[0].chunks_count = 1;
+    assert_ok(make(&s, 2500), s.x->err);
+    const struct changes_config config = {.directory = s.x->folder, .memory_bytes_max = 1 << 20, .cursor_bytes_max = 1 << 20};
+    assert_int_equal(bridge_stages(s.b, &config), 1);
+    assert_true(bridge_pours(s.b, 0));
+    assert_ok(bridge_pour_into(s.b, 0, s.changes, &into, &table, &s.x->err), s.x->err);
+    assert_ptr_not_equal(into, s.changes);
+    assert_ok(pour_table(s.x->v, "shop", &s.m.tables[0], bridge_rowmap(s.b, 0), into, table, &s.x->err), s.x->err);
+    assert_ok(put_row(&s, EVENT_UPDATE, &before, alike), s.x->err);
+    assert_ok(record(&s, "COMMENT", "", &item, 1, NULL), s.x->err);
+    assert_ok(put_row(&s, EVENT_UPDATE, &before, apart), s.x->err);
+    assert_ok(record(&s, "ALTER TABLE", "", &keyed_anew, 1, NULL), s.x->err);
+    assert_ok(put_row(&s, EVENT_INSERT, &after, late), s.x->err);
+    assert_ok(bridge_finish(s.b, &s.x->err), s.x->err);
+    assert_ok(changes_finish(s.changes, &s.x->err), s.x->err);
+    assert_ok(changes_open(s.changes, 0, slice_str(""), slice_of(NULL, 0), &cursor, &s.x->err), s.x->err);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(changes_next(cursor, &c, &s.x->err), 1);
+        assert_false(c.expects_present);
+        assert_true(slice_equal(c.values[0].text, slice_str(wanted[i][0])));
+        assert_true(slice_equal(c.values[1].text, slice_str(wanted[i][1])));
+    }
+    assert_int_equal(changes_next(cursor, &c, &s.x->err), 0);
+    changes_cursor_free(cursor);
+    relation_release(&before);
+    relation_release(&after);
+    close_scene(&s);
+}
+
+/* The key that it had is not there to merge by. */
+static void test_a_key_that_is_gone(void **state)
+{
+    static const struct made_table shorter = {ITEM_ID, "item", 5, 2, "[2]", "d", "", "[2,\"name\",25,-1]"};
+    const char *const one[] = {"1", "uno"};
+    struct scene s = {0};
+    struct relation before = shape_of(&item);
+
+    open_scene(&s, state, &item, 1, &shorter, 1);
+    assert_ok(make(&s, 2500), s.x->err);
+    assert_refused(&s, put_row(&s, EVENT_UPDATE, &before, one), "identified by a column that is gone");
+    relation_release(&before);
+    close_scene(&s);
+}
+
+/* For a time the whole row identifies: the target's key is in it, and so is what an update left where it lay. */
+static void test_whole_rows_for_a_time(void **state)
+{
+    static const struct made_table whole = {ITEM_ID, "item", 5, 2, "[]", "f", "", ITEM_COLUMNS};
+    struct scene s = {0};
+    struct relation shape = shape_of(&whole);
+    struct changes_cursor *cursor;
+    struct change c;
+    struct value row[] = {frames_value("7"), {.state = VALUE_UNCHANGED}}, old[] = {frames_value("2"), frames_value("two")};
+    struct event e = {.op = EVENT_UPDATE, .relation_id = ITEM_ID, .row = row, .row_count = 2, .old = old, .old_count = 2, .old_kind = EVENT_OLD_FULL};
+
+    open_scene(&s, state, &item, 1, &item, 1);
+    assert_ok(make(&s, 2500), s.x->err);
+    assert_ok(record(&s, "ALTER TABLE", "", &whole, 1, NULL), s.x->err);
+    assert_ok(bridge_event(s.b, &at, &shape, &e, s.changes, &s.x->err), s.x->err);
+    e.old_kind = EVENT_OLD_KEY;
+    assert_refused(&s, bridge_event(s.b, &at, &shape, &e, s.changes, &s.x->err), "identified otherwise");
+    assert_ok(record(&s, "ALTER TABLE", "", &item, 1, NULL), s.x->err);
+    assert_ok(bridge_finish(s.b, &s.x->err), s.x->err);
+    assert_ok(changes_finish(s.changes, &s.x->err), s.x->err);
+    assert_ok(changes_open(s.changes, 0, slice_str(""), slice_of(NULL, 0), &cursor, &s.x->err), s.x->err);
+    assert_int_equal(changes_next(cursor, &c, &s.x->err), 1);
+    assert_int_equal(c.kind, CHANGE_DELETE);
+    assert_true(c.expects_present);
+    assert_int_equal(changes_next(cursor, &c, &s.x->err), 1);
+    assert_false(c.has_unchanged);
+    assert_true(slice_equal(c.values[0].text, slice_str("7")) && slice_equal(c.values[1].text, slice_str("two")));
+    assert_int_equal(changes_next(cursor, &c, &s.x->err), 0);
+    changes_cursor_free(cursor);
+    relation_release(&shape);
+    close_scene(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -458,7 +551,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_properties_of_the_database, fixture_new, fixture_free),
         cmocka_unit_test_setup_teardown(test_which_capture, fixture_new, fixture_free),
         cmocka_unit_test_setup_teardown(test_unknown, fixture_new, fixture_free),
-        cmocka_unit_test_setup_teardown(test_pour, fixture_new, fixture_free),
+        cmocka_unit_test_setup_teardown(test_pour, fixture_new, fixture_free), cmocka_unit_test_setup_teardown(test_another_key, fixture_new, fixture_free),
+        cmocka_unit_test_setup_teardown(test_a_key_that_is_gone, fixture_new, fixture_free), cmocka_unit_test_setup_teardown(test_whole_rows_for_a_time, fixture_new, fixture_free),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
