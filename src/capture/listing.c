@@ -79,11 +79,9 @@ static int ask_next_xid(struct pg_conn *sql, uint64_t *ret, struct error *err)
 
 static int ask_end(struct pg_conn *sql, struct position *ret, struct error *err)
 {
-    CLEANUP(mem_free_ptr) char *text = NULL;
     uint64_t lsn;
 
-    TRY(pg_query_value(sql, "SELECT pg_current_wal_insert_lsn()", PG_QUERY_TIMEOUT_MS, &text, err));
-    TRY(pg_parse_lsn(text, &lsn, err));
+    TRY(pg_inserted_lsn(sql, &lsn, err));
     *ret = position_of_lsn(lsn);
     return 0;
 }

@@ -93,11 +93,9 @@ static int begin_snapshot(struct taking *t, struct error *err)
     static const char sql[] =
         "SELECT pg_export_snapshot(), json_build_object('xmin', pg_snapshot_xmin(s)::text::int8, 'xmax', pg_snapshot_xmax(s)::text::int8,"
         " 'xip', ARRAY(SELECT x::text::int8 FROM pg_snapshot_xip(s) x)), pg_current_wal_insert_lsn() FROM pg_current_snapshot() s";
-    CLEANUP(mem_free_ptr) char *begun = NULL;
     CLEANUP(pg_result_free) PGresult *r = NULL;
 
-    TRY(pg_query_value(&t->sql, "SELECT pg_current_wal_insert_lsn()", PG_QUERY_TIMEOUT_MS, &begun, err));
-    TRY(pg_parse_lsn(begun, &t->begun_lsn, err));
+    TRY(pg_inserted_lsn(&t->sql, &t->begun_lsn, err));
     TRY(pg_exec(&t->sql, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", PG_QUERY_TIMEOUT_MS, err));
     TRY(pg_query(&t->sql, sql, NULL, 0, PG_QUERY_TIMEOUT_MS, &r, err));
     (void)snprintf(t->snapshot, sizeof t->snapshot, "%s", PQgetvalue(r, 0, 0));

@@ -197,24 +197,12 @@ static void store(struct watcher *w)
 
 /* --- questions --------------------------------------------------------------------------------------------------- */
 
-static int ask_lsn(struct watcher *w, const char *function, uint64_t *ret, struct error *err)
-{
-    CLEANUP(mem_free_ptr) char *sql = mem_printf("SELECT %s()", function);
-    CLEANUP(mem_free_ptr) char *text = NULL;
-
-    TRY(pg_query_value(&w->sql, sql, PG_QUERY_TIMEOUT_MS, &text, err));
-    return pg_parse_lsn(text, ret, err);
-}
-
 static int ask_written_lsn(struct watcher *w, uint64_t *ret, struct error *err)
 {
-    return ask_lsn(w, "pg_current_wal_lsn", ret, err);
-}
+    CLEANUP(mem_free_ptr) char *text = NULL;
 
-/* Past the commit of everything that is visible, also of what was committed without waiting for the log. */
-static int ask_inserted_lsn(struct watcher *w, uint64_t *ret, struct error *err)
-{
-    return ask_lsn(w, "pg_current_wal_insert_lsn", ret, err);
+    TRY(pg_query_value(&w->sql, "SELECT pg_current_wal_lsn()", PG_QUERY_TIMEOUT_MS, &text, err));
+    return pg_parse_lsn(text, ret, err);
 }
 
 /* A snapshot's xmax would not do: ids past it may be in use, and one of them may have its commit in the log, and wait for a standby. */
@@ -331,7 +319,7 @@ static int poll_schema(struct watcher *w, uint64_t *ret_lsn, struct error *err)
     TRY(ask_snapshot(w, &p.xmin, &p.next_xid, err));
     w->xmin = p.xmin;
     TRY(pg_schema_fingerprint(&w->sql, w->capture->names.schema, &fingerprint, err));
-    TRY(ask_inserted_lsn(w, &p.end_lsn, err));
+    TRY(pg_inserted_lsn(&w->sql, &p.end_lsn, err));
     TRY(ask_trigger_mode(w, &triggers, err));
     p.fingerprint = fingerprint;
     *ret_lsn = p.lsn;
@@ -398,7 +386,7 @@ static int poll_counts(struct watcher *w, uint64_t lsn, struct error *err)
     size_t count = 0;
 
     TRY(pg_uncaptured_counts(&w->sql, &w->capture->config->protect, &items, &count, &since, err));
-    int rc = ask_inserted_lsn(w, &g.to_lsn, err);
+    int rc = pg_inserted_lsn(&w->sql, &g.to_lsn, err);
     if (rc < 0) {
         struct change_counts unused = {.items = items, .count = count, .since = since};
         change_counts_release(&unused);

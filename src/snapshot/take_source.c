@@ -155,19 +155,15 @@ static int parse_visibility(const char *text, struct snapshot_visibility *ret, s
 static int ordinary(struct take *t, struct error *err)
 {
     CLEANUP(mem_free_ptr) char *visible = NULL;
-    CLEANUP(mem_free_ptr) char *lsn = NULL;
-    CLEANUP(mem_free_ptr) char *begun = NULL;
-    uint64_t position, begun_lsn;
+    uint64_t position, begun;
 
-    TRY(pg_query_value(&t->holder, "SELECT pg_current_wal_insert_lsn()", PG_QUERY_TIMEOUT_MS, &begun, err));
+    TRY(pg_inserted_lsn(&t->holder, &begun, err));
     TRY(t->lock_first ? take_lock_first(t, err) : begin(&t->holder, err));
     TRY(pg_query_value(&t->holder, "SELECT pg_current_snapshot()::text", PG_QUERY_TIMEOUT_MS, &visible, err));
-    TRY(pg_query_value(&t->holder, "SELECT pg_current_wal_insert_lsn()", PG_QUERY_TIMEOUT_MS, &lsn, err));
+    TRY(pg_inserted_lsn(&t->holder, &position, err));
     if (parse_visibility(visible, &t->manifest->visibility, err) < 0)
         return error_set(err, ERROR_PROTOCOL, "the server's snapshot \"%.80s\" is not understood", visible);
-    TRY(pg_parse_lsn(begun, &begun_lsn, err));
-    t->manifest->visibility.begun = position_of_lsn(begun_lsn);
-    TRY(pg_parse_lsn(lsn, &position, err));
+    t->manifest->visibility.begun = position_of_lsn(begun);
     t->manifest->position = position_of_lsn(position);
     return 0;
 }

@@ -75,5 +75,7 @@ void pg_quote_ident(struct buf *out, const char *name);
 void pg_quote_literal(struct buf *out, const char *text);
 
 MUST_CHECK int pg_parse_lsn(const char *text, uint64_t *ret, struct error *err);
+/* Where the log ends now: past the commit of everything that is visible, also of what was committed without waiting for the log. */
+MUST_CHECK int pg_inserted_lsn(struct pg_conn *c, uint64_t *ret, struct error *err);
 
 #endif

@@ -224,13 +224,10 @@ static void put_publication(const char *name, bool exists, bool right, const cha
 /* At once: a slot that capture makes when it sees them lies behind. */
 static int note_published(struct setup *s, struct error *err)
 {
-    CLEANUP(mem_free_ptr) char *lsn = NULL;
-
     s->published_lsn = UINT64_MAX; /* printed statements: they will be, past all */
     if (s->print)
         return 0;
-    TRY(pg_query_value(s->sql, "SELECT pg_current_wal_insert_lsn()", PG_QUERY_TIMEOUT_MS, &lsn, err));
-    return pg_parse_lsn(lsn, &s->published_lsn, err);
+    return pg_inserted_lsn(s->sql, &s->published_lsn, err);
 }
 
 static int make_publications(struct setup *s, bool all_tables, struct error *err)

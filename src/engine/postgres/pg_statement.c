@@ -271,3 +271,11 @@ int pg_parse_lsn(const char *text, uint64_t *ret, struct error *err)
     *ret = high << 32 | low;
     return 0;
 }
+
+int pg_inserted_lsn(struct pg_conn *c, uint64_t *ret, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *text = NULL;
+
+    TRY(pg_query_value(c, "SELECT pg_current_wal_insert_lsn()", PG_QUERY_TIMEOUT_MS, &text, err));
+    return pg_parse_lsn(text, ret, err);
+}
