@@ -120,6 +120,7 @@ static int move_on(struct bridge *b, const struct chain_transaction *at, struct 
     if (!first && t->rows && t->to != BRIDGE_NONE && t->now.file != next->file)
         return refuse(at, &b->to.tables[t->to], "", "it was rewritten or emptied", err);
     doubt(b, t);
+    t->alike |= t->known && t->now.identity == 'f' && next->identity == 'f';
     t->known = t->touched = true;
     t->made |= next->made;
     t->shape = NULL;
@@ -245,7 +246,7 @@ static int add_event(struct bridge *b, struct trace *t, const struct chain_trans
     if (!t->stage && !t->merged && bridge_stage_needed(&t->now, to))
         TRY(bridge_stage_open(b, t, &t->stage, err));
     bool otherwise = identifies && !t->stage && !bridge_same_identity(&t->now, to);
-    if (otherwise && (e->old_kind != EVENT_OLD_FULL || !holds_key(t, &b->shapes[t->to])))
+    if (otherwise && (t->alike || e->old_kind != EVENT_OLD_FULL || !holds_key(t, &b->shapes[t->to])))
         return refuse(at, to, "", "its rows were identified otherwise", err);
     out.row = b->room.row;
     out.old = b->room.old;

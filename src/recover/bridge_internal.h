@@ -28,6 +28,7 @@ struct trace {
     const struct renewal *since; /* its rows begin there; NULL: in the snapshot, or on the way */
     char *barred;    /* in a survey: why it cannot be followed; owned */
     struct stage *stage; /* its rows are identified otherwise now; NULL: they are not */
+    bool alike;      /* a command was about it while its whole rows identified it: the key may have been gone, and rows alike in it */
     bool merged;     /* rows or events of it stand with the target's */
     const struct relation *shape; /* of the events, as last compared with `now`; NULL: never */
     uint32_t *from;  /* per column of the target: the event's, or BRIDGE_NONE */

@@ -525,6 +525,7 @@ static void test_whole_rows_for_a_time(void **state)
     assert_ok(bridge_event(s.b, &at, &shape, &e, s.changes, &s.x->err), s.x->err);
     e.old_kind = EVENT_OLD_KEY;
     assert_refused(&s, bridge_event(s.b, &at, &shape, &e, s.changes, &s.x->err), "identified otherwise");
+    e.old_kind = EVENT_OLD_FULL;
     assert_ok(record(&s, "ALTER TABLE", "", &item, 1, NULL), s.x->err);
     assert_ok(bridge_finish(s.b, &s.x->err), s.x->err);
     assert_ok(changes_finish(s.changes, &s.x->err), s.x->err);
@@ -537,6 +538,14 @@ static void test_whole_rows_for_a_time(void **state)
     assert_true(slice_equal(c.values[0].text, slice_str("7")) && slice_equal(c.values[1].text, slice_str("two")));
     assert_int_equal(changes_next(cursor, &c, &s.x->err), 0);
     changes_cursor_free(cursor);
+    close_scene(&s);
+    /* A command meanwhile may have taken the key away. */
+    assert_ok(dir_remove_all(fixture_path(*state, "sources/shop/0001/schemas"), &(struct error)ERROR_INIT), (struct error)ERROR_INIT);
+    open_scene(&s, state, &item, 1, &item, 1);
+    assert_ok(make(&s, 2500), s.x->err);
+    assert_ok(record(&s, "ALTER TABLE", "", &whole, 1, NULL), s.x->err);
+    assert_ok(record(&s, "ALTER TABLE", "", &whole, 1, NULL), s.x->err);
+    assert_refused(&s, bridge_event(s.b, &at, &shape, &e, s.changes, &s.x->err), "identified otherwise");
     relation_release(&shape);
     close_scene(&s);
 }
