@@ -12,12 +12,17 @@
 #include "journal/read.h"
 #include "journal/stock.h"
 #include "keep/purge.h"
+#include "vault/support.h"
+#include "vault/snapshots.h"
 
 #define HOUR     (3600 * CLOCK_US_PER_S)
 #define KEEP     (4 * HOUR)
 #define GRACE    (HOUR / 2)
 #define KEPT     1u /* of the snapshots */
 #define FIRST_ID "0001"
+/* After which transactions large objects are captured, and a schema: one goes with the first snapshot, one stays. */
+#define LARGE_GONE 16u
+#define LARGE_KEPT 26u
 
 struct upkeep {
     const char *folder;
@@ -75,6 +80,88 @@ static int prove(struct upkeep *u, struct vault *v, struct error *err)
     (void)u;
     TRY(prove_one(v, 0, err));
     return prove_one(v, KEPT, err);
+}
+
+static int put_large_part(struct vault *v, struct shot *s, enum large_part part, const char *rows, struct error *err)
+{
+    CLEANUP(buf_release) struct buf stored = BUF_INIT((size_t)1 << 20);
+    struct snapshot_table *t = &s->m.large.parts[part];
+
+    large_relation(part, &t->relation);
+    t->chunks = mem_zalloc(1, sizeof *t->chunks);
+    t->chunks[0] = snapshots_chunk(&t->relation, rows, 3, &stored);
+    t->chunks_count = 1;
+    t->rows = t->chunks[0].rows;
+    t->plain_bytes = t->chunks[0].plain_bytes;
+    t->hash = t->chunks[0].hash;
+    TRY(chunk_put(v, STREAM_SOURCE, &t->chunks[0], buf_slice(&stored), s->tombstones, err));
+    TRY(tombstones_refresh(s->tombstones, v, STREAM_SOURCE, err));
+    return chunk_secure(v, STREAM_SOURCE, &t->chunks[0], s->tombstones, err);
+}
+
+/* How many captures of large objects there are, and whether there is one of after transaction i. */
+static int count_large(struct vault *v, uint64_t i, size_t *ret_count, bool *ret_there, struct error *err)
+{
+    struct position p;
+    char **ids;
+
+    *ret_there = false;
+    TRY(large_list(v, STREAM_SOURCE, FIRST_ID, &ids, ret_count, err));
+    for (size_t k = 0; k < *ret_count; k++) {
+        *ret_there |= snapshot_position(ids[k], &p, NULL) >= 0 && p.offset == stream_end(i);
+        free(ids[k]);
+    }
+    free(ids);
+    return 0;
+}
+
+/* As capture/large.c puts them: intent, chunks, their object, the intent taken back. */
+static int keep_large(struct vault *v, uint64_t i, struct error *err)
+{
+    CLEANUP(shot_release) struct shot s = {.tombstones = tombstones_new()};
+    size_t count;
+    bool there;
+
+    snapshots_head(&s.m, stream_end(i), (unsigned)i);
+    s.m.schema_digest[0] = '\0';
+    free(s.m.sequences[0].schema);
+    free(s.m.sequences[0].name);
+    s.m.sequences_count = 0;
+    s.m.large.present = true;
+    s.m.large.page_bytes = 2048;
+    TRY(shot_give_up(v, FIRST_ID, i, err));
+    TRY(count_large(v, i, &count, &there, err));
+    if (there)
+        return 0;
+    TRY(snapshot_intent(v, &s.m, err));
+    TRY(tombstones_refresh(s.tombstones, v, STREAM_SOURCE, err));
+    TRY(put_large_part(v, &s, LARGE_OBJECTS, i == LARGE_KEPT ? "16400\tann\t\\N\tkept\n" : "16400\tann\t\\N\tnot kept\n", err));
+    TRY(put_large_part(v, &s, LARGE_PAGES, "16400\t0\t\\\\x00ff\n", err));
+    TRY(large_put(v, &s.m, err));
+    return snapshot_intent_remove(v, STREAM_SOURCE, FIRST_ID, s.m.id, err);
+}
+
+/* As capture/schemas.c puts it. */
+static int keep_schema(struct vault *v, uint64_t i, struct error *err)
+{
+    const struct slice sql = slice_str("CREATE TABLE t ();\nCREATE TABLE n ();\n-- changed\n");
+    CLEANUP(manifest_release) struct manifest m;
+    JSON_AUTO layout = json_pack("{s:[]}", "tables");
+    struct digest d = digest_of(sql);
+
+    snapshots_head(&m, stream_end(i), (unsigned)i);
+    (void)digest_format(&d, m.schema_digest);
+    TRY(schema_put(v, &m, slice_str("a dump"), sql, err));
+    return schema_put_state(v, &m, layout, err);
+}
+
+static int keep_between(struct upkeep *u, struct vault *v, struct error *err)
+{
+    (void)u;
+    TRY(keep_large(v, LARGE_GONE, err));
+    TRY(keep_schema(v, LARGE_GONE, err));
+    TRY(keep_large(v, LARGE_KEPT, err));
+    return keep_schema(v, LARGE_KEPT, err);
 }
 
 static int begin(struct upkeep *u, struct vault *v, struct error *err)
@@ -183,12 +270,12 @@ int upkeep_tell_stock(const char *folder, struct vault *v, struct error *err)
 
 static bool tells_stock(enum upkeep_step step)
 {
-    return step == UPKEEP_PROVE || step == UPKEEP_ANNOUNCE || step == UPKEEP_HOLD || step == UPKEEP_CARRY_OUT_BESIDE ||
+    return step == UPKEEP_PROVE || step == UPKEEP_KEEP || step == UPKEEP_ANNOUNCE || step == UPKEEP_HOLD || step == UPKEEP_CARRY_OUT_BESIDE ||
            step == UPKEEP_COMMIT || step == UPKEEP_CARRY_OUT || step == UPKEEP_CARRY_OUT_REST || step == UPKEEP_FORGET;
 }
 
 static int (*const steps[UPKEEP_STEPS])(struct upkeep *u, struct vault *v, struct error *err) = {
-    [UPKEEP_PROVE] = prove,        [UPKEEP_BEGIN] = begin,          [UPKEEP_ANNOUNCE] = purge_now,    [UPKEEP_CAPTURE] = capture,
+    [UPKEEP_PROVE] = prove,        [UPKEEP_KEEP] = keep_between, [UPKEEP_BEGIN] = begin,          [UPKEEP_ANNOUNCE] = purge_now,    [UPKEEP_CAPTURE] = capture,
     [UPKEEP_HOLD] = hold,          [UPKEEP_CARRY_OUT_BESIDE] = purge_now, [UPKEEP_COMMIT] = commit,
     [UPKEEP_CARRY_OUT] = purge_now, [UPKEEP_ROTATE] = rotate,       [UPKEEP_ROTATE_KEY] = rotate_key, [UPKEEP_CAPTURE_MORE] = capture,
     [UPKEEP_CARRY_OUT_REST] = purge_now, [UPKEEP_FORGET] = purge_later,
@@ -275,7 +362,7 @@ static const char *check_purged(struct vault *v)
     struct error err = ERROR_INIT;
     struct vault_floor floor;
     JSON_AUTO report = NULL;
-    size_t holds_count, intents;
+    size_t holds_count, intents, larges;
     bool there;
 
     if (shot_intents(v, FIRST_ID, &intents, &err) < 0 || find_snapshot(v, 0, id, &there, &err) < 0 || tombstone_list_read(v, STREAM_SOURCE, &l, &err) < 0 ||
@@ -286,6 +373,10 @@ static const char *check_purged(struct vault *v)
         return wrong(there ? "the first snapshot is still there" : holds_count ? "a hold stands" : "no segment was purged", NULL);
     if (intents > 0)
         return wrong("an intent is left", NULL);
+    if (count_large(v, LARGE_KEPT, &larges, &there, &err) < 0)
+        return wrong("large objects cannot be listed", &err);
+    if (larges != 1 || !there)
+        return wrong("not the newer capture of large objects alone is left", NULL);
     for (size_t i = 0; i < l.count; i++)
         if (!l.states[i].purged || l.states[i].announced || l.states[i].final)
             return wrong("a tombstone is left", NULL);

@@ -1,5 +1,5 @@
 /*
- * test/crash/upkeep.h - what keeps the vault of a life (life.h) in order: its snapshots proved, the first one announced by a tombstone, held and
+ * test/crash/upkeep.h - what keeps the vault of a life (life.h) in order: its snapshots proved, large objects and schemas captured between snapshots, the first one announced by a tombstone, held and
  * let go, and removed once the grace is over, with its renewal and the segments and chunks that only it needs; a snapshot that is under way while all
  * of this is announced and a first purge would carry it out, and is committed then; keys rotated, and then to another key; transactions
  * captured in between; the tombstone forgotten. After most steps the journal tells what stands in the vault, as the keeper does it. By the program's own code; clocks are those of the stream.
@@ -15,6 +15,7 @@
 enum upkeep_step {
     UPKEEP_LIFE,
     UPKEEP_PROVE,
+    UPKEEP_KEEP,  /* large objects and schemas of moments between snapshots */
     UPKEEP_BEGIN, /* a snapshot */
     UPKEEP_ANNOUNCE,
     UPKEEP_CAPTURE,
