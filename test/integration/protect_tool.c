@@ -260,12 +260,16 @@ static int run_server(const struct arguments *a, struct error *err)
     CLEANUP(pg_server_release)
     struct pg_server s = {.directory = mem_strdup(get(a, "directory", "")),
                           .system_user = mem_strdup(get(a, "user", NULL)),
-                          .port = get_int(a, "port", 0)};
+                          .port = get_int(a, "port", 0),
+                          .port_chosen = get_int(a, "port_chosen", 0) != 0};
     const char *action = get(a, "action", "");
 
     TRY(find(a, &s.bin, err));
-    if (strcmp(action, "start") == 0 || strcmp(action, "load") == 0)
-        return pg_server_start(&s, strcmp(action, "load") == 0, err);
+    if (strcmp(action, "start") == 0 || strcmp(action, "load") == 0) {
+        TRY(pg_server_start(&s, strcmp(action, "load") == 0, err));
+        print(json_pack("{s:i}", "port", s.port));
+        return 0;
+    }
     if (strcmp(action, "stop") == 0)
         return pg_server_stop(&s, err);
     return strcmp(action, "sync") == 0 ? pg_server_sync(&s, -1, err) : pg_server_ready(&s, err);

@@ -189,9 +189,9 @@ class Local:
     def __init__(self, **options):
         self.made = tool("server_make", **options)
 
-    def do(self, action):
+    def do(self, action, **options):
         user = {"user": self.made["user"]} if self.made["user"] else {}
-        return tool("server", action=action, directory=self.made["directory"], port=self.made["port"], **user)
+        return tool("server", action=action, directory=self.made["directory"], port=self.made["port"], **user, **options)
 
     def value(self, text, client=False):
         c = psycopg2.connect(self.made["client"] + " user=postgres" if client else self.made["local"])
@@ -334,3 +334,8 @@ def test_ports(folder, ended):
         with pytest.raises(ToolError) as e:
             s.do("start")
         assert "FATAL" in e.value.text
+        # One that we chose and somebody else has taken meanwhile is nobody's wish.
+        other_port = s.do("load", port_chosen=1)["port"]
+        assert other_port != other.port
+        s.made["port"] = other_port
+        s.do("stop")

@@ -38,6 +38,7 @@
 #define TEXT_BYTES_MAX    ((size_t)1 << 20)
 #define PORT_FIRST        20000
 #define PORT_LAST         32000 /* outgoing connections begin at 32768 */
+#define PORT_TRIES        5
 #define INITDB_TIMEOUT_US (5 * 60 * CLOCK_US_PER_S)
 #define START_TIMEOUT_S   120
 #define LEFTOVER_PATIENCE_US (15 * CLOCK_US_PER_S)
@@ -571,6 +572,7 @@ static int server_fill(const struct pg_server_options *o, struct pg_server *s, s
     CLEANUP(mem_free_ptr) char *marker = inside(s, MARKER);
     if (file_exists(marker))
         TRY(end_leftover(s, err));
+    s->port_chosen = o->port <= 0;
     return choose_port(o->port, &s->port, err);
 }
 
@@ -684,19 +686,38 @@ static int start_error(const struct pg_server *s, struct error *err)
                      last, path);
 }
 
-int pg_server_start(struct pg_server *s, bool loading, struct error *err)
+static int start_once(const struct pg_server *s, bool loading, struct error *err)
 {
     CLEANUP(mem_free_ptr) char *pg_ctl = mem_printf("%s/pg_ctl", s->bin);
     CLEANUP(mem_free_ptr) char *data = inside(s, "data");
     CLEANUP(mem_free_ptr) char *log = inside(s, "log/postgresql.log");
     CLEANUP(mem_free_ptr) char *seconds = mem_printf("%d", START_TIMEOUT_S);
     const char *argv[] = {pg_ctl, "start", "-D", data, "-l", log, "-w", "-t", seconds, "-s", NULL};
-    struct error own = ERROR_INIT;
 
-    err = err ? err : &own;
     TRY(write_settings(s, loading, err));
     if (run_as_owner(s, argv, (START_TIMEOUT_S + 10) * CLOCK_US_PER_S, true, err) < 0)
         return start_error(s, err);
+    return 0;
+}
+
+/* Whoever has taken the port may have left it again by now. */
+static bool port_was_taken(const struct pg_server *s, const struct error *why)
+{
+    return !port_is_free(s->port) || strstr(why->message, "TCP/IP socket");
+}
+
+/* A port is free for everybody until a server listens on it, and again while one is started anew. */
+int pg_server_start(struct pg_server *s, bool loading, struct error *err)
+{
+    struct error own = ERROR_INIT;
+    int rc;
+
+    err = err ? err : &own;
+    for (int left = PORT_TRIES; (rc = start_once(s, loading, err)) < 0; left--) {
+        if (left == 0 || !s->port_chosen || !port_was_taken(s, err))
+            return rc;
+        TRY(choose_port(0, &s->port, err));
+    }
     return 0;
 }
 

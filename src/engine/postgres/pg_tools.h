@@ -41,6 +41,7 @@ struct pg_server {
     char *directory;  /* DIR; data in DIR/data, socket in DIR/run, log in DIR/log */
     char *system_user; /* who runs it; NULL: as we are */
     int port;
+    bool port_chosen; /* by us: where somebody else has taken it meanwhile, pg_server_start chooses another */
 };
 void pg_server_release(struct pg_server *s);
 
