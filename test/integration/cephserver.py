@@ -7,7 +7,6 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,25 +16,10 @@ import urllib.request
 import uuid
 
 import orphans
+from pgserver import free_port
 
 ACCESS, SECRET = "AKSALVORTEST", "SKsalvortestSKsalvortest"
 IP = "127.0.0.1"
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        for _ in range(1000):
-            port = 20000 + int.from_bytes(os.urandom(2), "big") % 12000
-            try:
-                s.bind((IP, port))
-                break
-            except OSError:
-                continue
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 def wait_until(what, seconds, probe):
@@ -82,7 +66,7 @@ class CephServer:
         self.osds, self.store, self.bytes_max = osds, store, bytes_max
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="salvor-ceph-"))
         self.processes = {}
-        self.mon_port, self.mon_v1_port, self.port = free_ports(3)
+        self.mon_port, self.mon_v1_port, self.port = (free_port() for _ in range(3))
         self.endpoint = f"http://{IP}:{self.port}"
         self.users = set()
 
