@@ -104,8 +104,7 @@ static void take_back(struct large *s, struct vault *v, bool *left)
 static void forget_intents(struct large *s)
 {
     size_t n = json_array_size(s->intents);
-    CLEANUP(mem_free_ptr) char *room = mem_zalloc(n + 1, sizeof(bool));
-    bool *left = (bool *)room;
+    CLEANUP(mem_free_ptr) bool *left = mem_zalloc(n + 1, sizeof *left);
     struct error err = ERROR_INIT;
 
     for (size_t i = 0; i < config_of(s)->vaults_count; i++)

@@ -192,8 +192,8 @@ static void chosen_release(struct chosen *c)
  */
 static int choose(const struct run *x, const struct tombstone *t, const struct purge_list *all, struct chosen *ret, struct error *err)
 {
-    CLEANUP(mem_free_ptr) char *room = mem_zalloc(t->count + 1, sizeof(bool));
-    bool *goes = (bool *)room, adopted = may_be_adopted(x, t->n);
+    CLEANUP(mem_free_ptr) bool *goes = mem_zalloc(t->count + 1, sizeof *goes);
+    bool adopted = may_be_adopted(x, t->n);
 
     for (size_t i = 0; i < t->count; i++) {
         const struct purge_object *o = purge_list_find(all, t->objects[i].key);

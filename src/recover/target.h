@@ -67,7 +67,8 @@ MUST_CHECK int target_check_local(const struct recover_config *config, const str
 MUST_CHECK int target_check_into(const struct recover_config *config, const struct manifest *manifest, json_t *warnings,
                                  struct error *err);
 MUST_CHECK int target_provision_local(struct target *t, struct error *err);
-void target_give_up_making(struct target *t); /* local: nothing of it is left */
+/* Local: its server is ended; a directory that was not there before is removed, one that was keeps the mark. Nothing where none is being made. */
+void target_give_up_making(struct target *t);
 MUST_CHECK int target_provision_into(struct target *t, struct error *err);
 /* into: 1 the mark is this recovery's; 0 there is none. Errors: REFUSED another one's. */
 MUST_CHECK int into_mark(struct pg_conn *c, const struct recover_config *config, struct error *err);

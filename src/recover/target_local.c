@@ -338,6 +338,14 @@ static void begin_thread(struct target *t, const struct manifest *manifest)
     m->thread = thread_start("make server", make_in_thread, m);
 }
 
+static void forget_making(struct target *t)
+{
+    unlock_directory(t);
+    t->directory_made = false;
+    free(t->bin);
+    t->bin = NULL;
+}
+
 void target_begin_making(struct target *t, const struct manifest *manifest)
 {
     struct error ignored = ERROR_INIT;
@@ -348,6 +356,8 @@ void target_begin_making(struct target *t, const struct manifest *manifest)
         return;
     if (pg_tools_find(t->config->pg_bin, (int)manifest->server_version, &t->bin, &ignored) >= 0 && lock_directory(t, &ignored) >= 0)
         begin_thread(t, manifest);
+    else
+        forget_making(t);
 }
 
 /* True: a server as the manifest wants it is running. */
@@ -379,10 +389,7 @@ void target_give_up_making(struct target *t)
         (void)!pg_server_stop(&t->server, &ignored);
     pg_server_release(&t->server);
     t->server_running = false;
-    unlock_directory(t);
-    t->directory_made = false;
-    free(t->bin);
-    t->bin = NULL;
+    forget_making(t);
 }
 
 int target_provision_local(struct target *t, struct error *err)

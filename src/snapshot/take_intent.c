@@ -153,8 +153,7 @@ void take_intents_forget(const struct snapshot_config *config)
 {
     JSON_AUTO intents = load_record(config);
     size_t n = json_array_size(intents);
-    CLEANUP(mem_free_ptr) char *room = mem_zalloc(n + 1, sizeof(bool));
-    bool *left = (bool *)room;
+    CLEANUP(mem_free_ptr) bool *left = mem_zalloc(n + 1, sizeof *left);
     struct error ignored = ERROR_INIT;
 
     if (n == 0)

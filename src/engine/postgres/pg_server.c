@@ -333,9 +333,10 @@ int pg_server_check_directory(const char *directory, struct error *err)
     struct dir_names names = {0};
     struct stat st;
 
-    if (stat(directory, &st) < 0 && errno == ENOENT)
+    int why = stat(directory, &st) < 0 ? errno : 0;
+    if (why == ENOENT)
         return 0;
-    if (errno == ENOTDIR || (stat(directory, &st) == 0 && !S_ISDIR(st.st_mode)))
+    if (why == ENOTDIR || (why == 0 && !S_ISDIR(st.st_mode)))
         return error_set(err, ERROR_REFUSED, "%s is a file, or lies below one: a recovery goes into an empty or a new directory", directory);
     TRY(dir_list(directory, &names, err));
     bool good = is_free(&names);
