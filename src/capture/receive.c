@@ -21,6 +21,9 @@
 #define OVERLAP_TICK_US (2 * CLOCK_US_PER_MS)
 #define READ_SPACING_MAX_US CLOCK_US_PER_MS
 #define READ_BYTES_WANTED 14000
+#define OPEN_LONG_US (100 * CLOCK_US_PER_MS) /* then what comes is of a large transaction */
+#define LOCAL_SPACING_MAX_US (10 * CLOCK_US_PER_MS)
+#define LOCAL_BYTES_WANTED (512 << 10)
 #define FLOW_BYTES_PER_US 2 /* 2 MB/s: a steady flow */
 #define MESSAGES_PER_TURN 4000
 #define MESSAGE_BYTES_AROUND 30 /* of the protocol, on the wire */
@@ -101,6 +104,8 @@ static void remember_notes(struct receiver *r, const struct framed *t)
 static int see_commit(struct receiver *r, const struct framed *t, struct error *err)
 {
     r->last_lsn = t->end_lsn;
+    r->commit_mono_us = r->heard_mono_us;
+    r->commit_wall_us = t->wall_us;
     if (r->mode == PG_STREAM_WHOLE_BINARY && t->end_lsn > r->stuck_after_lsn)
         r->release_lsn = t->end_lsn;
     if (t->compared) {
@@ -211,10 +216,17 @@ static int take_messages(struct receiver *r, struct error *err)
 
 /* --- the loop ---------------------------------------------------------------------------------------------------- */
 
+/* Nobody waits for an answer to what comes: no commit has come for long, or it is one of a while ago. */
+static bool has_time(const struct receiver *r, int64_t now_mono_us)
+{
+    return now_mono_us - r->commit_mono_us > OPEN_LONG_US || receive_is_old(r, r->commit_wall_us);
+}
+
 /*
  * Under a steady flow the socket always has a little more: reading it at once costs a system call a transaction here, and one in
  * the server. So the next read is left until about READ_BYTES_WANTED have come at the rate of the last ones, but not so long
- * that the server finds the socket full; a lone transaction is read when it comes.
+ * that the server finds the socket full; a lone transaction is read when it comes. Within a host the server is better off with
+ * a full socket (pg_stream.h), as long as nobody waits.
  */
 static void see_read(struct receiver *r)
 {
@@ -223,9 +235,11 @@ static void see_read(struct receiver *r)
     r->flowing = interval_us > 0 && r->taken_bytes / (uint64_t)interval_us >= FLOW_BYTES_PER_US;
     r->read_not_before_us = 0;
     if (r->flowing) {
-        int64_t spacing_us = interval_us * READ_BYTES_WANTED / (int64_t)r->taken_bytes;
+        bool seldom = r->stream.local && has_time(r, now);
+        int64_t most_us = seldom ? LOCAL_SPACING_MAX_US : READ_SPACING_MAX_US;
+        int64_t spacing_us = interval_us * (seldom ? LOCAL_BYTES_WANTED : READ_BYTES_WANTED) / (int64_t)r->taken_bytes;
 
-        r->read_not_before_us = now + (spacing_us < READ_SPACING_MAX_US ? spacing_us : READ_SPACING_MAX_US);
+        r->read_not_before_us = now + (spacing_us < most_us ? spacing_us : most_us);
     }
     r->read_mono_us = now;
     r->taken_bytes = 0;

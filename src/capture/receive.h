@@ -48,6 +48,7 @@ struct receiver {
     uint64_t taken_bytes;     /* since then */
     bool flowing;             /* data comes faster than it is worth a system call each */
     int64_t handed_mono_us;   /* the last turn */
+    int64_t commit_mono_us, commit_wall_us; /* the last commit: when it came, when it was */
 
     /* The source's clock against ours. */
     int64_t clock_now_us, clock_before_us, clock_began_us;
@@ -75,6 +76,8 @@ MUST_CHECK int receive_ask(struct capture *c, struct pg_conn *replication, struc
 /* After framer_new: the framer's output is the first turn, the file is the spool's own or the next one. */
 void receive_turns_begin(struct receiver *r);
 void receive_turns_release(struct receiver *r);
+/* This commit was a while ago: in a backlog. */
+bool receive_is_old(const struct receiver *r, int64_t wall_us);
 /* The turn goes to the writer where it is worth it and the writer is idle. Waits for nothing. */
 void receive_hand_over(struct receiver *r);
 /* Everything whole that was received is durable when this returns true; false: the disk did not take it in time, or the line ends. */

@@ -112,12 +112,17 @@ static bool writer_is_idle(struct capture *c)
     return idle;
 }
 
-/* Does the server send what was committed a while ago? */
-static bool catches_up(const struct receiver *r)
+bool receive_is_old(const struct receiver *r, int64_t wall_us)
 {
     int64_t offset_us = r->clock_now_us > CLOCK_UNKNOWN_US ? r->clock_now_us : 0;
 
-    return r->turn->commits_count > 0 && clock_wall_us() + offset_us - r->turn->wall_us > BACKLOG_AGE_US;
+    return clock_wall_us() + offset_us - wall_us > BACKLOG_AGE_US;
+}
+
+/* Does the server send what was committed a while ago? */
+static bool catches_up(const struct receiver *r)
+{
+    return r->turn->commits_count > 0 && receive_is_old(r, r->turn->wall_us);
 }
 
 /* A sync costs the same for one transaction and for a thousand: under a steady flow, and in a backlog, a turn gathers more. */

@@ -5,7 +5,7 @@
  * digits is a number, a run of letters a place in the list of words that the slot has had. Values of real columns (names,
  * dates, JSON documents of one shape, identifiers) mostly fit one that the column already has, and the one of the value before is tried
  * first. A pattern becomes a template when it is seen the second time; free text has another pattern each time and is soon
- * left alone. Which way a value takes changes the size alone: what comes back is the concatenation of what was taken apart.
+ * left alone, as are hashes and tokens, whose letters and digits alternate. Which way a value takes changes the size alone: what comes back is the concatenation of what was taken apart.
  */
 #include "vault/columns_column.h"
 
@@ -14,7 +14,10 @@
 #include "base/hash.h"
 
 #define MISSES_MANY 12u
+#define MISSES_MAX 24u
+#define MISSES_A_HIT 4u /* that a hit outweighs: where less than a fifth fits, trying costs more than it saves */
 #define TRY_AGAIN_EACH 16u
+#define MIXED_MAX 4u /* letters beside digits in a text; more of it is a hash or a token, and each has another pattern */
 #define NARROW_VALUES_MIN 256u /* that had one word in a slot, to make it literal */
 #define NARROWED_MAX 4u        /* templates of a column */
 #define WORDS_TABLE_MIN ((size_t)32)
@@ -263,7 +266,7 @@ static bool pattern_digits(struct buf *b, const uint8_t *p, size_t n)
 static bool pattern_of(struct slice text, struct buf *b)
 {
     const uint8_t *p = text.p, *end = text.p + text.n;
-    unsigned slots = 0;
+    unsigned slots = 0, mixed = 0;
 
     while (p < end) {
         const uint8_t *begin = p;
@@ -277,7 +280,8 @@ static bool pattern_of(struct slice text, struct buf *b)
         }
         while (p < end && class_of[*p] == class)
             p++;
-        if (++slots > COLUMNS_SLOTS_MAX)
+        mixed += p < end && class_of[*p] == (class ^ CLASS_WORD ^ CLASS_DIGIT);
+        if (++slots > COLUMNS_SLOTS_MAX || mixed > MIXED_MAX)
             return false;
         if (class == CLASS_WORD)
             buf_put_u8(b, SLOT_WORD);
@@ -419,10 +423,10 @@ static void add_text(struct column *c, struct slice text)
     if (text.n >= 19 && text.n <= TIME_TEXT_BYTES_MAX && text.p[4] == '-' && text.p[10] == ' ' && add_time(c, text))
         return;
     if (add_templated(c, text)) {
-        c->misses = 0;
+        c->misses = c->misses > MISSES_A_HIT ? c->misses - MISSES_A_HIT : 0;
         return;
     }
-    c->misses++;
+    c->misses += c->misses < MISSES_MAX;
     put_code(c, CODE_RAW);
     numbers_add(&c->raw_bytes, text.n);
     buf_put_slice(&c->raw, text);

@@ -81,7 +81,7 @@ struct column {
     uint32_t templates_count;
     uint32_t last;              /* the template of the value before */
     uint32_t narrowed;          /* templates that had words made literal */
-    uint32_t misses, skipped;   /* values one after the other that fitted none */
+    uint32_t misses, skipped;   /* more values that fitted none than the hits outweigh; then, those not tried */
     uint32_t seen[COLUMN_SEEN]; /* hashes of patterns seen once: who comes again becomes a template */
 };
 

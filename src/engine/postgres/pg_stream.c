@@ -9,7 +9,9 @@
  */
 #include "engine/postgres/pg_stream.h"
 
+#include <netinet/in.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include "base/clock.h"
 #include "engine/postgres/pg_catalog.h"
@@ -19,12 +21,30 @@
 #define LAST_WORDS_TIMEOUT_MS 2000
 #define FEEDBACK_BYTES 34
 #define READ_CALLS_MAX 64 /* about a megabyte */
+#define LOCAL_BUFFER_BYTES (64 << 10)
+
+/* Both ends of a TCP connection have one address. */
+static bool is_local(int fd)
+{
+    struct sockaddr_storage here = {0}, there = {0};
+    const struct sockaddr_in *here4 = (const void *)&here, *there4 = (const void *)&there;
+    const struct sockaddr_in6 *here6 = (const void *)&here, *there6 = (const void *)&there;
+    socklen_t here_bytes = sizeof here, there_bytes = sizeof there;
+
+    if (getsockname(fd, (struct sockaddr *)&here, &here_bytes) < 0 || getpeername(fd, (struct sockaddr *)&there, &there_bytes) < 0)
+        return false;
+    if (here.ss_family == AF_INET)
+        return here4->sin_addr.s_addr == there4->sin_addr.s_addr;
+    return here.ss_family == AF_INET6 && IN6_ARE_ADDR_EQUAL(&here6->sin6_addr, &there6->sin6_addr);
+}
 
 int pg_stream_connect(const char *conninfo, struct pg_stream *ret, struct error *err)
 {
     struct pg_stream s = {0};
 
     TRY(pg_connect(conninfo, PG_SESSION_REPLICATION, "capture", PG_CONNECT_TIMEOUT_MS, &s.conn, err));
+    s.local = is_local(PQsocket(s.conn.pq)) &&
+              setsockopt(PQsocket(s.conn.pq), SOL_SOCKET, SO_RCVBUF, &(int){LOCAL_BUFFER_BYTES}, sizeof(int)) == 0;
     *ret = s;
     return 0;
 }

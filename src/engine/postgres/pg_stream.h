@@ -14,9 +14,16 @@ struct pg_stream {
     char *pending; /* the CopyData being looked at; freed at the next call */
     bool unsent;   /* feedback is still in libpq's buffer */
     bool ask;      /* the caller's: the next feedback asks the server for a sign of life */
+    bool local;    /* TCP within this host: what it sends lies together in the server's socket while nothing is read */
 };
 
-/* The session, before streaming: pg_identify may be asked on stream->conn. Errors: those of pg_connect. */
+/*
+ * The session, before streaming: pg_identify may be asked on stream->conn. Errors: those of pg_connect.
+ *
+ * Cost: the server sends each row by itself. Within a host each is a packet that the server's processor carries to the receiver, half of
+ * what decoding costs it, as long as the receiver's buffer has room; afterwards they are gathered and go as large ones. So the
+ * buffer is made small there, and who is not in a hurry reads seldom. 5 million rows: 25 s of the server's CPU instead of 40.
+ */
 MUST_CHECK int pg_stream_connect(const char *conninfo, struct pg_stream *ret, struct error *err);
 /*
  * How transactions come. OPEN: large ones in blocks before they have ended, so that the server need not write them into files of its own
