@@ -30,7 +30,6 @@
 #define KEYS_EVERY_US (500 * CLOCK_US_PER_MS) /* list mode: how long updates of a table may fail that has lost its key */
 #define SEEN_NOTE_EVERY_US (30 * CLOCK_US_PER_S)
 #define STORE_EVERY_US (60 * CLOCK_US_PER_S)
-#define COUNTS_LATE_US (70 * CLOCK_US_PER_S)
 #define RATE_WEIGHT 0.2 /* of the newest poll in the observed rate */
 
 enum step { STEP_CONNECT, STEP_HEARTBEAT, STEP_SCHEMA, STEP_KEYS, STEP_LISTS, STEP_COUNTS, STEP_SEQUENCES, STEP_SLOT, STEPS_COUNT_ };
@@ -160,12 +159,12 @@ static void load(struct watcher *w)
             return;
 }
 
-static json_t *counts_json(const struct watcher *w)
+static json_t *counts_json(const struct watcher *w, bool with_zeros)
 {
     json_t *counts = json_array();
 
     for (size_t i = 0; i < w->counts.count; i++)
-        if (w->counts.items[i].changes > 0)
+        if (w->counts.items[i].changes > 0 || with_zeros)
             json_array_append_new(counts, json_pack("[I,I]", (json_int_t)w->counts.items[i].relation_id,
                                                     (json_int_t)w->counts.items[i].changes));
     return counts;
@@ -183,7 +182,7 @@ static void store(struct watcher *w)
     json_set_str(j, "fingerprint", w->schema.fingerprint);
     json_set_u64(j, "seen", w->schema.seen_lsn);
     json_set_u64(j, "clean", w->clean_lsn);
-    json_object_set_new(j, "counts", counts_json(w));
+    json_object_set_new(j, "counts", counts_json(w, true));
     if (w->counts.since)
         json_set_str(j, "counted_since", w->counts.since);
     json_set_u64(j, "counted_from", w->counted_from_lsn);
@@ -242,6 +241,30 @@ static void note_schema_changed(struct watcher *w, uint64_t from_lsn, uint64_t t
                                             position_of_lsn(to_lsn), reason));
 }
 
+/* Tables of which nobody can say, after that position, that they were not updated. */
+static void note_uncounted(const struct watcher *w, json_t *note)
+{
+    const struct pg_change_count *first = NULL;
+    char at[POSITION_TEXT_BYTES];
+    uint64_t count = 0;
+
+    for (size_t i = 0; i < w->counts.count; i++) {
+        const struct pg_change_count *t = &w->counts.items[i];
+
+        if (t->identified || t->inserts_declared || !t->table)
+            continue;
+        first = first ? first : t;
+        count++;
+    }
+    if (!first)
+        return;
+    CLEANUP(mem_free_ptr) char *name = note_text(slice_str(first->table));
+    uint64_t counted = w->counted_from_lsn > start_of(w).offset ? w->counted_from_lsn : start_of(w).offset;
+    json_set_str(note, "counted", position_format(position_of_lsn(counted), at));
+    json_set_u64(note, "unidentified", count);
+    json_set_str(note, "unidentified_first", name);
+}
+
 static void note_seen(struct watcher *w)
 {
     int64_t now = clock_mono_us();
@@ -257,8 +280,9 @@ static void note_seen(struct watcher *w)
     json_set_str(note, "at", position_format(position_of_lsn(w->schema.seen_lsn), at));
     json_set_str(note, "fingerprint", w->schema.fingerprint);
     if (w->counts.known && w->counts.since) {
-        json_object_set_new(note, "uncaptured", counts_json(w));
+        json_object_set_new(note, "uncaptured", counts_json(w, false));
         json_set_str(note, "counted_since", w->counts.since);
+        note_uncounted(w, note);
     }
     listing_digest(&w->listing, listed);
     if (listed[0])
@@ -372,9 +396,11 @@ static void see_growth(void *user, const struct pg_change_count *now, bool count
     g->watcher->noted_seen_lsn = 0; /* the next note of a good poll has the new count */
     capture_put_note(g->watcher->capture,
                      note_inexact(now->table, now->relation_id, g->from, position_of_lsn(g->to_lsn),
-                                  counts_lost ? "the server lost its counts (a crash does that): rows of it may have been updated or deleted, and it has "
-                                                "nothing to identify them by"
-                                              : "rows of it were updated or deleted, and it has nothing to identify them by"));
+                                  counts_lost       ? "the server lost its counts (a crash does that): rows of it may have been updated or deleted, and it had "
+                                                      "nothing to identify them by"
+                                  : now->identified ? "rows of it were updated or deleted about when it was given something to identify them by, perhaps "
+                                                      "before it"
+                                                    : "rows of it were updated or deleted, and it has nothing to identify them by"));
 }
 
 static int poll_counts(struct watcher *w, uint64_t lsn, struct error *err)
@@ -392,10 +418,12 @@ static int poll_counts(struct watcher *w, uint64_t lsn, struct error *err)
         change_counts_release(&unused);
         return rc;
     }
-    w->dirty |= count != w->counts.count || !w->counts.since || strcmp(w->counts.since, since) != 0;
+    size_t before = w->counts.count;
+    w->dirty |= !w->counts.since || strcmp(w->counts.since, since) != 0;
     /* What the poll before has not counted came past this: so it is also for the next process of this role. */
     g.from = past(w, w->counted_from_lsn);
-    change_counts_poll(&w->counts, items, count, since, see_growth, &g);
+    change_counts_poll(&w->counts, items, count, since, asked_mono_us, see_growth, &g);
+    w->dirty |= w->counts.count != before;
     w->counted_from_lsn = poll_ring_before(&w->ring, asked_mono_us - COUNTS_LATE_US, w->counted_from_lsn);
     poll_ring_add(&w->ring, clock_mono_us(), lsn);
     return 0;

@@ -38,8 +38,10 @@ void schema_watch_release(struct schema_watch *w);
 
 /* --- changes that nobody captured (watch_counts.c) --------------------------------------------------------------- */
 
+#define COUNTS_LATE_US (70 * CLOCK_US_PER_S) /* the server's counts are late by up to a minute */
+
 struct change_counts {
-    struct pg_change_count *items; /* owned with their tables */
+    struct pg_change_count *items; /* owned with their tables; ordered by id. Those without identity, and those that were so COUNTS_LATE_US ago */
     size_t count;
     char *since; /* owned; NULL: not known since when the server counts */
     bool known;  /* there was a poll */
@@ -49,12 +51,13 @@ void change_counts_release(struct change_counts *c);
  * Calls grown for each table whose count is greater than it was. A count that went down was reset by the server: what it
  * shows now came after that. Where the server lost its counts (a crash; somebody reset them), what came between the poll
  * before and that is not known: then for each table, but those of which it is declared that they are not updated.
- * The new counts (items and since taken over) replace the old ones.
+ * A table that was given an identity is looked at for as long as the counts are late: any growth of its count may be of changes before it had one (of those
+ * of which it is declared nobody expects any). The new counts (items and since taken over) replace the old ones.
  */
 void change_counts_poll(struct change_counts *c, struct pg_change_count *items, size_t count, char *since,
-                        void (*grown)(void *user, const struct pg_change_count *now, bool counts_lost), void *user);
+                        int64_t now_mono_us, void (*grown)(void *user, const struct pg_change_count *now, bool counts_lost), void *user);
 
-/* The server's counts are late by up to a minute: positions of earlier polls, to know from where a change may be. */
+/* Positions of earlier polls, to know from where a change may be. */
 #define POLL_RING 32
 #define POLL_RING_SPACING_US (4 * CLOCK_US_PER_S)
 struct poll_ring {

@@ -54,29 +54,59 @@ void change_counts_release(struct change_counts *c)
     *c = (struct change_counts){0};
 }
 
-static uint64_t count_before(const struct change_counts *c, uint32_t id)
+static int compare_ids(const void *a, const void *b)
 {
-    for (size_t i = 0; i < c->count; i++)
-        if (c->items[i].relation_id == id)
-            return c->items[i].changes;
-    return 0;
+    uint32_t x = ((const struct pg_change_count *)a)->relation_id, y = ((const struct pg_change_count *)b)->relation_id;
+
+    return (x > y) - (x < y);
 }
 
-void change_counts_poll(struct change_counts *c, struct pg_change_count *items, size_t count, char *since,
+static const struct pg_change_count *find_count(const struct change_counts *c, uint32_t id)
+{
+    const struct pg_change_count wanted = {.relation_id = id};
+
+    return c->count > 0 ? bsearch(&wanted, c->items, c->count, sizeof wanted, compare_ids) : NULL;
+}
+
+enum growth { GROWTH_NONE, GROWTH_COUNTED, GROWTH_UNKNOWN /* the counts were lost */ };
+
+static enum growth growth_of(const struct pg_change_count *now, uint64_t before, bool lost)
+{
+    if (now->changes > before || (now->changes < before && now->changes > 0))
+        return GROWTH_COUNTED;
+    return lost && !now->inserts_declared ? GROWTH_UNKNOWN : GROWTH_NONE;
+}
+
+/* One that has an identity, and had none while the counts may still be of then. */
+static bool was_without(struct pg_change_count *now, const struct pg_change_count *before, int64_t now_mono_us)
+{
+    if (!before || now->inserts_declared)
+        return false;
+    now->identified_mono_us = before->identified_mono_us ? before->identified_mono_us : now_mono_us;
+    return now_mono_us - now->identified_mono_us <= COUNTS_LATE_US;
+}
+
+void change_counts_poll(struct change_counts *c, struct pg_change_count *items, size_t count, char *since, int64_t now_mono_us,
                         void (*grown)(void *user, const struct pg_change_count *now, bool counts_lost), void *user)
 {
     bool lost = !c->since || strcmp(c->since, since) != 0;
+    size_t kept = 0;
 
-    for (size_t i = 0; c->known && i < count; i++) {
-        uint64_t before = count_before(c, items[i].relation_id);
+    for (size_t i = 0; i < count; i++) {
+        struct pg_change_count now = items[i];
+        const struct pg_change_count *before = find_count(c, now.relation_id);
+        bool keep = !now.identified || was_without(&now, before, now_mono_us);
+        enum growth growth = keep && c->known ? growth_of(&now, before ? before->changes : 0, lost) : GROWTH_NONE;
 
-        if (items[i].changes > before || (items[i].changes < before && items[i].changes > 0))
-            grown(user, &items[i], false);
-        else if (lost && !items[i].inserts_declared)
-            grown(user, &items[i], true);
+        if (growth != GROWTH_NONE)
+            grown(user, &now, growth == GROWTH_UNKNOWN);
+        if (keep && !(now.identified && growth != GROWTH_NONE))
+            items[kept++] = now;
+        else
+            free(now.table);
     }
     change_counts_release(c);
-    *c = (struct change_counts){.items = items, .count = count, .since = since, .known = true};
+    *c = (struct change_counts){.items = items, .count = kept, .since = since, .known = true};
 }
 
 void poll_ring_add(struct poll_ring *r, int64_t mono_us, uint64_t lsn)

@@ -437,17 +437,46 @@ static void warn_of_schema(struct attempt *a)
                   position_format(seen, text));
 }
 
+/*
+ * Tables without identity may be updated, and only the server's counts tell of it, late: a source that is lost takes the last of them with it.
+ * Up to where they had come is in the newest note of a good poll.
+ */
+static void warn_of_uncounted(const struct attempt *a)
+{
+    const struct recover_plan *p = &a->planned->plan;
+    struct position counted = POSITION_ZERO;
+    struct error ignored = ERROR_INIT;
+    const json_t *last = NULL, *note;
+    char text[POSITION_TEXT_BYTES];
+    size_t i;
+
+    json_array_foreach(a->notes, i, note)
+    {
+        const char *kind = json_string_value(json_object_get(note, "kind"));
+
+        if (kind && strcmp(kind, NOTE_SCHEMA_SEEN) == 0)
+            last = note;
+    }
+    const char *at = json_string_value(json_object_get(last, "counted")), *first = json_string_value(json_object_get(last, "unidentified_first"));
+    if (!at || !first || position_parse(slice_str(at), &counted, &ignored) < 0 || position_compare(counted, p->reached) >= 0)
+        return;
+    plan_warn(p->warnings,
+              "%llu tables have nothing to identify their rows by (the first: %.200s): the server had counted their updates and deletes up to %s; one after that "
+              "would not be seen here",
+              (unsigned long long)json_integer_value(json_object_get(last, "unidentified")), first, position_format(counted, text));
+}
+
 /* A time before any captured commit means the snapshot's own state only if the snapshot is not younger. */
 static int check_time(const struct attempt *a, struct error *err)
 {
     const struct recover_config *c = a->options->config;
     const struct manifest *m = &a->planned->manifest;
-    char wish[CLOCK_TEXT_BYTES], taken[CLOCK_TEXT_BYTES];
+    char wish[CLOCK_TEXT_BYTES], taken[CLOCK_TEXT_BYTES], at[POSITION_TEXT_BYTES];
 
     if (c->kind != RECOVER_TIME || !position_is_zero(a->span->at_least) || c->to_wall_us >= m->position_wall_us)
         return 0;
-    return error_set(err, ERROR_REFUSED, "%s is before the oldest snapshot of %s, taken at %s", clock_format_wall(c->to_wall_us, wish),
-                     c->source, clock_format_wall(m->position_wall_us, taken));
+    return error_set(err, ERROR_REFUSED, "%s is before the oldest snapshot of %s, taken at %s: --to %s", clock_format_wall(c->to_wall_us, wish),
+                     c->source, clock_format_wall(m->position_wall_us, taken), position_format(m->position, at));
 }
 
 static void fill_plan(struct attempt *a, const struct read_result *r)
@@ -489,6 +518,7 @@ static int plan_attempt(struct attempt *a, size_t i, struct error *err)
     if (rc < 0)
         return refuse_way(a, &r, &why, err);
     warn_of_schema(a);
+    warn_of_uncounted(a);
     fill_plan(a, &r);
     plan_large_age(a->options, a->history, a->span, a->notes, a->planned);
     return o->survey ? survey_end(o->survey, a->planned, err) : 0;

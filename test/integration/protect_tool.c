@@ -163,7 +163,8 @@ static int run_counts(const struct arguments *a, struct error *err)
     TRY(pg_uncaptured_counts(&sql, &config, &counts, &count, &since, err));
     json_t *object = json_object();
     for (size_t i = 0; i < count; i++) {
-        json_object_set_new(object, counts[i].table, json_integer((json_int_t)counts[i].changes));
+        if (!counts[i].identified)
+            json_object_set_new(object, counts[i].table, json_integer((json_int_t)counts[i].changes));
         free(counts[i].table);
     }
     free(counts);

@@ -126,3 +126,21 @@ def test_an_inexact_table_is_renewed_by_itself(servers, protected):
     findings = box.run_command("verify", "--json").json["vaults"][0]["findings"]
     assert any(f["kind"] == "damaged" and newest in f["key"] for f in findings), findings
     box.fails(3, "recover", "shop", "--to", "latest", "--dry-run", says="is inexact")
+
+
+def test_what_was_changed_just_before_a_key_came(servers, protected):
+    """The key is there at the next poll, and what was changed without it is in no event: the server's counts tell all the same."""
+    server, box = start(servers, protected, snapshot_quiet="1s", identity_inserts="public.log")
+    h = History(server, box)
+    latest = lambda: box.ok("recover", "shop", "--to", "latest", "--dry-run", "--json").json["warnings"]
+    box.wait("the counts to be told", lambda: any("public.keyless" in w and "would not be seen here" in w for w in latest()))
+    h.see("before")
+    server.sql("UPDATE keyless SET v = 'lost' WHERE id = 1; DELETE FROM keyless WHERE id = 2; ALTER TABLE keyless ADD PRIMARY KEY (id)", dbname="shop")
+    renewed = box.wait("a renewal", lambda: box.status("shop")["snapshots"][-1]["renewals"])
+    assert [r["tables"] for r in renewed] == [["public.keyless"]]
+    server.sql("UPDATE keyless SET v = 'seen' WHERE id = 3", dbname="shop")
+    h.see("after")
+    h.captured()
+    recovered_at(server, box, h.moments[-1], 0)
+    box.fails(3, "recover", "shop", "--to", h.moments[0][1], "--dry-run", says="perhaps before it") # by counts that are late
+    assert not any("nothing to identify" in w for w in latest())

@@ -223,11 +223,10 @@ int pg_uncaptured_counts(struct pg_conn *sql, const struct pg_protect_config *co
     for (size_t i = 0; i < tables.count; i++) {
         struct table_state *t = &tables.items[i];
 
-        if (t->in_keys)
-            continue;
         counts[count++] = (struct pg_change_count){.relation_id = t->id,
                                                    .table = t->label,
                                                    .changes = t->changes,
+                                                   .identified = t->in_keys,
                                                    .inserts_declared = identity_choice_of(config, t->label) == PG_IDENTITY_INSERTS};
         t->label = NULL;
     }

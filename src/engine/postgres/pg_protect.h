@@ -112,14 +112,16 @@ MUST_CHECK int pg_listed(struct pg_conn *sql, const struct pg_names *names, json
 MUST_CHECK int pg_keep_look(struct pg_conn *sql, const struct pg_protect_config *config, char ret_lost[static PG_LOST_BYTES],
                             struct error *err);
 /*
- * Per table without identity: updates + deletes counted by the server's statistics, to notice uncaptured changes (I-15).
+ * Per table, ordered by id: updates + deletes counted by the server's statistics, to notice uncaptured changes (I-15).
  *   ret_since  since when they are counted, as a text to be compared: another one when they were lost, as by a crash. Owner: caller.
  */
 struct pg_change_count {
     uint32_t relation_id;
     char *table;
     uint64_t changes;
+    bool identified;       /* its updates and deletes are captured now */
     bool inserts_declared; /* identity = inserts: its owner says that it is not updated */
+    int64_t identified_mono_us; /* the caller's; 0 here */
 };
 MUST_CHECK int pg_uncaptured_counts(struct pg_conn *sql, const struct pg_protect_config *config,
                                     struct pg_change_count **ret, size_t *ret_count, char **ret_since, struct error *err);

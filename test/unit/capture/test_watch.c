@@ -91,7 +91,8 @@ static void count_growth(void *user, const struct pg_change_count *now, bool cou
 }
 
 static const char *since = "a day";
-static bool declared;
+static bool declared, identified; /* identified: the second table */
+static int64_t now_mono_us = 1000;
 
 static uint32_t poll_counts(struct change_counts *c, uint32_t id, uint64_t changes, uint32_t id2, uint64_t changes2,
                             uint32_t ids[8])
@@ -99,9 +100,10 @@ static uint32_t poll_counts(struct change_counts *c, uint32_t id, uint64_t chang
     struct pg_change_count *items = mem_zalloc(2, sizeof *items);
 
     items[0] = (struct pg_change_count){.relation_id = id, .changes = changes, .table = mem_strdup("a"), .inserts_declared = declared};
-    items[1] = (struct pg_change_count){.relation_id = id2, .changes = changes2, .table = mem_strdup("b"), .inserts_declared = declared};
+    items[1] = (struct pg_change_count){
+        .relation_id = id2, .changes = changes2, .table = mem_strdup("b"), .inserts_declared = declared, .identified = identified};
     memset(ids, 0, 8 * sizeof *ids);
-    change_counts_poll(c, items, 2, mem_strdup(since), count_growth, ids);
+    change_counts_poll(c, items, 2, mem_strdup(since), now_mono_us, count_growth, ids);
     return ids[0];
 }
 
@@ -147,6 +149,35 @@ static void test_counts_lost(void **state)
     change_counts_release(&c);
 }
 
+/* What was changed just before it had an identity is counted later. */
+static void test_identified(void **state)
+{
+    struct change_counts c = {0};
+    uint32_t ids[8];
+
+    (void)state;
+    assert_int_equal(poll_counts(&c, 1, 0, 2, 0, ids), 0);
+    identified = true;
+    assert_int_equal(poll_counts(&c, 1, 0, 2, 0, ids), 0);
+    now_mono_us += COUNTS_LATE_US / 2;
+    assert_int_equal(poll_counts(&c, 1, 0, 2, 3, ids), 1);
+    assert_int_equal(ids[1], 2);
+    assert_int_equal(poll_counts(&c, 1, 0, 2, 4, ids), 0); /* said once: the rows are read anew */
+    identified = false;
+    assert_int_equal(poll_counts(&c, 1, 0, 2, 4, ids), 1); /* what is captured counts as well: from here on nothing is known */
+    identified = true;
+    assert_int_equal(poll_counts(&c, 1, 0, 2, 4, ids), 0);
+    now_mono_us += COUNTS_LATE_US + 1;
+    assert_int_equal(poll_counts(&c, 1, 0, 2, 9, ids), 0); /* all that was before is counted long since */
+    assert_int_equal(poll_counts(&c, 1, 0, 2, 10, ids), 0);
+    identified = false;
+    assert_int_equal(poll_counts(&c, 1, 0, 2, 10, ids), 1);
+    declared = identified = true;
+    assert_int_equal(poll_counts(&c, 1, 0, 2, 11, ids), 0); /* nobody expects it */
+    declared = identified = false;
+    change_counts_release(&c);
+}
+
 static void test_ring(void **state)
 {
     const int64_t step_us = POLL_RING_SPACING_US;
@@ -175,7 +206,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_quiet_server), cmocka_unit_test(test_a_commit_that_is_not_visible_yet),
         cmocka_unit_test(test_change),       cmocka_unit_test(test_never_back),
-        cmocka_unit_test(test_counts),       cmocka_unit_test(test_counts_lost), cmocka_unit_test(test_ring),
+        cmocka_unit_test(test_counts),       cmocka_unit_test(test_counts_lost), cmocka_unit_test(test_identified), cmocka_unit_test(test_ring),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
