@@ -30,6 +30,7 @@ void chain_free(struct chain *c)
 {
     if (!c)
         return;
+    chain_ahead_end(c);
     leave(c);
     chain_forget_segments(c);
     buf_release(&c->stand.plain);
@@ -81,7 +82,7 @@ static int list_items(struct chain *c, struct error *err)
     struct chain_item *items = mem_zalloc(refs_count + files_count + 1, sizeof *items);
     size_t count = 0;
     for (size_t i = 0; i < refs_count; i++)
-        items[count++] = (struct chain_item){.id = refs[i].id};
+        items[count++] = (struct chain_item){.id = refs[i].id, .bytes = refs[i].bytes};
     for (size_t i = 0; i < files_count; i++)
         if (files[i] > shipped)
             items[count++] = (struct chain_item){.in_spool = true, .id.sequence = files[i]};
@@ -103,7 +104,7 @@ int chain_refresh(struct chain *c, struct error *err)
     for (size_t i = 0; i < c->count; i++)
         for (size_t k = 0; c->items[i].in_spool && k < refs_count; k++)
             if (refs[k].id.sequence == c->items[i].id.sequence)
-                c->items[i] = (struct chain_item){.id = refs[k].id};
+                c->items[i] = (struct chain_item){.id = refs[k].id, .bytes = refs[k].bytes};
     return 0;
 }
 
@@ -203,7 +204,9 @@ static int check_segment_link(struct chain *c, size_t item, struct error *err)
 
     if (position_compare(f->after, c->items[item - 1].id.last) != 0)
         return not_linked(c, item, "its positions do not go on where that one ends", err);
-    TRY(segment_has_digest(c->vault, c->source, c->incarnation, &c->items[item - 1].id, &f->previous, &same, err));
+    same = c->items[item - 1].digested && digest_equal(&c->items[item - 1].digest, &f->previous);
+    if (!same)
+        TRY(segment_has_digest(c->vault, c->source, c->incarnation, &c->items[item - 1].id, &f->previous, &same, err));
     if (!same)
         return not_linked(c, item, "that one has not the digest that it names", err);
     return 0;
@@ -233,6 +236,8 @@ static int next_block(struct chain *c, struct error *err)
         if (c->stand.blocks_read == segment_footer(c->stand.segment)->blocks_count)
             return 0;
         buf_clear(&c->stand.plain);
+        if (c->stand.blocks_read == 0)
+            TRY(segment_follow(c->stand.segment, err));
         TRY(segment_read_block(c->stand.segment, (uint32_t)c->stand.blocks_read, &c->stand.plain, err));
         frames = buf_slice(&c->stand.plain);
     } else {
@@ -246,6 +251,26 @@ static int next_block(struct chain *c, struct error *err)
     c->stand.block = frames;
     c->stand.cursor = cursor_of(frames);
     return 1;
+}
+
+/* The current item was read to its end. What follows it names its digest: it need not be read again for that. */
+static int keep_digest(struct chain *c, size_t next, struct error *err)
+{
+    struct chain_item *it = &c->items[c->stand.item];
+
+    if (!c->stand.segment || it->digested || c->items[next].in_spool || c->items[next].linked)
+        return 0;
+    int rc = segment_followed(c->stand.segment, &it->digest, err);
+    it->digested = rc > 0;
+    return rc;
+}
+
+/* Who goes on from item to item reads further. */
+int chain_go_on(struct chain *c, size_t item, struct error *err)
+{
+    if (++c->steps > 1 && !chain_ahead_has(c, item))
+        chain_ahead_begin(c, item, c->count);
+    return chain_enter(c, item, err);
 }
 
 /* To the item after this one. 1; 0: this is the last one. */
@@ -262,7 +287,8 @@ static int next_item(struct chain *c, struct error *err)
                          (unsigned long long)c->items[c->stand.item].id.sequence, c->source, c->incarnation);
     if (c->stand.reader && position_is_zero(c->last))
         c->last = spool_reader_header(c->stand.reader)->after; /* it has no commit itself */
-    TRY(chain_enter(c, next, err));
+    TRY(keep_digest(c, next, err));
+    TRY(chain_go_on(c, next, err));
     TRY(chain_check_link(c, next, err));
     return 1;
 }

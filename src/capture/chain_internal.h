@@ -11,6 +11,9 @@ struct chain_item {
     bool in_spool;
     bool linked; /* a segment: it was checked that it follows the one before */
     struct segment_id id; /* in_spool: the sequence alone */
+    uint64_t bytes;       /* of a segment, as listed */
+    bool digested;        /* a segment: it was read whole, and this is the digest of what came */
+    struct digest digest;
 };
 
 /* A block that was read. */
@@ -34,13 +37,15 @@ struct chain_stand {
 };
 
 /* Segments that were open, with their footers: planning looks at most of them more than once. The ones that were closed last. */
-#define CHAIN_KEPT_MAX          256u
-#define CHAIN_KEPT_FOOTER_BYTES ((size_t)1 << 20)
+#define CHAIN_KEPT_MAX   256u
+#define CHAIN_KEPT_BYTES ((size_t)4 << 20)
 struct chain_kept {
     size_t item;
     struct segment *segment;
-    size_t footer_bytes; /* of its text */
+    size_t bytes; /* of its footer's text, and of the object where it is small */
 };
+
+struct chain_ahead; /* chain_ahead.c */
 
 struct chain {
     struct vault *vault;
@@ -53,7 +58,9 @@ struct chain {
     struct chain_item *items;
     size_t count;
     struct chain_kept kept[CHAIN_KEPT_MAX];
-    size_t kept_count, kept_footer_bytes;
+    size_t kept_count, kept_bytes;
+    struct chain_ahead *ahead; /* NULL: nothing is opened ahead */
+    unsigned steps;            /* items that were gone on to since the last seek */
 
     struct chain_stand stand;
     struct position last; /* the last commit that was passed; zero: not known */
@@ -61,6 +68,8 @@ struct chain {
 
 /* Closes the current item and opens this one, at its first block. */
 MUST_CHECK int chain_enter(struct chain *c, size_t item, struct error *err);
+/* The same for the item behind the current one. */
+MUST_CHECK int chain_go_on(struct chain *c, size_t item, struct error *err);
 /* Checks that the current item follows the one before it: positions and, between segments, the digest. */
 MUST_CHECK int chain_check_link(struct chain *c, size_t item, struct error *err);
 /* Whether the item before this one is there; item > 0. */
@@ -79,6 +88,18 @@ void chain_close_segment(struct chain *c, size_t item, struct segment *s);
 /* The footer of a segment, until the next one is asked for, opened or closed. */
 MUST_CHECK int chain_footer(struct chain *c, size_t item, const struct segment_footer **ret, struct error *err);
 void chain_forget_segments(struct chain *c);
+bool chain_is_kept(const struct chain *c, size_t item);
+
+/*
+ * Items first..end-1 will be asked for in this order: segments among them that are not kept are opened by several threads meanwhile, within a
+ * bound of number and bytes. What cannot be opened is told when it is asked for. Ends what was begun before.
+ */
+void chain_ahead_begin(struct chain *c, size_t first, size_t end);
+void chain_ahead_end(struct chain *c);
+/* 1: this item, as segment_open_listed gives it; what stands before it is not opened ahead any more. 0: it is none of those. */
+MUST_CHECK int chain_ahead_take(struct chain *c, size_t item, struct segment **ret, struct error *err);
+/* Will it be, or was it, opened ahead? */
+bool chain_ahead_has(const struct chain *c, size_t item);
 /* The file of an item in the spool. When it has become a segment meanwhile: *ret NULL, and the item says so. */
 MUST_CHECK int chain_open_spool(struct chain *c, size_t item, struct spool_reader **ret, struct error *err);
 

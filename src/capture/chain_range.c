@@ -104,14 +104,23 @@ static int notes_of(struct chain *c, size_t item, json_t *notes, struct error *e
     return 0;
 }
 
-int chain_notes(struct chain *c, json_t **ret, struct error *err)
+static int notes_since(struct chain *c, size_t item, json_t **ret, struct error *err)
 {
     JSON_AUTO notes = json_array();
+    int rc = 0;
 
-    for (size_t i = 0; i < c->count; i++)
-        TRY(notes_of(c, i, notes, err));
+    chain_ahead_begin(c, item, c->count);
+    for (; item < c->count && rc >= 0; item++)
+        rc = notes_of(c, item, notes, err);
+    chain_ahead_end(c);
+    TRY(rc);
     *ret = json_incref(notes);
     return 0;
+}
+
+int chain_notes(struct chain *c, json_t **ret, struct error *err)
+{
+    return notes_since(c, 0, ret, err);
 }
 
 /* --- where to begin ---------------------------------------------------------------------------------------------- */
@@ -151,6 +160,8 @@ static int oldest_open(struct chain *c, size_t item, size_t *ret, struct error *
 
 static int begin_at(struct chain *c, size_t item, struct error *err)
 {
+    chain_ahead_end(c);
+    c->steps = 0;
     TRY(oldest_open(c, item, &item, err));
     TRY(chain_enter(c, item, err));
     c->last = POSITION_ZERO;
@@ -230,15 +241,11 @@ int chain_seek(struct chain *c, struct position after, struct error *err)
 
 int chain_notes_from(struct chain *c, struct position after, json_t **ret, struct error *err)
 {
-    JSON_AUTO notes = json_array();
     size_t item = 0;
 
     if (c->count > 0)
         TRY(find_item(c, after, &item, err));
-    for (item -= item > 0; item < c->count; item++)
-        TRY(notes_of(c, item, notes, err));
-    *ret = json_incref(notes);
-    return 0;
+    return notes_since(c, item - (item > 0), ret, err);
 }
 
 /* Was a commit at or past xmin purged with the beginning? Then where to begin cannot be told any more. */
@@ -253,12 +260,10 @@ static bool purged_past(const struct chain *c, uint32_t xmin)
     return f->xid_unknown || (f->xid_max != 0 && (int32_t)(f->xid_max - xmin) >= 0);
 }
 
-int chain_seek_xid(struct chain *c, uint32_t xmin, struct error *err)
+/* The first segment with a commit at or past xmin, or what stands behind the segments. */
+static int find_xid(struct chain *c, uint32_t xmin, size_t *ret, struct error *err)
 {
     size_t item = 0;
-
-    if (c->count > 0 && purged_past(c, xmin))
-        return chain_hole(c, 0, err);
 
     for (; item + 1 < c->count && !c->items[item].in_spool; item++) {
         const struct segment_footer *f;
@@ -268,6 +273,20 @@ int chain_seek_xid(struct chain *c, uint32_t xmin, struct error *err)
         if (xid_max != 0 && (int32_t)(xid_max - xmin) >= 0)
             break;
     }
+    *ret = item;
+    return 0;
+}
+
+int chain_seek_xid(struct chain *c, uint32_t xmin, struct error *err)
+{
+    size_t item;
+
+    if (c->count > 0 && purged_past(c, xmin))
+        return chain_hole(c, 0, err);
+    chain_ahead_begin(c, 0, c->count);
+    int rc = find_xid(c, xmin, &item, err);
+    chain_ahead_end(c);
+    TRY(rc);
     return c->count ? begin_at(c, item, err) : 0;
 }
 
@@ -324,7 +343,7 @@ static int pass_segment(struct chain *c, struct by_time *t, bool *ret, struct er
         return 0;
     TRY(pass(t, f->id.last, f->last_wall_us, err));
     c->last = f->id.last;
-    TRY(chain_enter(c, c->stand.item + 1, err));
+    TRY(chain_go_on(c, c->stand.item + 1, err));
     *ret = true;
     return 0;
 }

@@ -59,16 +59,16 @@ static int find_snapshot(struct rto_look *l, struct error *err)
     return 1;
 }
 
-static int count_segment(struct rto_look *l, const struct segment_id *id, struct error *err)
+static int count_segment(struct rto_look *l, const struct segment_ref *ref, struct error *err)
 {
     struct segment *s;
 
-    if (position_compare(id->last, l->position) > 0) {
-        TRY(segment_open(l->vault, l->source, l->count.incarnation, id, &s, err));
+    if (position_compare(ref->id.last, l->position) > 0) {
+        TRY(segment_open_listed(l->vault, l->source, l->count.incarnation, ref, &s, err));
         l->count.transactions += segment_footer(s)->transactions_count;
         segment_free(s);
     }
-    l->count.sequence = id->sequence;
+    l->count.sequence = ref->id.sequence;
     return 0;
 }
 
@@ -80,7 +80,7 @@ static int count_segments(struct rto_look *l, struct error *err)
     TRY(segment_list(l->vault, l->source, l->count.incarnation, &refs, &count, err));
     for (size_t i = 0; i < count; i++)
         if (refs[i].id.sequence > l->count.sequence)
-            TRY(count_segment(l, &refs[i].id, err));
+            TRY(count_segment(l, &refs[i], err));
     return 0;
 }
 

@@ -128,9 +128,24 @@ MUST_CHECK int segment_list(struct vault *v, const char *source, const char *inc
 struct segment;
 MUST_CHECK int segment_open(struct vault *v, const char *source, const char *incarnation, const struct segment_id *id,
                             struct segment **ret, struct error *err);
+/*
+ * The same for a segment that a list told of: without asking for its size, and the header is compared with the footer, but read by segment_follow
+ * alone. Cost: one range (two where the footer is large). What came with it of the blocks is not read again.
+ */
+MUST_CHECK int segment_open_listed(struct vault *v, const char *source, const char *incarnation, const struct segment_ref *ref,
+                                   struct segment **ret, struct error *err);
 void segment_free(struct segment *s);
-/* For a while only the footer is needed: gives back the memory of all that was read beside it. Gives the bytes of the footer's text. */
+/* For a while only the footer is needed: gives back the memory of all that was read beside it, but not a whole object that is small. Gives the
+ * bytes of the footer's text and of what stays. */
 size_t segment_rest(struct segment *s);
+/*
+ * For who reads all blocks in order: what is read makes the digest of the whole, so that nothing is read again for it.
+ *   segment_follow    before block 0; reads and checks the header. Errors: CORRUPT
+ *   segment_followed  behind the last block; reads what stands behind it. 1: *ret is the digest of the bytes as they came; 0: not every block was read
+ *                     since, each once and in order
+ */
+MUST_CHECK int segment_follow(struct segment *s, struct error *err);
+MUST_CHECK int segment_followed(struct segment *s, struct digest *ret, struct error *err);
 const struct segment_footer *segment_footer(const struct segment *s);
 /* Appends the plain frames of block i to out, checked. Errors: CORRUPT, naming the object and the block. */
 MUST_CHECK int segment_read_block(struct segment *s, uint32_t i, struct buf *out, struct error *err);

@@ -11,7 +11,7 @@
 #include "vault/s3/http.h"
 
 #define S3_KEY_BYTES        1024 /* prefix and key */
-#define S3_POOL_MAX         16   /* struct http: threads that can be in a call at the same time */
+#define S3_POOL_MAX         40   /* struct http: threads that can be in a call at the same time */
 #define S3_PART_BYTES       ((uint64_t)16 << 20)
 #define S3_PARTS_MAX        10000u
 #define S3_SINGLE_BYTES_MAX ((uint64_t)32 << 20) /* what is larger goes up in parts */

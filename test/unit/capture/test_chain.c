@@ -209,7 +209,7 @@ static void test_footers_are_read_once(void **state)
     readings = 0;
     assert_ok(visit(c, made_position(8), made_position(16), &s, &err), err);
     assert_seen(&s, 9, 16);
-    assert_int_equal(readings, 2 + 1); /* a block of each, and the one segment to whose digest the other is linked */
+    assert_int_equal(readings, 0); /* they are small: all of them came with the footers, and so did what makes the digests */
     chain_free(c);
     m.vault->driver->ops = read_ops;
     made_close(&m);

@@ -1,0 +1,34 @@
+"""What a plan costs in requests to a bucket: each footer once, by several calls at a time, and no segment read a second time for its digest."""
+import collections
+import re
+
+from conftest import begin, prepare
+from s3stub import S3Stub
+from s3tool import keys_of
+
+SEGMENTS = 30
+ROW = "INSERT INTO t (what) SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 2400)"  # its segment is sealed at once
+
+
+def test_requests_of_a_plan(servers, boxes):
+    server = servers()
+    server.sql("CREATE DATABASE shop")
+    server.sql("CREATE TABLE t (id bigserial PRIMARY KEY, what text)", dbname="shop")
+    box = prepare(server, boxes, segment_size="64KiB")
+    with S3Stub() as stub:
+        box.vaults = {"main": {"driver": "s3", "endpoint": stub.endpoint, "bucket": "bucket", "prefix": "p"}}
+        box.env = keys_of("AKSTUB", "SKstub")
+        box.write_config()
+        begin(server, box)
+        for _ in range(SEGMENTS):
+            server.sql(ROW, dbname="shop")
+        box.wait_vault("shop", server.sql("SELECT pg_current_wal_insert_lsn()", dbname="shop")[0][0])
+        box.stop()
+        segments = [key for key in stub.objects if re.search(r"/rows/.*\.seg$", key)]
+        assert len(segments) >= SEGMENTS
+        stub.seen.clear()
+        box.ok("recover", "shop", "--dry-run")
+        asked = collections.Counter(line.split()[1] for line in stub.seen if ".seg" in line)
+        # Small ones come whole with their end, and are kept; a larger one is asked for its end, its header, its block and what stands behind that.
+        assert len(asked) <= len(segments) and max(asked.values()) <= 5, asked
+        assert sum(asked.values()) <= 4 * len(segments) + 8, asked
