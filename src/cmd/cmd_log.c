@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "capture/chain.h"
 #include "cmd/command.h"
+#include "cmd/vault_choice.h"
 #include "os/file.h"
 
 #define VALUE_SHOWN_BYTES_MAX 200
@@ -182,18 +183,19 @@ int command_log(const struct invocation *in, struct error *err)
     CLEANUP(source_context_release) struct source_context s = {0};
     struct printer p = {.line = BUF_INIT(BUF_BYTES_MAX)};
     struct position from = POSITION_ZERO, to = POSITION_MAX;
-    const char *name = NULL, *from_text = NULL, *to_text = NULL;
-    const struct argument flags[] = {{"--json", NULL, &p.json}, {"--table", &p.table, NULL}, {"--from", &from_text, NULL}, {"--to", &to_text, NULL}};
+    const char *name = NULL, *from_text = NULL, *to_text = NULL, *vault = NULL;
+    const struct argument flags[] = {{"--json", NULL, &p.json}, {"--table", &p.table, NULL}, {"--from", &from_text, NULL}, {"--to", &to_text, NULL}, {"--vault", &vault, NULL}};
     struct incarnation *list;
     size_t count;
 
-    TRY(arguments_parse(in, command_find("log"), flags, 4, &name, err));
+    TRY(arguments_parse(in, command_find("log"), flags, 5, &name, err));
     TRY(parse_position("--from", from_text, &from, err));
     TRY(parse_position("--to", to_text, &to, err));
     if (position_compare(to, from) < 0)
         return error_set(err, ERROR_USAGE, "--to %s lies before --from %s", to_text, from_text);
     TRY(config_load(in->config_path, &c, err));
-    TRY(source_context_open(&c, name, SOURCE_NEEDS_VAULTS, &s, err));
+    TRY(source_context_open_in(&c, name, vault, SOURCE_NEEDS_VAULTS | SOURCE_ANY_VAULT, &s, err));
+    vault_choose(&s, &(struct vault_wish){.command = "log", .kind = RECOVER_POSITION, .position = to});
     TRY(incarnation_list(s.vaults[0], s.name, &list, &count, err));
     if (count == 0) {
         free(list);

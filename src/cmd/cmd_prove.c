@@ -6,6 +6,7 @@
 #include "cmd/command.h"
 #include "cmd/fleet.h"
 #include "cmd/journaled.h"
+#include "cmd/vault_choice.h"
 #include "keep/prove.h"
 
 struct wish {
@@ -126,7 +127,8 @@ int command_prove(const struct invocation *in, struct error *err)
     for (size_t i = 0; i < list.count; i++) {
         CLEANUP(source_context_release) struct source_context s = {0};
 
-        TRY(source_context_open(&c, list.sources[i]->name, SOURCE_NEEDS_VAULTS, &s, err));
+        TRY(source_context_open(&c, list.sources[i]->name, SOURCE_NEEDS_VAULTS | SOURCE_ANY_VAULT, &s, err));
+        vault_choose(&s, &(struct vault_wish){.command = "prove", .kind = RECOVER_LATEST});
         if (run(&w, &s, err) < 0)
             return list.count > 1 ? error_prefix(err, "source %s", list.sources[i]->name) : -(int)err->code;
     }

@@ -9,11 +9,13 @@
 #include "cmd/fleet.h"
 #include "cmd/ini.h"
 #include "cmd/journaled.h"
+#include "cmd/vault_choice.h"
 #include "os/file.h"
 
 struct wish {
     const char *name, *to, *into, *local, *port;
     struct location_words vault; /* place NULL: what the configuration names */
+    const char *of_source;       /* the one of the source's vaults that is to be read; NULL: any */
     bool json, dry_run;
 };
 
@@ -203,6 +205,20 @@ static char *source_name(const char *wish)
     return text_is_name(group) && strlen(group) <= FLEET_GROUP_BYTES_MAX && slash[1] ? fleet_source_name(group, slash + 1, 0) : NULL;
 }
 
+/* Is the word the name of a vault of the configuration? (A directory of that name is ./NAME.) */
+static bool is_configured(const struct invocation *in, const char *word, struct config *c)
+{
+    struct error ignored = ERROR_INIT;
+
+    if (!word || !text_is_name(word) || config_load(in->config_path, c, &ignored) < 0)
+        return false;
+    if (config_vault(c, word))
+        return true;
+    config_release(c);
+    *c = (struct config){0};
+    return false;
+}
+
 /* The configuration file, or a vault that is named itself, and with it no file at all. */
 static int open_context(const struct invocation *in, const struct wish *w, struct config *c, struct source_context *s, struct error *err)
 {
@@ -210,8 +226,9 @@ static int open_context(const struct invocation *in, const struct wish *w, struc
     CLEANUP(buf_release) struct buf text = BUF_INIT(INI_FILE_BYTES_MAX);
 
     if (!w->vault.place) {
-        TRY(config_load(in->config_path, c, err));
-        return source_context_open(c, w->name, SOURCE_NEEDS_VAULTS, s, err);
+        if (!w->of_source)
+            TRY(config_load(in->config_path, c, err));
+        return source_context_open_in(c, w->name, w->of_source, SOURCE_NEEDS_VAULTS | SOURCE_ANY_VAULT, s, err);
     }
     CLEANUP(mem_free_ptr) char *name = source_name(w->name);
     if (!name)
@@ -236,6 +253,15 @@ static const struct journal_stored *stored_before(const struct config *c, const 
     return found ? ret : NULL;
 }
 
+/* What one vault does not have, or has damaged, another may have. */
+static int name_other(const struct source_context *s, int rc, struct error *err)
+{
+    if (s->vaults_count < 2 || (rc != -ERROR_REFUSED && rc != -ERROR_CORRUPT && rc != -ERROR_GAP && rc != -ERROR_NOT_FOUND))
+        return rc;
+    const struct error was = *err;
+    return error_set(err, was.code, "%s (vault %s was read; --vault %s reads the other)", was.message, s->vaults[0]->name, s->vaults[1]->name);
+}
+
 int command_recover(const struct invocation *in, struct error *err)
 {
     CLEANUP(config_release) struct config c = {0};
@@ -257,7 +283,12 @@ int command_recover(const struct invocation *in, struct error *err)
         return error_set(err, ERROR_USAGE, "--key-file and --passphrase-file go with --vault; else the key stands in the configuration");
     TRY(parse_to(w.to, &wanted, err));
     TRY(parse_target(&w, &wanted, err));
+    if (is_configured(in, w.vault.place, &c)) {
+        w.of_source = w.vault.place;
+        w.vault.place = NULL;
+    }
     TRY(open_context(in, &w, &c, &s, err));
+    vault_choose(&s, &(struct vault_wish){.command = "recover", .kind = wanted.kind, .position = wanted.to_position, .wall_us = wanted.to_wall_us});
     TRY(make_work(&s, w.vault.place != NULL, &work, err));
     source_recover_config(&s, work, &rc);
     if (w.vault.place)
@@ -272,5 +303,5 @@ int command_recover(const struct invocation *in, struct error *err)
     int result = run(&w, &s, &rc, err);
     if (dir_remove_all(work, &ignored) < 0)
         fprintf(stderr, "salvor recover: %s\n", ignored.message);
-    return result;
+    return name_other(&s, result, err);
 }

@@ -33,12 +33,13 @@ const struct command commands[] = {
      "new snapshot by itself, at low priority (prove = no: not). Needs the disk space of a recovery below prove_dir.",
      false, command_prove},
     {"recover", "SOURCE [--to latest|TIME|POSITION] (--into CONNINFO | --local DIR [--port N]) "
-     "[--vault PATH|s3://BUCKET/PREFIX?... [--key-file FILE | --passphrase-file FILE]] [--dry-run] [--json]",
+     "[--vault NAME|PATH|s3://BUCKET/PREFIX?... [--key-file FILE | --passphrase-file FILE]] [--dry-run] [--json]",
      "rebuild the source as it was at any moment",
      "TIME is RFC 3339 with an offset, like 2026-01-31T12:00:00+01:00, and means the state just before the first transaction, in\n"
      "commit order, whose commit time is later. POSITION is an LSN, like 0/16B3748: every transaction at or before it.\n"
      "--local makes a new PostgreSQL server in DIR; --into fills an empty database. --dry-run says what would be done.\n"
-     "--vault names a vault itself: then no configuration is needed, and none is read (`salvor help adopt` tells how one is named).\n"
+     "Of the source's vaults the one is read that reaches furthest; one that cannot be read is passed over, and named. --vault NAME reads that\n"
+     "one of the configuration alone; with a place no configuration is needed, and none is read (`salvor help adopt` tells how one is named).\n"
      "Exact or refused: exit status 3 says that the promise cannot be kept. Nothing was touched then, unless it\n"
      "was damage that was met on the way: the target is left marked as unfinished.",
      false, command_recover},
@@ -56,7 +57,7 @@ const struct command commands[] = {
      "Without --snapshot or --position the whole source is held. A held position keeps the snapshot before it and all events from\n"
      "there on; a held snapshot keeps that alone.",
      false, command_hold},
-    {"log", "SOURCE [--table [SCHEMA.]TABLE] [--from POSITION] [--to POSITION] [--json]", "print events",
+    {"log", "SOURCE [--table [SCHEMA.]TABLE] [--from POSITION] [--to POSITION] [--vault NAME] [--json]", "print events",
      "Transactions of the newest incarnation with from < position <= to, in commit order. A table without its schema is that of any schema. --json prints one object a line, so\n"
      "that a log of any length can be read as it comes; exit status 0 says that it was whole.", false, command_log},
     {"journal", "[SOURCE] [--json]", "what happened and what was measured: the record, from the vaults and from this host",

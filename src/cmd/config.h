@@ -98,7 +98,14 @@ struct source_context {
     char **identity_full, **identity_inserts;
     size_t vaults_count;
     struct vault **vaults;
+    size_t missed_count; /* SOURCE_ANY_VAULT: those that could not be opened */
+    struct source_missed *missed;
     struct pg_protect_config protect;
+};
+
+struct source_missed {
+    const char *vault; /* the configuration's */
+    struct error why;
 };
 
 enum source_needs {
@@ -106,9 +113,13 @@ enum source_needs {
     SOURCE_NEEDS_CONNINFO = 1,
     SOURCE_NEEDS_VAULTS = 2,
     SOURCE_BRIEFLY = 4, /* somebody waits: a vault that does not answer is given up after seconds */
+    SOURCE_ANY_VAULT = 8, /* one vault is enough: fails, as the first one did, only where none can be opened */
 };
 MUST_CHECK int source_context_open(const struct config *c, const char *name, unsigned needs,
                                    struct source_context *ret, struct error *err);
+/* The same with one of the source's vaults alone. Errors: also USAGE it is none of them. */
+MUST_CHECK int source_context_open_in(const struct config *c, const char *name, const char *vault, unsigned needs,
+                                      struct source_context *ret, struct error *err);
 void source_context_release(struct source_context *s);
 
 void source_capture_config(const struct source_context *s, struct capture_config *ret);

@@ -184,22 +184,49 @@ static void tell_progress(void *user, const char *key, uint64_t done_bytes, uint
     log_info("vault %s: %s of %s of %s", (const char *)user, text_format_size(done_bytes, done), text_format_size(bytes, all), key);
 }
 
-static int open_vaults(struct source_context *s, bool briefly, struct error *err)
+static void miss(struct source_context *s, const char *vault, const struct error *why)
+{
+    s->missed = mem_resize(s->missed, s->missed_count + 1, sizeof *s->missed);
+    s->missed[s->missed_count++] = (struct source_missed){.vault = vault, .why = *why};
+}
+
+/* What cannot be opened is missed. */
+static int open_next(struct source_context *s, const struct config_section *section, unsigned needs, struct error *err)
+{
+    struct error why = ERROR_INIT;
+    struct vault *opened;
+
+    int rc = open_one(section, needs & SOURCE_BRIEFLY, &opened, &why);
+    if (rc < 0 && (needs & SOURCE_ANY_VAULT)) {
+        miss(s, section->name, &why);
+        return 0;
+    }
+    if (rc < 0) {
+        *err = why;
+        return rc;
+    }
+    opened->driver->progress = tell_progress;
+    opened->driver->progress_user = opened->name;
+    s->vaults = mem_resize(s->vaults, s->vaults_count + 1, sizeof *s->vaults);
+    s->vaults[s->vaults_count++] = opened;
+    return 0;
+}
+
+static int open_vaults(struct source_context *s, const char *only, unsigned needs, struct error *err)
 {
     char **names = config_list(s->section, OPTION_VAULTS);
     int result = 0;
 
-    for (size_t i = 0; names[i] && result >= 0; i++) {
-        s->vaults = mem_resize(s->vaults, s->vaults_count + 1, sizeof *s->vaults);
-        result = open_one(config_vault(s->config, names[i]), briefly, &s->vaults[s->vaults_count], err);
-        if (result < 0)
-            continue;
-        struct vault *opened = s->vaults[s->vaults_count++];
-        opened->driver->progress = tell_progress;
-        opened->driver->progress_user = opened->name;
-    }
+    for (size_t i = 0; names[i] && result >= 0; i++)
+        if (!only || strcmp(names[i], only) == 0)
+            result = open_next(s, config_vault(s->config, names[i]), needs, err);
     config_list_free(names);
-    return result;
+    if (result < 0 || s->vaults_count > 0)
+        return result;
+    if (s->missed_count == 0)
+        return error_set(err, ERROR_USAGE, "source %s has no vault %s: it has %s", s->name, only ? only : "", config_text(s->section, OPTION_VAULTS));
+    *err = s->missed[0].why;
+    return -(int)err->code;
 }
 
 /* The first encrypted vault's keys seal what of the source lies on this host. */
@@ -239,7 +266,7 @@ static void fill_protect(struct source_context *s)
     };
 }
 
-static int fill(struct source_context *s, unsigned needs, struct error *err)
+static int fill(struct source_context *s, const char *only, unsigned needs, struct error *err)
 {
     const char *configured = config_text(s->section, OPTION_CONNINFO);
 
@@ -256,7 +283,7 @@ static int fill(struct source_context *s, unsigned needs, struct error *err)
     fill_protect(s);
     if (!(needs & SOURCE_NEEDS_VAULTS))
         return 0;
-    TRY(open_vaults(s, needs & SOURCE_BRIEFLY, err));
+    TRY(open_vaults(s, only, needs, err));
     seal_state(s);
     return 0;
 }
@@ -264,11 +291,17 @@ static int fill(struct source_context *s, unsigned needs, struct error *err)
 int source_context_open(const struct config *c, const char *name, unsigned needs, struct source_context *ret,
                         struct error *err)
 {
+    return source_context_open_in(c, name, NULL, needs, ret, err);
+}
+
+int source_context_open_in(const struct config *c, const char *name, const char *vault, unsigned needs, struct source_context *ret,
+                           struct error *err)
+{
     struct source_context s = {.config = c};
 
     TRY(config_source(c, name, &s.section, err));
     s.name = s.section->name;
-    int result = fill(&s, needs, err);
+    int result = fill(&s, vault, needs, err);
     if (result < 0) {
         source_context_release(&s);
         return result;
@@ -284,6 +317,7 @@ void source_context_release(struct source_context *s)
     for (size_t i = 0; i < s->vaults_count; i++)
         vault_free(s->vaults[i]);
     free(s->vaults);
+    free(s->missed);
     free(s->state_directory);
     free(s->conninfo);
     config_list_free(s->identity_full);
