@@ -47,8 +47,14 @@ bool bridge_pours(const struct bridge *b, uint32_t table);
  * How many tables are known to need that; the memory is theirs together.
  */
 uint32_t bridge_stages(struct bridge *b, const struct changes_config *config);
-/* Into which changes, and as which of their tables, the rows of one that pours go. */
-MUST_CHECK int bridge_pour_into(struct bridge *b, uint32_t table, struct changes *changes, struct changes **ret, uint32_t *ret_table, struct error *err);
+/* Where the snapshot's rows of one that pours go: into which changes, as which of their tables, in which columns, and how they become these (NULL: they are). */
+struct bridge_pour {
+    const struct relation *relation;
+    const struct rowmap *map;
+    struct changes *changes;
+    uint32_t table;
+};
+MUST_CHECK int bridge_pour_into(struct bridge *b, uint32_t table, struct changes *changes, struct bridge_pour *ret, struct error *err);
 /* Tables of the snapshot that the target has no more: their chunks are not read. */
 uint32_t bridge_tables_gone(const struct bridge *b);
 

@@ -96,13 +96,19 @@ static bool agrees_with_rows(const struct trace *t, const struct layout_table *n
     return true;
 }
 
+/* From one record to the next of the same transaction, which alone has the table then: the server's counts have not grown, and TRUNCATE has not set them back. */
+static bool none_changed(const struct trace *t, const struct chain_transaction *at, const struct layout_table *next)
+{
+    return next && t->now.counted && next->counted && t->now.changed == next->changed && !t->emptied && position_compare(t->recorded, at->position) == 0;
+}
+
 /* A table that the snapshot has without identity is one that rows are only put into; the server's counts tell when they are changed after all. Of
- * others nobody has promised that. */
-static void doubt(const struct bridge *b, struct trace *t)
+ * others nobody has promised that. next: of the record that ends the stretch; NULL: the target does. */
+static void doubt(const struct bridge *b, struct trace *t, const struct chain_transaction *at, const struct layout_table *next)
 {
     const struct layout_table *before = t->in_snapshot ? layout_find(&b->from, t->id) : NULL;
 
-    if (t->known && t->rows && !layout_identified(&t->now) && !(before && !layout_identified(before)))
+    if (t->known && t->rows && !layout_identified(&t->now) && !(before && !layout_identified(before)) && !none_changed(t, at, next))
         t->doubtful = true;
 }
 
@@ -119,7 +125,9 @@ static int move_on(struct bridge *b, const struct chain_transaction *at, struct 
         return refuse(at, t->to != BRIDGE_NONE ? &b->to.tables[t->to] : NULL, "", "it was filled before its columns were known", err);
     if (!first && t->rows && t->to != BRIDGE_NONE && t->now.file != next->file)
         return refuse(at, &b->to.tables[t->to], "", "it was rewritten or emptied", err);
-    doubt(b, t);
+    doubt(b, t, at, next);
+    t->recorded = at->position;
+    t->emptied = false;
     t->alike |= t->known && t->now.identity == 'f' && next->identity == 'f';
     t->known = t->touched = true;
     t->made |= next->made;
@@ -169,7 +177,25 @@ static void assume(struct trace *t, const struct relation *r)
                                                    .type_modifier = r->columns[i].type_modifier};
 }
 
-/* Is the event's shape the one that the table has now? Then where its columns go. */
+/* Where the columns of the target, or of the stage, are in an event. */
+static int map_columns(struct bridge *b, struct trace *t, const struct chain_transaction *at, struct error *err)
+{
+    const struct layout_table *to = bridge_columns(b, t);
+
+    free(t->from);
+    t->from = mem_zalloc((size_t)to->columns_count + 1, sizeof *t->from);
+    for (uint32_t i = 0; i < to->columns_count; i++) {
+        uint32_t k = t->from[i] = layout_column(&t->now, to->columns[i].number);
+
+        if (k != BRIDGE_NONE && !layout_same_text(&t->now.columns[k], &to->columns[i]))
+            return refuse(at, to, "", "a column of it was of another type", err);
+        if (k == BRIDGE_NONE && t->known && to->columns[i].number <= t->now.columns_made)
+            return refuse(at, to, "", "a column of it was generated", err);
+    }
+    return 0;
+}
+
+/* Is the event's shape the one that the table has now? */
 static int compare_shape(struct bridge *b, struct trace *t, const struct chain_transaction *at, const struct relation *r, struct error *err)
 {
     struct relation now;
@@ -185,20 +211,7 @@ static int compare_shape(struct bridge *b, struct trace *t, const struct chain_t
         assume(t, r);
     }
     t->shape = r;
-    if (t->to == BRIDGE_NONE)
-        return 0;
-    const struct layout_table *to = &b->to.tables[t->to];
-    free(t->from);
-    t->from = mem_zalloc((size_t)to->columns_count + 1, sizeof *t->from);
-    for (uint32_t i = 0; i < to->columns_count; i++) {
-        uint32_t k = t->from[i] = layout_column(&t->now, to->columns[i].number);
-
-        if (k != BRIDGE_NONE && !layout_same_text(&t->now.columns[k], &to->columns[i]))
-            return refuse(at, to, "", "a column of it was of another type", err);
-        if (k == BRIDGE_NONE && t->known && to->columns[i].number <= t->now.columns_made)
-            return refuse(at, to, "", "a column of it was generated", err);
-    }
-    return 0;
+    return t->to == BRIDGE_NONE ? 0 : map_columns(b, t, at, err);
 }
 
 /* A column that the table did not have yet: in the row that became the target's it has what older rows have. */
@@ -243,19 +256,22 @@ static int add_event(struct bridge *b, struct trace *t, const struct chain_trans
     struct event out = *e;
     bool identifies = e->op == EVENT_UPDATE || e->op == EVENT_DELETE;
 
-    if (!t->stage && !t->merged && bridge_stage_needed(&t->now, to))
+    if (!t->stage && !t->merged && (bridge_stage_needed(&t->now, to) || (!t->known && layout_keyed(to)))) { /* who knows what will identify it first */
         TRY(bridge_stage_open(b, t, &t->stage, err));
+        TRY(map_columns(b, t, at, err));
+    }
+    const struct layout_table *columns = bridge_columns(b, t);
     bool otherwise = identifies && !t->stage && !bridge_same_identity(&t->now, to);
     if (otherwise && (t->alike || e->old_kind != EVENT_OLD_FULL || !holds_key(t, &b->shapes[t->to])))
         return refuse(at, to, "", "its rows were identified otherwise", err);
     out.row = b->room.row;
     out.old = b->room.old;
-    out.row_count = e->row_count || e->op == EVENT_INSERT || e->op == EVENT_UPDATE ? to->columns_count : 0;
-    out.old_count = identifies && e->old_kind != EVENT_OLD_NONE ? to->columns_count : 0;
+    out.row_count = e->row_count || e->op == EVENT_INSERT || e->op == EVENT_UPDATE ? columns->columns_count : 0;
+    out.old_count = identifies && e->old_kind != EVENT_OLD_NONE ? columns->columns_count : 0;
     for (uint32_t i = 0; i < out.row_count; i++)
-        out.row[i] = value_of(t, &to->columns[i], i, e->row, false);
+        out.row[i] = value_of(t, &columns->columns[i], i, e->row, false);
     for (uint32_t i = 0; i < out.old_count; i++)
-        out.old[i] = value_of(t, &to->columns[i], i, e->old, e->old_kind == EVENT_OLD_KEY);
+        out.old[i] = value_of(t, &columns->columns[i], i, e->old, e->old_kind == EVENT_OLD_KEY);
     t->rows = true;
     if (otherwise)
         identify_by_key(&b->shapes[t->to], &out);
@@ -270,6 +286,7 @@ static int follow_event(struct bridge *b, struct trace *t, const struct chain_tr
 {
     if (e->op == EVENT_OVERSIZE && t->to != BRIDGE_NONE)
         return read_refuse_oversize(r, at, err);
+    t->emptied |= e->op == EVENT_TRUNCATE;
     if (t->shape != r)
         TRY(compare_shape(b, t, at, r, err));
     if (t->to != BRIDGE_NONE)
@@ -304,7 +321,7 @@ static int check_end(struct bridge *b, uint32_t i, struct error *err)
     struct trace *t = bridge_trace(b, to->id);
     const char *why = NULL;
 
-    doubt(b, t);
+    doubt(b, t, NULL, NULL);
     if (!t->known || (!t->in_snapshot && !t->made))
         why = "was made, and no record of it was found";
     else if (t->touched && t->rows && t->now.file != to->file)

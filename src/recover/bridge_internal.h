@@ -11,7 +11,9 @@
 /* Rows and events of a table for as long as its identity is another one (bridge_stage.c). */
 struct stage {
     struct changes *changes; /* NULL: they are only looked at */
-    struct relation shape;   /* the target's columns */
+    struct layout_table table; /* the target's columns, and behind them those that identify rows and are gone there */
+    struct relation shape;     /* the same */
+    struct rowmap *map;        /* how the snapshot's rows become its own; NULL: none are poured into it */
 };
 
 /* A table on its way: as it is where the stream stands now. */
@@ -25,13 +27,15 @@ struct trace {
     bool touched;    /* a command on the way was about it: only then may a new file be a rewrite */
     bool doubtful;   /* for a time nothing identified its rows: who changed them then was not captured */
     struct layout_table now;
+    struct position recorded; /* of the commit of the transaction whose record `now` is */
+    bool emptied;    /* by TRUNCATE since that record */
     const struct renewal *since; /* its rows begin there; NULL: in the snapshot, or on the way */
     char *barred;    /* in a survey: why it cannot be followed; owned */
     struct stage *stage; /* its rows are identified otherwise now; NULL: they are not */
     bool alike;      /* a command was about it while its whole rows identified it: the key may have been gone, and rows alike in it */
     bool merged;     /* rows or events of it stand with the target's */
     const struct relation *shape; /* of the events, as last compared with `now`; NULL: never */
-    uint32_t *from;  /* per column of the target: the event's, or BRIDGE_NONE */
+    uint32_t *from;  /* per column of the target, or of its stage: the event's, or BRIDGE_NONE */
 };
 
 struct bridge {
@@ -56,6 +60,8 @@ struct trace *bridge_trace(struct bridge *b, uint32_t id);
 /* rc, or 0 where a survey sets a table aside that was refused. */
 int bridge_bar(const struct bridge *b, struct trace *t, int rc, struct error *err);
 /* bridge_stage.c */
+/* What an event of it is written in: the columns of its stage, or of the target. */
+const struct layout_table *bridge_columns(const struct bridge *b, const struct trace *t);
 bool bridge_same_identity(const struct layout_table *a, const struct layout_table *b);
 bool bridge_stage_needed(const struct layout_table *now, const struct layout_table *to);
 MUST_CHECK int bridge_stage_open(const struct bridge *b, const struct trace *t, struct stage **ret, struct error *err);

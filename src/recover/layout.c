@@ -136,6 +136,8 @@ static int read_table(const json_t *j, bool record, struct layout_table *t, stru
     if (!record)
         return read_names(j, t, err);
     TRY(json_get_bool(j, "made", WHAT, &t->made, err));
+    t->counted = json_is_integer(json_object_get(j, "changed")); /* older records have no such thing */
+    t->changed = (uint64_t)json_integer_value(json_object_get(j, "changed"));
     return json_get_bool(j, "permanent", WHAT, &t->permanent, err);
 }
 
@@ -228,6 +230,16 @@ void layout_relation(const struct layout_table *t, const char *schema, const cha
     if (layout_keyed(t))
         r.identity = IDENTITY_KEY;
     *ret = r;
+}
+
+void layout_add_key(struct layout_table *t, const struct layout_column *c)
+{
+    t->keys = mem_resize(t->keys, (size_t)t->keys_count + 1, sizeof *t->keys);
+    t->keys[t->keys_count++] = c->number;
+    if (layout_column(t, c->number) != UINT32_MAX)
+        return;
+    t->columns = mem_resize(t->columns, (size_t)t->columns_count + 1, sizeof *t->columns);
+    t->columns[t->columns_count++] = (struct layout_column){.number = c->number, .name = mem_strdup(c->name), .type_id = c->type_id, .type_modifier = c->type_modifier};
 }
 
 bool layout_same_key(const struct layout_table *a, const struct layout_table *b)

@@ -29,6 +29,8 @@ struct layout_table {
     bool named;     /* has a column whose text depends on the names of other objects */
     bool generated; /* has a generated column */
     bool made, permanent; /* of a record */
+    bool counted;         /* of a record: the server counts changes, */
+    uint64_t changed;     /* and so many updates and deletes of rows the transaction had tried by then */
 };
 void layout_table_release(struct layout_table *t);
 void layout_table_copy(const struct layout_table *from, struct layout_table *to); /* to is overwritten */
@@ -56,6 +58,8 @@ void layout_relation(const struct layout_table *t, const char *schema, const cha
 bool layout_keyed(const struct layout_table *t);
 /* By these or by the whole row: updates and deletes are captured. */
 bool layout_identified(const struct layout_table *t);
+/* Makes it one of those that identify its rows; a column that it has not is put behind the others. */
+void layout_add_key(struct layout_table *t, const struct layout_column *c);
 /* Both identify rows by the same columns, or neither does by columns. */
 bool layout_same_key(const struct layout_table *a, const struct layout_table *b);
 bool layout_same_columns(const struct layout_table *a, const struct layout_table *b); /* their numbers */

@@ -302,11 +302,10 @@ static int changes_for(const struct plan_options *o, struct planned *p, struct e
 
 static int pour_one(const struct plan_options *o, struct planned *p, uint32_t i, struct error *err)
 {
-    struct changes *into;
-    uint32_t table;
+    struct bridge_pour into;
 
-    TRY(bridge_pour_into(p->bridge, i, p->changes, &into, &table, err));
-    return pour_table(o->config->vault, o->config->source, &p->manifest.tables[i], bridge_rowmap(p->bridge, i), into, table, err);
+    TRY(bridge_pour_into(p->bridge, i, p->changes, &into, err));
+    return pour_table(o->config->vault, o->config->source, &p->manifest.tables[i], into.relation, into.map, into.changes, into.table, err);
 }
 
 /* Before the first event. A chunk that cannot be read is the snapshot's fault. */

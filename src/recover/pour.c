@@ -11,7 +11,7 @@
 struct pour {
     const struct relation *relation;
     struct changes *changes;
-    uint32_t index;
+    uint32_t index, columns; /* that are kept, the first ones */
     struct buf values; /* of one row, without escapes */
     struct slice fields[RELATION_COLUMNS_MAX + 1];
     struct value row[RELATION_COLUMNS_MAX + 1];
@@ -20,7 +20,7 @@ struct pour {
 static int add_row(struct pour *p, struct slice row, struct error *err)
 {
     const struct relation *r = p->relation;
-    struct event e = {.op = EVENT_INSERT, .relation_id = r->id, .row = p->row, .row_count = r->columns_count};
+    struct event e = {.op = EVENT_INSERT, .relation_id = r->id, .row = p->row, .row_count = p->columns};
     size_t ends[RELATION_COLUMNS_MAX + 1];
 
     TRY(row_split(row, r->columns_count, p->fields, err));
@@ -67,11 +67,12 @@ static int pour_chunk(struct pour *p, struct vault *v, const char *source, const
     return add_rows(p, buf_slice(&mapped), err);
 }
 
-int pour_rows(const struct relation *relation, struct slice rows, struct changes *changes, uint32_t table, struct error *err)
+int pour_rows(const struct relation *relation, uint32_t columns, struct slice rows, struct changes *changes, uint32_t table, struct error *err)
 {
     CLEANUP(mem_free_ptr) struct pour *p = mem_zalloc(1, sizeof *p);
 
     p->relation = relation;
+    p->columns = columns;
     p->changes = changes;
     p->index = table;
     p->values = BUF_INIT(CHUNK_PLAIN_BYTES_MAX);
@@ -80,14 +81,15 @@ int pour_rows(const struct relation *relation, struct slice rows, struct changes
     return rc;
 }
 
-int pour_table(struct vault *v, const char *source, struct snapshot_table *t, const struct rowmap *map, struct changes *changes,
-               uint32_t table, struct error *err)
+int pour_table(struct vault *v, const char *source, struct snapshot_table *t, const struct relation *relation, const struct rowmap *map,
+               struct changes *changes, uint32_t table, struct error *err)
 {
     CLEANUP(mem_free_ptr) struct pour *p = mem_zalloc(1, sizeof *p);
     struct zst *z = zst_new(1);
     int rc = 0;
 
-    p->relation = &t->relation;
+    p->relation = relation;
+    p->columns = relation->columns_count;
     p->changes = changes;
     p->index = table;
     p->values = BUF_INIT(CHUNK_PLAIN_BYTES_MAX);

@@ -311,18 +311,133 @@ INSERT INTO t VALUES (1, 'a');
 --@ after
 ALTER TABLE t DROP CONSTRAINT t_pkey;
 INSERT INTO t VALUES (1, 'b');
---@ case: primary key exchanged
+--@ case: primary key exchanged by two transactions
 --@ refused: nothing to identify its rows for a time
 CREATE TABLE t (id int PRIMARY KEY, k int NOT NULL, v text);
 INSERT INTO t VALUES (1, 10, 'a'), (2, 20, 'b');
 --@ after
-UPDATE t SET v = 'before' WHERE id = 1;
-BEGIN;
 ALTER TABLE t DROP CONSTRAINT t_pkey;
 ALTER TABLE t ADD PRIMARY KEY (k);
+UPDATE t SET id = 1 WHERE k = 20;
+--@ case: primary key exchanged, rows changed between
+--@ refused: nothing to identify its rows for a time
+CREATE TABLE t (id int PRIMARY KEY, k int NOT NULL, v text);
+INSERT INTO t VALUES (1, 10, 'a'), (2, 20, 'b');
+--@ after
+BEGIN;
+ALTER TABLE t DROP CONSTRAINT t_pkey;
+UPDATE t SET k = k + 1;
+ALTER TABLE t ADD PRIMARY KEY (k);
+COMMIT;
+--@ case: primary key exchanged, rows changed between and emptied in vain
+--@ refused: nothing to identify its rows for a time
+CREATE TABLE t (id int PRIMARY KEY, k int NOT NULL, v text);
+INSERT INTO t VALUES (1, 10, 'a'), (2, 20, 'b');
+--@ after
+BEGIN;
+ALTER TABLE t DROP CONSTRAINT t_pkey;
+SAVEPOINT a;
+TRUNCATE t;
+ROLLBACK TO a;
+DELETE FROM t WHERE k = 10;
+ALTER TABLE t ADD PRIMARY KEY (k);
+COMMIT;
+--@ case: new table emptied, filled, and changed before it has a key
+--@ refused: nothing to identify its rows for a time
+CREATE TABLE s (id int PRIMARY KEY, v text);
+INSERT INTO s VALUES (1, 'a'), (2, 'b');
+--@ after
+BEGIN;
+CREATE TABLE t AS SELECT * FROM s;
+TRUNCATE t;
+INSERT INTO t SELECT * FROM s;
+UPDATE t SET v = 'x' WHERE id = 1;
+COMMENT ON TABLE t IS 'changed';
+TRUNCATE t;
+INSERT INTO t SELECT * FROM s;
+UPDATE t SET v = 'y' WHERE id = 2;
+ALTER TABLE t ADD PRIMARY KEY (id);
+COMMIT;
+--@ case: primary key exchanged
+CREATE TABLE t (id int PRIMARY KEY, k int NOT NULL, v text);
+INSERT INTO t VALUES (1, 10, 'a'), (2, 20, 'b'), (3, 30, 'c');
+--@ after
+UPDATE t SET v = 'before' WHERE id = 1;
+BEGIN;
+UPDATE t SET v = 'in it' WHERE id = 2;
+UPDATE t SET k = 40 WHERE id = 3;
+ALTER TABLE t DROP CONSTRAINT t_pkey;
+INSERT INTO t VALUES (1, 50, 'while nothing identifies it');
+ALTER TABLE t ADD PRIMARY KEY (k);
+UPDATE t SET v = 'still in it' WHERE k = 20;
+DELETE FROM t WHERE k = 40;
 COMMIT;
 UPDATE t SET id = 1 WHERE k = 20;
 DELETE FROM t WHERE k = 10;
+--@ case: primary key dropped and added again, within savepoints
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t SELECT i, repeat('v', 3000) FROM generate_series(1, 6) i;
+--@ after
+BEGIN;
+SAVEPOINT a;
+ALTER TABLE t DROP CONSTRAINT t_pkey;
+UPDATE t SET id = 1;
+ROLLBACK TO a;
+UPDATE t SET id = 10 WHERE id = 1;
+SAVEPOINT b;
+ALTER TABLE t DROP CONSTRAINT t_pkey;
+INSERT INTO t VALUES (1, 'b');
+SAVEPOINT c;
+INSERT INTO t VALUES (1, 'c');
+ROLLBACK TO c;
+ALTER TABLE t ADD CONSTRAINT another PRIMARY KEY (id);
+RELEASE b;
+UPDATE t SET id = id + 100 WHERE id < 3;
+PREPARE TRANSACTION 'corpus key';
+COMMIT PREPARED 'corpus key';
+DELETE FROM t WHERE id = 101;
+--@ case: key exchanged for a wider one in one transaction
+CREATE TABLE t (id int PRIMARY KEY, v text, next_id bigint);
+INSERT INTO t SELECT i, repeat('v', 3000 + i) FROM generate_series(1, 20) i;
+--@ after
+UPDATE t SET next_id = id WHERE id < 11;
+UPDATE t SET id = id + 40 WHERE id > 18;
+DELETE FROM t WHERE id = 4;
+BEGIN;
+UPDATE t SET next_id = id WHERE next_id IS NULL;
+ALTER TABLE t DROP CONSTRAINT t_pkey;
+ALTER TABLE t ADD PRIMARY KEY (next_id);
+UPDATE t SET v = 'both are there' WHERE next_id = 6;
+ALTER TABLE t DROP COLUMN id;
+ALTER TABLE t RENAME next_id TO id;
+UPDATE t SET id = 5000000000 WHERE id = 7;
+COMMIT;
+DELETE FROM t WHERE id = 8;
+INSERT INTO t VALUES ('new', 6000000000);
+--@ case: two keys that are gone, one after the other
+--@ refused: by a column that is gone, and before that otherwise
+CREATE TABLE t (a int PRIMARY KEY, b int NOT NULL, c int NOT NULL, v text);
+INSERT INTO t SELECT i, i, i, 'v' FROM generate_series(1, 8) i;
+--@ after
+UPDATE t SET v = 'by a' WHERE a = 1;
+ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (b);
+UPDATE t SET v = 'by b' WHERE b = 2;
+ALTER TABLE t DROP COLUMN a;
+ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (c);
+ALTER TABLE t DROP COLUMN b;
+UPDATE t SET v = 'by c' WHERE c = 3;
+--@ case: new table from a query, with a key in the same transaction
+CREATE TABLE s (id int PRIMARY KEY, v text);
+INSERT INTO s VALUES (1, 'a'), (2, 'b');
+--@ after
+BEGIN;
+CREATE TABLE t AS SELECT * FROM s;
+INSERT INTO t VALUES (3, 'c');
+ALTER TABLE t ADD PRIMARY KEY (id);
+UPDATE t SET v = 'x' WHERE id = 2;
+COMMIT;
+UPDATE t SET id = 7 WHERE id = 1;
+DELETE FROM t WHERE id = 3;
 --@ case: replica identity full and back
 CREATE TABLE t (id int PRIMARY KEY, v text);
 INSERT INTO t VALUES (1, 'a'), (2, 'b');

@@ -27,6 +27,15 @@ CREATE TABLE p_2 PARTITION OF p FOR VALUES FROM (30) TO (60);
 CREATE TABLE p_d PARTITION OF p DEFAULT;
 CREATE TABLE o (id int PRIMARY KEY, k int REFERENCES k ON UPDATE CASCADE ON DELETE CASCADE, w int DEFAULT 0);
 CREATE TABLE l (c int, what text) WITH (autovacuum_enabled = off);
+CREATE TABLE kx_1 (a int PRIMARY KEY, b int NOT NULL, v text);
+ALTER TABLE kx_1 ALTER v SET STORAGE EXTERNAL;
+INSERT INTO kx_1 SELECT i, i, repeat('kx', i * 300) FROM generate_series(0, 11) i;
+CREATE TABLE kx_2 (a int PRIMARY KEY, b int NOT NULL, v text);
+ALTER TABLE kx_2 ALTER v SET STORAGE EXTERNAL;
+INSERT INTO kx_2 SELECT i, i, repeat('kx', i * 300) FROM generate_series(0, 11) i;
+CREATE TABLE kx_3 (a int PRIMARY KEY, b int NOT NULL, v text);
+ALTER TABLE kx_3 ALTER v SET STORAGE EXTERNAL;
+INSERT INTO kx_3 SELECT i, i, repeat('kx', i * 300) FROM generate_series(0, 11) i;
 INSERT INTO k SELECT i, i, 'v' || i, CASE WHEN i % 4 < 2 THEN repeat(md5(i::text), 90) END FROM generate_series(0, 29) i;
 INSERT INTO o SELECT i, i FROM generate_series(0, 20) i;
 INSERT INTO tk SELECT 'k' || i, i % 3, i / 2.0, repeat('t' || i, 900) FROM generate_series(0, 14) i;
@@ -196,6 +205,12 @@ ATTACHED = """DO $do$ BEGIN
         DELETE FROM p_2 WHERE id < 30 OR id >= 60; ALTER TABLE p ATTACH PARTITION p_2 FOR VALUES FROM (30) TO (60); END IF;
 END $do$"""
 
+def keyed_by(n):
+    """Another key than `a`, where there is none: of rows alike in it one is left."""
+    one = f"DELETE FROM kx_{n} USING kx_{n} o WHERE o.b = kx_{n}.b AND o.ctid < kx_{n}.ctid"
+    return if_there(f"kx_{n}", f"IF NOT EXISTS (SELECT FROM pg_index WHERE indrelid = 'kx_{n}'::regclass AND indisprimary) THEN {one}; ALTER TABLE kx_{n} ADD CONSTRAINT kx_{n}_b PRIMARY KEY (b); END IF")
+
+
 # Schema changes, each with a name by which it is locked. The first member says whether recovery must go across such a change; positions behind another one may be refused.
 CHANGES = [
     (True, "k", "ALTER TABLE k ADD COLUMN IF NOT EXISTS x{n} int"),
@@ -215,6 +230,15 @@ CHANGES = [
     (True, "gen", "CREATE TABLE IF NOT EXISTS gen_{n} (id int PRIMARY KEY, a int, g int GENERATED ALWAYS AS (a * 2) STORED); INSERT INTO gen_{n} VALUES ({n}, 5) ON CONFLICT DO NOTHING"),
     (True, "gen", if_there("gen_{n}", "ALTER TABLE gen_{n} DROP COLUMN IF EXISTS g")),
     (True, "as", "DROP TABLE IF EXISTS as_{n}; CREATE TABLE as_{n} AS SELECT i AS id, repeat('a', i * 300) AS v FROM generate_series(1, 9) i; ALTER TABLE as_{n} ADD PRIMARY KEY (id); UPDATE as_{n} SET v = 'b' WHERE id < 3"),
+    (True, "as", "DROP TABLE IF EXISTS as_{n}; SELECT i % 4 AS id, repeat('s', i % 3 * 900) AS v INTO as_{n} FROM generate_series(1, 12) i"),
+    (True, "kx", "CREATE TABLE IF NOT EXISTS kx_{n} (a int PRIMARY KEY, b int NOT NULL, v text); ALTER TABLE kx_{n} ALTER v SET STORAGE EXTERNAL; INSERT INTO kx_{n} SELECT i, i, repeat('kx', i * 300) FROM generate_series(1, 9) i ON CONFLICT DO NOTHING"),
+    (True, "kx", "CREATE TABLE IF NOT EXISTS kx_{n} AS SELECT i % 5 AS a, i AS b, repeat('as', i % 3 * 1500) AS v FROM generate_series(1, 9) i"),
+    (True, "kx", if_there("kx_{n}", "ALTER TABLE kx_{n} DROP CONSTRAINT IF EXISTS kx_{n}_pkey, DROP CONSTRAINT IF EXISTS kx_{n}_b")),
+    (True, "kx", keyed_by("{n}")),
+    (True, "kx", if_there("kx_{n}", "ALTER TABLE kx_{n} DROP CONSTRAINT IF EXISTS kx_{n}_pkey") + "; " + keyed_by("{n}")),
+    (True, "kx", if_there("kx_{n}", "ALTER TABLE kx_{n} DROP COLUMN IF EXISTS a")),
+    (True, "kx", if_there("kx_{n}", "ALTER TABLE kx_{n} ADD COLUMN IF NOT EXISTS x{n} int DEFAULT {n}")),
+    (True, "kx", "DROP TABLE IF EXISTS kx_{n}"),
     (True, "temp", "CREATE TEMP TABLE IF NOT EXISTS temp_{n} (id int, v text); INSERT INTO temp_{n} VALUES ({n}, 'temporary'); ALTER TABLE temp_{n} ADD COLUMN IF NOT EXISTS w int"),
     (True, "tk", "CREATE INDEX IF NOT EXISTS i{n} ON tk (n, c)"),
     (True, "tk", "DROP INDEX IF EXISTS i{n}"),
@@ -233,6 +257,22 @@ CHANGES = [
     (False, "view", "CREATE OR REPLACE FUNCTION fn() RETURNS int LANGUAGE sql AS 'SELECT {n}'"),
 ]
 TEMPORARY = "CREATE TEMP"
+
+
+def kx_any(r, c):
+    """Rows that are identified by a key, by another one, by nothing but themselves; its first column may be gone."""
+    n, a, b = r.randrange(1, 4), number(r, c, 5), number(r, c, 5)
+    done = r.choice([
+        f"INSERT INTO kx_{n} (a, b, v) VALUES ({a}, {b}, {text(r)}) ON CONFLICT DO NOTHING",
+        f"INSERT INTO kx_{n} (b, v) SELECT b, v FROM kx_{n} WHERE b % 3 = {c} LIMIT 2",
+        f"UPDATE kx_{n} SET a = a + 30 WHERE b % 3 = {c}",
+        f"UPDATE kx_{n} SET b = b + 30 WHERE b % 3 = {c} AND b < 30",
+        f"UPDATE kx_{n} SET b = b - 30 WHERE b % 3 = {c} AND b >= 30",
+        f"UPDATE kx_{n} SET v = {text(r)} WHERE b % 3 = {c} AND b < {r.randrange(15)}",
+        f"DELETE FROM kx_{n} WHERE b % 3 = {c} AND a = {a}",
+        f"DELETE FROM kx_{n} WHERE ctid = (SELECT min(ctid) FROM kx_{n} WHERE b % 3 = {c})",
+    ])
+    return "kx", f"DO $do$ BEGIN {done}; EXCEPTION WHEN undefined_table OR undefined_column OR unique_violation OR not_null_violation THEN NULL; END $do$"
 
 
 def come_and_gone(r, c):
@@ -298,7 +338,7 @@ class Generator:
         self.alone = {t: o for t, o in self.alone.items() if o != c}
 
     def change_rows(self, c):
-        rows_of = ROWS if self.kind == "rows" else [*ROWS, come_and_gone, come_and_gone, come_and_gone]
+        rows_of = ROWS if self.kind == "rows" else [*ROWS, come_and_gone, come_and_gone, come_and_gone, kx_any, kx_any]
         table, sql, *rows = self.r.choice(rows_of)(self.r, c)
         if self.free(c, table):
             self.clients[c].touched.add(table)

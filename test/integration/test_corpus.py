@@ -27,7 +27,7 @@ def report(databases):
 def outcome(database, case):
     """What docs/COVERAGE.md tells of a case."""
     kind = ("fault" if case in database.faults else "named by check" if case.says else "differs" if case.differs else "unseen" if case.unseen
-            else "refused" if case.refused else "crossed" if case.group.database == "schema" else "not kept" if case.not_kept else "exact")
+            else "refused" if case.refused else "crossed" if case.group.database in ("schema", "whole") else "not kept" if case.not_kept else "exact")
     said = sorted({(severity, generic(text)) for severity, code, name, text in database.said.get(case, [])})
     why = case.unseen or case.polled or "; ".join([*case.not_kept.values(), *case.differs.values()])
     return {"group": case.group.title, "case": case.name, "outcome": kind, "why": why, "check": said, "says": case.says, "refused": case.refused}

@@ -215,6 +215,8 @@ BEGIN
         'tables', (SELECT coalesce(json_agg(json_build_object(
             'id', c.oid::int8, 'made', c.oid = ANY (made), 'permanent', c.relpersistence = 'p', 'file', c.relfilenode::int8,
             'columns_made', c.relnatts, 'identity', c.relreplident,
+            'changed', CASE WHEN current_setting('track_counts')::boolean
+                            THEN pg_stat_get_xact_tuples_updated(c.oid) + pg_stat_get_xact_tuples_deleted(c.oid) END,
             'keys', (SELECT to_json((x.indkey::int2[])[0:x.indnkeyatts - 1]) FROM pg_index x
                      WHERE x.indrelid = c.oid AND x.indislive AND x.indisvalid AND x.indisunique AND x.indimmediate AND x.indpred IS NULL
                        AND CASE c.relreplident WHEN 'd' THEN x.indisprimary WHEN 'i' THEN x.indisreplident ELSE false END),

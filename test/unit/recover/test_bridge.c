@@ -133,7 +133,7 @@ static void assert_refused(const struct scene *s, int rc, const char *says)
         fail_msg("\"%s\" does not say \"%s\"", s->x->err.message, says);
 }
 
-static const struct chain_transaction at = {.position = {.offset = 1500}, .xid = 10};
+static struct chain_transaction at = {.position = {.offset = 1500}, .xid = 10};
 
 static int record(struct scene *s, const char *tag, const char *detail, const struct made_table *tables, size_t count, const char *enums)
 {
@@ -434,7 +434,7 @@ static void test_pour(void **state)
     s.m.tables[0].chunks_count = 1;
     assert_ok(make(&s, 2500), s.x->err);
     assert_true(bridge_pours(s.b, 0));
-    assert_ok(pour_table(s.x->v, "shop", &s.m.tables[0], bridge_rowmap(s.b, 0), s.changes, 0, &s.x->err), s.x->err);
+    assert_ok(pour_table(s.x->v, "shop", &s.m.tables[0], &s.m.tables[0].relation, bridge_rowmap(s.b, 0), s.changes, 0, &s.x->err), s.x->err);
     assert_int_equal(s.m.tables[0].chunks_count, 0);
     assert_ok(changes_finish(s.changes, &s.x->err), s.x->err);
     assert_ok(changes_open(s.changes, 0, slice_str(""), slice_of(NULL, 0), &cursor, &s.x->err), s.x->err);
@@ -457,9 +457,8 @@ static void test_another_key(void **state)
     struct scene s = {0};
     struct relation before = shape_of(&item), after = shape_of(&keyed_anew);
     struct changes_cursor *cursor;
-    struct changes *into;
+    struct bridge_pour into;
     struct change c;
-    uint32_t table;
 
     open_scene(&s, state, &item, 1, &keyed_anew, 1);
     s.m.tables[0].rows = 2; /* without the chunk that has a NULL */
@@ -469,9 +468,9 @@ static void test_another_key(void **state)
     const struct changes_config config = {.directory = s.x->folder, .memory_bytes_max = 1 << 20, .cursor_bytes_max = 1 << 20};
     assert_int_equal(bridge_stages(s.b, &config), 1);
     assert_true(bridge_pours(s.b, 0));
-    assert_ok(bridge_pour_into(s.b, 0, s.changes, &into, &table, &s.x->err), s.x->err);
-    assert_ptr_not_equal(into, s.changes);
-    assert_ok(pour_table(s.x->v, "shop", &s.m.tables[0], bridge_rowmap(s.b, 0), into, table, &s.x->err), s.x->err);
+    assert_ok(bridge_pour_into(s.b, 0, s.changes, &into, &s.x->err), s.x->err);
+    assert_ptr_not_equal(into.changes, s.changes);
+    assert_ok(pour_table(s.x->v, "shop", &s.m.tables[0], into.relation, into.map, into.changes, into.table, &s.x->err), s.x->err);
     assert_ok(put_row(&s, EVENT_UPDATE, &before, alike), s.x->err);
     assert_ok(record(&s, "COMMENT", "", &item, 1, NULL), s.x->err);
     assert_ok(put_row(&s, EVENT_UPDATE, &before, apart), s.x->err);
@@ -493,19 +492,108 @@ static void test_another_key(void **state)
     close_scene(&s);
 }
 
-/* The key that it had is not there to merge by. */
+/* The key that it had is gone at the target: it goes along as far as it identifies rows. */
 static void test_a_key_that_is_gone(void **state)
 {
     static const struct made_table shorter = {ITEM_ID, "item", 5, 2, "[2]", "d", "", "[2,\"name\",25,-1]"};
-    const char *const one[] = {"1", "uno"};
+    const char *const one[] = {"1", "uno"}, *const two[] = {"2", "uno"}, *const apart[] = {"2", "dos"}, *const last[] = {"tres"};
+    static const char *const wanted[] = {"dos", "tres", "uno"};
     struct scene s = {0};
-    struct relation before = shape_of(&item);
+    struct relation before = shape_of(&item), after = shape_of(&shorter);
+    struct changes_cursor *cursor;
+    struct bridge_pour into;
+    struct change c;
 
     open_scene(&s, state, &item, 1, &shorter, 1);
+    s.m.tables[0].rows = 2; /* without the chunk that has a NULL */
+    chunk_ref_release(&s.m.tables[0].chunks[1]);
+    s.m.tables[0].chunks_count = 1;
     assert_ok(make(&s, 2500), s.x->err);
-    assert_refused(&s, put_row(&s, EVENT_UPDATE, &before, one), "identified by a column that is gone");
+    const struct changes_config config = {.directory = s.x->folder, .memory_bytes_max = 1 << 20, .cursor_bytes_max = 1 << 20};
+    assert_int_equal(bridge_stages(s.b, &config), 1);
+    assert_ok(bridge_pour_into(s.b, 0, s.changes, &into, &s.x->err), s.x->err);
+    assert_int_equal(into.relation->columns_count, 2);
+    assert_ok(pour_table(s.x->v, "shop", &s.m.tables[0], into.relation, into.map, into.changes, into.table, &s.x->err), s.x->err);
+    assert_ok(put_row(&s, EVENT_UPDATE, &before, one), s.x->err);
+    assert_ok(put_row(&s, EVENT_UPDATE, &before, two), s.x->err);
+    assert_ok(put_row(&s, EVENT_UPDATE, &before, apart), s.x->err);
+    assert_ok(record(&s, "ALTER TABLE", "", &shorter, 1, NULL), s.x->err);
+    assert_ok(put_row(&s, EVENT_INSERT, &after, last), s.x->err);
+    assert_ok(record(&s, "COMMENT", "", NULL, 0, ""), s.x->err);
+    assert_ok(bridge_finish(s.b, &s.x->err), s.x->err);
+    assert_ok(changes_finish(s.changes, &s.x->err), s.x->err);
+    assert_ok(changes_open(s.changes, 0, slice_str(""), slice_of(NULL, 0), &cursor, &s.x->err), s.x->err);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(changes_next(cursor, &c, &s.x->err), 1);
+        assert_false(c.expects_present);
+        assert_true(slice_equal(c.values[0].text, slice_str(wanted[i])));
+    }
+    assert_int_equal(changes_next(cursor, &c, &s.x->err), 0);
+    changes_cursor_free(cursor);
+    relation_release(&before);
+    relation_release(&after);
+    close_scene(&s);
+}
+
+/* By one that is gone, and before that by another one: the rows of the first stretch do not carry it. */
+static void test_two_keys_that_are_gone(void **state)
+{
+    static const struct made_table three = {ITEM_ID, "item", 5, 4, "[1]", "d", "", ITEM_COLUMNS ",[3,\"v\",25,-1],[4,\"w\",25,-1]"};
+    static const struct made_table second = {ITEM_ID, "item", 5, 4, "[2]", "d", "", ITEM_COLUMNS ",[3,\"v\",25,-1],[4,\"w\",25,-1]"};
+    static const struct made_table shorter = {ITEM_ID, "item", 5, 4, "[3]", "d", "", "[3,\"v\",25,-1],[4,\"w\",25,-1]"};
+    const char *const row[] = {"1", "a", "b", "c"};
+    struct scene s = {0};
+    struct relation before = shape_of(&three);
+
+    open_scene(&s, state, &three, 1, &shorter, 1);
+    relation_release(&s.m.tables[0].relation);
+    s.m.tables[0].relation = shape_of(&three);
+    assert_ok(make(&s, 2500), s.x->err);
+    assert_ok(put_row(&s, EVENT_UPDATE, &before, row), s.x->err);
+    assert_refused(&s, record(&s, "ALTER TABLE", "", &second, 1, NULL), "by a column that is gone, and before that otherwise");
     relation_release(&before);
     close_scene(&s);
+}
+
+/* Nothing identifies the rows between two records of one transaction: the counts say whether any was changed then, and TRUNCATE sets them back. */
+static void test_nothing_identifies_for_a_moment(void **state)
+{
+    static const struct made_table two = {ITEM_ID, "item", 5, 2, "null", "d", "\"changed\":2,", ITEM_COLUMNS}, three = {ITEM_ID, "item", 5, 2, "null", "d", "\"changed\":3,", ITEM_COLUMNS};
+    static const struct made_table back_two = {ITEM_ID, "item", 5, 2, "[1]", "d", "\"changed\":2,", ITEM_COLUMNS}, back_unknown = {ITEM_ID, "item", 5, 2, "[1]", "d", "\"changed\":null,", ITEM_COLUMNS};
+    static const struct {
+        const struct made_table *gone, *back;
+        bool emptied, later, exact; /* later: by another transaction */
+    } cases[] = {
+        {&two, &back_two, false, false, true},
+        {&three, &back_two, false, false, false},
+        {&two, &back_unknown, false, false, false},
+        {&two, &back_two, true, false, false},
+        {&two, &back_two, false, true, false},
+        {&two, &two, false, false, false},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct fixture *x = *state;
+        struct scene s = {0};
+        struct relation shape = shape_of(cases[i].gone);
+        const struct event e = {.op = EVENT_TRUNCATE, .relation_id = ITEM_ID};
+
+        open_scene(&s, state, &item, 1, cases[i].back == &two ? &two : &item, 1);
+        assert_ok(make(&s, 2500), x->err);
+        assert_ok(record(&s, "ALTER TABLE", "", cases[i].gone, 1, NULL), x->err);
+        if (cases[i].emptied)
+            assert_ok(bridge_event(s.b, &at, &shape, &e, s.changes, &x->err), x->err);
+        at.position.offset += cases[i].later;
+        assert_ok(record(&s, "ALTER TABLE", "", cases[i].back, 1, NULL), x->err);
+        at.position.offset = 1500;
+        if (cases[i].exact)
+            assert_ok(bridge_finish(s.b, &x->err), x->err);
+        else
+            assert_refused(&s, bridge_finish(s.b, &x->err), "identify its rows for a time");
+        relation_release(&shape);
+        close_scene(&s);
+        assert_ok(dir_remove_all(fixture_path(x, "sources/shop/0001/schemas"), &x->err), x->err);
+    }
 }
 
 /* For a time the whole row identifies: the target's key is in it, and so is what an update left where it lay. */
@@ -561,6 +649,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_which_capture, fixture_new, fixture_free),
         cmocka_unit_test_setup_teardown(test_unknown, fixture_new, fixture_free),
         cmocka_unit_test_setup_teardown(test_pour, fixture_new, fixture_free), cmocka_unit_test_setup_teardown(test_another_key, fixture_new, fixture_free),
+        cmocka_unit_test_setup_teardown(test_two_keys_that_are_gone, fixture_new, fixture_free),
+        cmocka_unit_test_setup_teardown(test_nothing_identifies_for_a_moment, fixture_new, fixture_free),
         cmocka_unit_test_setup_teardown(test_a_key_that_is_gone, fixture_new, fixture_free), cmocka_unit_test_setup_teardown(test_whole_rows_for_a_time, fixture_new, fixture_free),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
