@@ -104,6 +104,7 @@ static int capture_init(struct capture *c, const struct capture_config *config, 
         c->vaults[i].vault = config->vaults[i];
     c->pending_notes = json_array();
     c->schema_changed = json_array();
+    looks_init(&c->looks);
     c->inexact = json_array();
     c->words = json_array();
     c->renewed = json_object();
@@ -119,6 +120,7 @@ static void capture_release(struct capture *c)
     json_decref(c->words);
     json_decref(c->renewed);
     json_decref(c->gaps);
+    looks_release(&c->looks);
     free(c->old);
     if (c->wake_fd > 0)
         (void)close(c->wake_fd);
@@ -135,7 +137,7 @@ static void reset_shared(struct capture *c, struct line *l)
     c->ship_until_mono_us = 0;
     c->state = STATE_CONNECTING;
     c->session = 0;
-    c->received_lsn = c->confirmed_lsn = c->told_written_lsn = c->told_flushed_lsn = c->trigger_lsn = 0;
+    c->received_lsn = c->confirmed_lsn = c->told_written_lsn = c->told_flushed_lsn = 0;
     c->durable = l->last;
     c->durable_start = l->last_start;
     c->durable_wall_us = l->last_wall_us;
@@ -156,6 +158,7 @@ static void reset_shared(struct capture *c, struct line *l)
     for (size_t i = 0; i < c->config->vaults_count; i++)
         c->vaults[i] = (struct vault_state){.vault = c->config->vaults[i]};
     json_array_clear(c->pending_notes);
+    looks_clear(&c->looks);
     json_object_clear(c->renewed);
     c->pruned_snapshot = POSITION_ZERO;
     c->pruned_renewals = 0;

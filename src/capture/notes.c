@@ -126,8 +126,8 @@ static bool add_schema_changed(json_t *list, const json_t *note)
     return true;
 }
 
-/* Up to where the schema changed, and up to where event triggers told of it: a process that was killed knew both, and what it had received does not come
- * again. With the mutex held. */
+/* Up to where the schema changed, and of what event triggers told: a process that was killed knew both, and what it had received does not come again. With
+ * the mutex held. */
 static void follow_change(struct capture *c, const json_t *change)
 {
     const char *how = json_string_value(json_object_get(change, "how"));
@@ -137,8 +137,8 @@ static void follow_change(struct capture *c, const json_t *change)
         c->changed_lsn = to_lsn;
     if ((!how || strcmp(how, "trigger") != 0) && to_lsn > atomic_load(&c->polled_lsn))
         atomic_store(&c->polled_lsn, to_lsn);
-    if (how && strcmp(how, "trigger") == 0 && to_lsn > c->trigger_lsn)
-        c->trigger_lsn = to_lsn;
+    if (how && strcmp(how, "trigger") == 0)
+        looks_add_record(&c->looks, (uint32_t)json_integer_value(json_object_get(change, "xid")), to_lsn);
 }
 
 /*

@@ -91,11 +91,6 @@ static void remember_notes(struct receiver *r, const struct framed *t)
     json_t *note;
     size_t i;
 
-    if (t->by_trigger) {
-        capture_lock(r->capture);
-        r->capture->trigger_lsn = t->end_lsn;
-        capture_unlock(r->capture);
-    }
     json_array_foreach(t->notes, i, note)
         capture_remember_note(r->capture, note);
     json_decref(t->notes);

@@ -15,6 +15,7 @@
 #include "capture/capture.h"
 #include "capture/continuity.h"
 #include "capture/framer.h"
+#include "capture/looks.h"
 #include "capture/pressure.h"
 #include "capture/spool_scan.h"
 #include "os/queue.h"
@@ -125,7 +126,6 @@ struct capture {
     int64_t clock_offset_us;
     uint64_t confirmed_lsn; /* what the slot stood at when the session began */
     uint64_t told_written_lsn, told_flushed_lsn;
-    uint64_t trigger_lsn;  /* end of the last commit with an event trigger's record */
     bool asked;            /* the server wants an answer now, as one does that shuts down: the watcher is to look */
     uint64_t transactions, events, bytes;
 
@@ -151,6 +151,7 @@ struct capture {
     bool slot_known, guard;
     double retained_rate; /* bytes a second; 0: unknown */
     struct position schema_seen;
+    struct looks looks;    /* of the watcher and the schema thread; records of all that note them */
     json_t *pending_notes; /* array: to be put into the stream */
     uint64_t notes_given, notes_durable; /* how many ever */
 

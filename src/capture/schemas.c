@@ -248,6 +248,18 @@ static int check_unchanged(struct taking *t, struct pg_conn *watch, struct error
     return error_set(err, ERROR_BUSY, "the schema was changed while it was read");
 }
 
+/* Whatever becomes of the capture: the watcher judges what it saw. */
+static void tell_look(const struct taking *t)
+{
+    json_t *look = json_deep_copy(t->visibility);
+
+    json_set_str(look, "fingerprint", t->fingerprint);
+    json_set_u64(look, "end", t->lsn);
+    capture_lock(t->capture);
+    looks_add(&t->capture->looks, look);
+    capture_unlock(t->capture);
+}
+
 static int take(struct taking *t, struct error *err)
 {
     CLEANUP(pg_close) struct pg_conn watch = {0};
@@ -261,6 +273,7 @@ static int take(struct taking *t, struct error *err)
     TRY(pg_connect(conninfo, PG_SESSION_SQL, "schema", PG_CONNECT_TIMEOUT_MS, &watch, err));
     TRY(begin_snapshot(t, err));
     TRY(read_state(t, err));
+    tell_look(t);
     TRY(dump(t, &watch, err));
     TRY(check_unchanged(t, &watch, err));
     TRY(pg_exec(&t->sql, "COMMIT", PG_QUERY_TIMEOUT_MS, err));
@@ -325,23 +338,15 @@ bool capture_wait_passed(struct capture *c, uint64_t lsn)
     return passed;
 }
 
-/* As recover/choose.c has it: the change's id has 32 bits, the snapshot's have 64. */
 static bool sees(const struct taking *t, const json_t *change)
 {
-    const json_t *id = json_object_get(change, "xid"), *open;
-    uint64_t xmax = (uint64_t)json_integer_value(json_object_get(t->visibility, "xmax"));
+    const json_t *id = json_object_get(change, "xid");
+    const char *text = json_string_value(json_object_get(change, "to"));
     struct position to = POSITION_ZERO;
-    size_t i;
 
-    if (!id) {
-        const char *text = json_string_value(json_object_get(change, "to"));
-        return text && position_parse(slice_str(text), &to, NULL) >= 0 && to.offset <= t->begun_lsn;
-    }
-    uint64_t xid = xmax + (uint64_t)(int64_t)(int32_t)((uint32_t)json_integer_value(id) - (uint32_t)xmax);
-    json_array_foreach(json_object_get(t->visibility, "xip"), i, open)
-        if ((uint64_t)json_integer_value(open) == xid)
-            return false;
-    return xid < xmax;
+    if (id)
+        return look_sees(t->visibility, (uint32_t)json_integer_value(id));
+    return text && position_parse(slice_str(text), &to, NULL) >= 0 && to.offset <= t->begun_lsn;
 }
 
 /*

@@ -6,8 +6,8 @@
  * seconds a poll looks at the catalogue's fingerprint, the lists of tables, the server's counts of changes that are not captured and the
  * sequences. What it finds goes into the stream as notes.
  *
- * In trigger mode a schema change stands in the stream already, as a record in its own transaction. A fingerprint that
- * differs without such a record, once the stream has passed the poll, is noted like one that no trigger saw.
+ * In trigger mode a schema change stands in the stream already, as a record in its own transaction. A fingerprint that differs without such a
+ * record (looks.c) is noted like one that no trigger saw; and so is whatever came while somebody kept commands from being recorded.
  *
  * watch.json keeps what the next poll is compared with. Where it is lost the newest note of a good poll in the chain serves; where
  * there is none nobody can say whether the schema changed meanwhile: that is noted as a change.
@@ -47,9 +47,9 @@ struct watcher {
     bool fresh;              /* nothing of this incarnation was captured before: nothing to compare with is as it should be */
     uint64_t noted_seen_lsn; /* of the last schema_seen note */
     int64_t noted_seen_mono_us;
-    /* Trigger mode: a fingerprint that differs, to be explained by a record in the stream. */
-    bool unexplained;
-    uint64_t unexplained_from_lsn, unexplained_to_lsn;
+    json_t *look;            /* the last one that was judged (looks.h), with "seen": up to where the schema was known then; NULL: none */
+    struct look_starts starts;
+    char *recording;         /* what says whether commands are recorded, as last polled; NULL: not known */
 
     struct change_counts counts;
     struct poll_ring ring;
@@ -105,6 +105,8 @@ static bool load_file(struct watcher *w)
     take_counts(w, counts, json_string_value(json_object_get(j, "counted_since")));
     w->counted_from_lsn = (uint64_t)json_integer_value(json_object_get(j, "counted_from"));
     w->listing.listed = json_incref(json_object_get(j, "listed"));
+    w->look = json_incref(json_object_get(j, "look"));
+    w->recording = json_is_string(json_object_get(j, "recording")) ? mem_strdup(json_string_value(json_object_get(j, "recording"))) : NULL;
     return true;
 }
 
@@ -159,6 +161,17 @@ static void load(struct watcher *w)
             return;
 }
 
+/* Where no look was kept: what the fingerprint is known to hold for. */
+static void begin_looks(struct watcher *w)
+{
+    if (w->look || !w->schema.fingerprint)
+        return;
+    w->look = json_object();
+    json_set_str(w->look, "fingerprint", w->schema.fingerprint);
+    json_set_u64(w->look, "end", w->schema.seen_lsn);
+    json_set_u64(w->look, "seen", w->schema.seen_lsn);
+}
+
 static json_t *counts_json(const struct watcher *w, bool with_zeros)
 {
     json_t *counts = json_array();
@@ -188,6 +201,10 @@ static void store(struct watcher *w)
     json_set_u64(j, "counted_from", w->counted_from_lsn);
     if (w->listing.listed)
         json_object_set(j, "listed", w->listing.listed);
+    if (w->look)
+        json_object_set(j, "look", w->look);
+    if (w->recording)
+        json_set_str(j, "recording", w->recording);
     if (state_store_json(w->capture->line->directory, WATCH, j, &err) < 0)
         log_warn("%s", err.message);
     w->dirty = false;
@@ -212,17 +229,6 @@ static int ask_snapshot(struct watcher *w, uint64_t *ret_xmin, uint64_t *ret_nex
     TRY(pg_query(&w->sql, "SELECT pg_snapshot_xmin(s), pg_current_xact_id() FROM pg_current_snapshot() s", NULL, 0, PG_QUERY_TIMEOUT_MS, &r, err));
     TRY(text_parse_u64(slice_str(PQgetvalue(r, 0, 0)), 0, UINT64_MAX, ret_xmin, err));
     return text_parse_u64(slice_str(PQgetvalue(r, 0, 1)), 0, UINT64_MAX, ret_next_xid, err);
-}
-
-static int ask_trigger_mode(struct watcher *w, bool *ret, struct error *err)
-{
-    const char *params[] = {w->capture->names.trigger_ddl, w->capture->names.trigger_drop};
-    CLEANUP(pg_result_free) PGresult *r = NULL;
-
-    TRY(pg_query(&w->sql, "SELECT count(*) = 2 FROM pg_event_trigger WHERE evtname IN ($1, $2) AND evtenabled = 'A'", params,
-                 2, PG_QUERY_TIMEOUT_MS, &r, err));
-    *ret = PQgetvalue(r, 0, 0)[0] == 't';
-    return 0;
 }
 
 /* --- heartbeat --------------------------------------------------------------------------------------------------- */
@@ -292,62 +298,106 @@ static void note_seen(struct watcher *w)
     w->noted_seen_mono_us = now;
 }
 
-/* Has the stream shown a record that explains what the fingerprint showed? Only when it has passed the poll is the answer no. */
-static void explain(struct watcher *w)
+/* Looks that the stream has passed: do records account for what differs? */
+static void judge_looks(struct watcher *w)
 {
     struct capture *c = w->capture;
+    enum looks_verdict verdict;
 
-    if (!w->unexplained)
-        return;
-    capture_lock(c);
-    bool explained = c->trigger_lsn > w->unexplained_from_lsn;
-    bool passed = c->received_lsn >= w->unexplained_to_lsn;
-    capture_unlock(c);
-    if (!explained && !passed)
-        return;
-    w->unexplained = false;
-    if (!explained)
-        note_schema_changed(w, w->unexplained_from_lsn, w->unexplained_to_lsn, "poll",
-                            "the catalogue differs from the poll before, and no event trigger saw a change");
+    do {
+        JSON_AUTO before = json_incref(w->look);
+        uint64_t known = (uint64_t)json_integer_value(json_object_get(before, "seen")), begun, to_lsn;
+
+        capture_lock(c);
+        verdict = looks_judge(&c->looks, c->received_lsn, &w->look, &begun, &to_lsn);
+        capture_unlock(c);
+        if (verdict == LOOKS_UNACCOUNTED) {
+            w->noted_seen_lsn = 0;
+            note_schema_changed(w, look_starts_before(&w->starts, begun, known), to_lsn, "poll",
+                                "the catalogue differs from the look before, and no event trigger saw a change");
+        }
+        /* A capture's look tells no more of that than the one before it. */
+        if (w->look && !json_object_get(w->look, "seen"))
+            json_set_u64(w->look, "seen", known);
+        w->dirty |= !json_equal(json_object_get(before, "fingerprint"), json_object_get(w->look, "fingerprint"));
+    } while (verdict != LOOKS_NONE);
 }
 
+static void add_look(struct watcher *w, json_t *snapshot, const struct schema_poll *p, bool triggers, uint64_t seen_lsn)
+{
+    json_t *look = json_incref(snapshot);
+
+    json_set_str(look, "fingerprint", p->fingerprint);
+    json_set_u64(look, "end", p->end_lsn);
+    json_set_bool(look, "triggers", triggers);
+    json_set_u64(look, "seen", seen_lsn);
+    capture_lock(w->capture);
+    looks_add(&w->capture->looks, look);
+    capture_unlock(w->capture);
+    look_starts_add(&w->starts, p->lsn, p->next_xid);
+}
+
+/* What records cannot account for. */
 static void see_change(struct watcher *w, uint64_t from_lsn, uint64_t to_lsn, const char *before, bool triggers)
 {
     const char *now = w->schema.fingerprint;
 
     w->noted_seen_lsn = 0;
     w->dirty = true;
-    if (pg_fingerprint_objects_same(before, now)) {
+    if (pg_fingerprint_objects_same(before, now))
         note_schema_changed(w, from_lsn, to_lsn, NOTE_HOW_DATABASE, "the database's own properties differ from the poll before");
-        return;
-    }
-    if (!triggers || !pg_fingerprint_untold_same(before, now)) {
+    else if (!triggers || !pg_fingerprint_untold_same(before, now))
         note_schema_changed(w, from_lsn, to_lsn, "poll", "the catalogue differs from the poll before");
-        return;
-    }
-    if (!w->unexplained)
-        w->unexplained_from_lsn = from_lsn;
-    w->unexplained = true;
-    w->unexplained_to_lsn = to_lsn;
+}
+
+/* What came while commands were not recorded may be behind a record, and need not show in the catalogue. */
+static void see_recording(struct watcher *w, char *recording, uint64_t from_lsn, uint64_t to_lsn)
+{
+    bool same = w->recording && strcmp(w->recording, recording) == 0;
+
+    if (w->recording && !same)
+        note_schema_changed(w, from_lsn, to_lsn, "poll",
+                            "somebody changed the event triggers that record commands, or a publication for all tables that keeps them from it");
+    w->dirty |= !same;
+    free(w->recording);
+    w->recording = recording;
+}
+
+/* Fingerprint and snapshot are of one moment. The transaction ends whatever comes of it. */
+static int look_at_schema(struct watcher *w, char **ret_fingerprint, json_t **ret_snapshot, struct error *err)
+{
+    struct error ignored = ERROR_INIT;
+
+    TRY(pg_exec(&w->sql, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", PG_QUERY_TIMEOUT_MS, err));
+    int rc = look_ask_snapshot(&w->sql, ret_snapshot, err);
+    if (rc >= 0)
+        rc = pg_schema_fingerprint(&w->sql, w->capture->names.schema, ret_fingerprint, err);
+    int ended = w->sql.pq ? pg_exec(&w->sql, "COMMIT", PG_QUERY_TIMEOUT_MS, rc < 0 ? &ignored : err) : 0;
+    return rc < 0 ? rc : ended;
 }
 
 static int poll_schema(struct watcher *w, uint64_t *ret_lsn, struct error *err)
 {
     CLEANUP(mem_free_ptr) char *fingerprint = NULL;
     CLEANUP(mem_free_ptr) char *before = w->schema.fingerprint ? mem_strdup(w->schema.fingerprint) : NULL;
+    JSON_AUTO snapshot = NULL;
     struct schema_poll p = {0};
     uint64_t from_lsn;
+    char *recording;
     bool triggers;
 
     TRY(ask_written_lsn(w, &p.lsn, err));
     TRY(ask_snapshot(w, &p.xmin, &p.next_xid, err));
     w->xmin = p.xmin;
-    TRY(pg_schema_fingerprint(&w->sql, w->capture->names.schema, &fingerprint, err));
+    TRY(look_at_schema(w, &fingerprint, &snapshot, err));
     TRY(pg_inserted_lsn(&w->sql, &p.end_lsn, err));
-    TRY(ask_trigger_mode(w, &triggers, err));
+    TRY(pg_recording(&w->sql, &w->capture->names, &recording, &triggers, err));
     p.fingerprint = fingerprint;
     *ret_lsn = p.lsn;
-    switch (schema_watch_poll(&w->schema, &p, &from_lsn)) {
+    enum schema_verdict verdict = schema_watch_poll(&w->schema, &p, &from_lsn);
+    add_look(w, snapshot, &p, triggers, from_lsn);
+    see_recording(w, recording, from_lsn, p.end_lsn);
+    switch (verdict) {
     case SCHEMA_SAME:
         break;
     case SCHEMA_SEEN:
@@ -362,7 +412,7 @@ static int poll_schema(struct watcher *w, uint64_t *ret_lsn, struct error *err)
         see_change(w, from_lsn, p.end_lsn, before, triggers);
         break;
     }
-    explain(w);
+    judge_looks(w);
     return 0;
 }
 
@@ -733,6 +783,7 @@ void *watcher_thread(void *arg)
     w.fresh = position_is_zero(l->last) && !l->shipped;
     forget_warning(w.capture);
     load(&w);
+    begin_looks(&w);
     do
         turn(&w);
     while (rest(&w));
@@ -742,5 +793,7 @@ void *watcher_thread(void *arg)
     change_counts_release(&w.counts);
     listing_release(&w.listing);
     json_decref(w.sequences);
+    json_decref(w.look);
+    free(w.recording);
     return NULL;
 }

@@ -275,7 +275,7 @@ BEGIN
           AND NOT (c.object_type = 'publication' AND c.object_identity IN ('@rows@', '@keys@'))
           AND NOT (c.object_type = 'publication relation' AND c.object_identity LIKE '% in publication @keys@')
           AND NOT (c.object_type = 'schema' AND c.object_identity = '@schema@');
-        IF lasting = 0 AND TG_TAG <> 'REASSIGN OWNED' THEN
+        IF lasting = 0 AND TG_TAG NOT IN ('REASSIGN OWNED', 'DROP OWNED') THEN -- these name nothing that they alter
             RETURN;
         END IF;
         detail := '';
@@ -543,13 +543,23 @@ $salvor$;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA @schema@ FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION @schema@.sweep(oid, integer) TO @role@;
 
-DROP EVENT TRIGGER IF EXISTS @trigger_start@;
-DROP EVENT TRIGGER IF EXISTS @trigger_ddl@;
-DROP EVENT TRIGGER IF EXISTS @trigger_drop@;
-CREATE EVENT TRIGGER @trigger_start@ ON ddl_command_start WHEN TAG IN ('ALTER TABLE', 'DROP INDEX')
-    EXECUTE FUNCTION @schema@.before_command();
-CREATE EVENT TRIGGER @trigger_ddl@ ON ddl_command_end EXECUTE FUNCTION @schema@.after_ddl();
-CREATE EVENT TRIGGER @trigger_drop@ ON sql_drop EXECUTE FUNCTION @schema@.after_drop();
-ALTER EVENT TRIGGER @trigger_start@ ENABLE ALWAYS;
-ALTER EVENT TRIGGER @trigger_ddl@ ENABLE ALWAYS;
-ALTER EVENT TRIGGER @trigger_drop@ ENABLE ALWAYS;
+-- Left as they are where they are right: who touches them may have kept a command from being recorded, and a running capture takes it so.
+DO $salvor$ BEGIN
+    IF (SELECT count(*) FROM pg_catalog.pg_event_trigger e
+        WHERE e.evtenabled = 'A' AND (e.evtname, e.evtevent, e.evtfoid::oid, coalesce(e.evttags, '{}')) IN (
+            ('@trigger_start@', 'ddl_command_start', '@schema@.before_command'::pg_catalog.regproc::oid, '{"ALTER TABLE","DROP INDEX"}'::text[]),
+            ('@trigger_ddl@', 'ddl_command_end', '@schema@.after_ddl'::pg_catalog.regproc::oid, '{}'),
+            ('@trigger_drop@', 'sql_drop', '@schema@.after_drop'::pg_catalog.regproc::oid, '{}'))) = 3 THEN
+        RETURN;
+    END IF;
+    DROP EVENT TRIGGER IF EXISTS @trigger_start@;
+    DROP EVENT TRIGGER IF EXISTS @trigger_ddl@;
+    DROP EVENT TRIGGER IF EXISTS @trigger_drop@;
+    CREATE EVENT TRIGGER @trigger_start@ ON ddl_command_start WHEN TAG IN ('ALTER TABLE', 'DROP INDEX')
+        EXECUTE FUNCTION @schema@.before_command();
+    CREATE EVENT TRIGGER @trigger_ddl@ ON ddl_command_end EXECUTE FUNCTION @schema@.after_ddl();
+    CREATE EVENT TRIGGER @trigger_drop@ ON sql_drop EXECUTE FUNCTION @schema@.after_drop();
+    ALTER EVENT TRIGGER @trigger_start@ ENABLE ALWAYS;
+    ALTER EVENT TRIGGER @trigger_ddl@ ENABLE ALWAYS;
+    ALTER EVENT TRIGGER @trigger_drop@ ENABLE ALWAYS;
+END $salvor$;

@@ -74,6 +74,8 @@ MUST_CHECK int pg_schema_fingerprint(struct pg_conn *sql, const char *helper_sch
 /* Of two fingerprints: is what event triggers never tell of (the database's own properties, event triggers, the mark of CLUSTER, whether a view has
  * contents) the same? */
 bool pg_fingerprint_untold_same(const char *a, const char *b);
+/* Is what event triggers tell of the same? */
+bool pg_fingerprint_told_same(const char *a, const char *b);
 /* Nothing differs but what belongs to the database itself: its settings, owner, rights, comment. */
 bool pg_fingerprint_objects_same(const char *a, const char *b);
 

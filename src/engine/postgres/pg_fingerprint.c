@@ -174,13 +174,17 @@ static const struct part parts[] = {
     {"comment", ALWAYS, "ROW(o.classoid, coalesce(x.relname, o.objoid::text), o.objsubid, o.description)",
      "pg_description o LEFT JOIN pg_class x ON o.classoid = 'pg_class'::regclass AND x.oid = o.objoid"
      " AND x.relkind IN ('i', 'I') WHERE (o.objoid >= 16384 OR o.classoid = 'pg_namespace'::regclass)"
-     " AND " COUNTS("o.objoid"),
+     " AND o.classoid <> 'pg_event_trigger'::regclass AND " COUNTS("o.objoid"),
      "o.classoid, x.relname, x.relnamespace, CASE WHEN x.oid IS NULL THEN o.objoid END, o.objsubid"},
     {"comment on database", ALWAYS, "o.description",
      "pg_shdescription o WHERE o.classoid = 'pg_database'::regclass AND o.objoid ="
      " (SELECT oid FROM pg_database WHERE datname = current_database())",
      "o.objoid"},
-    {"security label", ALWAYS, "o", "pg_seclabel o WHERE " COUNTS("o.objoid"),
+    {"comment on event trigger", ALWAYS, "ROW(o.objoid, o.description)",
+     "pg_description o WHERE o.classoid = 'pg_event_trigger'::regclass AND " COUNTS("o.objoid"), "o.objoid"},
+    {"security label of event trigger", ALWAYS, "o",
+     "pg_seclabel o WHERE o.classoid = 'pg_event_trigger'::regclass AND " COUNTS("o.objoid"), "o.objoid, o.provider"},
+    {"security label", ALWAYS, "o", "pg_seclabel o WHERE o.classoid <> 'pg_event_trigger'::regclass AND " COUNTS("o.objoid"),
      "o.classoid, o.objoid, o.objsubid, o.provider"},
 };
 
@@ -195,7 +199,7 @@ static bool is_among(const char *name, const char *const *list)
 /*
  * A fingerprint has three digests: of what event triggers tell of, of what they do not, and of the database itself, of which they do not tell either.
  *
- * Not told are changes of event triggers; CLUSTER, which marks an index; REFRESH, which is not recorded (it is no change where a view has contents before and
+ * Not told are changes of event triggers, with their comments and labels; CLUSTER, which marks an index; REFRESH, which is not recorded (it is no change where a view has contents before and
  * after). In the same seconds as a recorded command they would be taken for its work, and a recovery would give the mark, or a view's state, of another moment. New
  * files alone, as CLUSTER, VACUUM FULL and REFRESH make them, are in no fingerprint and need not be: a recovery that follows a table across a command
  * compares its file, and refuses where it is another (recover/bridge_event.c); all others keep the rows that they had.
@@ -203,9 +207,16 @@ static bool is_among(const char *name, const char *const *list)
 static int whose(const char *name)
 {
     static const char *const of_database[] = {"database", "database setting", "comment on database", NULL};
-    static const char *const not_told[] = {"event trigger", "clustered", "view without contents", NULL};
+    static const char *const not_told[] = {"event trigger", "comment on event trigger", "security label of event trigger", "clustered", "view without contents", NULL};
 
     return is_among(name, of_database) ? 2 : is_among(name, not_told);
+}
+
+bool pg_fingerprint_told_same(const char *a, const char *b)
+{
+    size_t n = strcspn(a, "-");
+
+    return n == strcspn(b, "-") && memcmp(a, b, n) == 0;
 }
 
 bool pg_fingerprint_untold_same(const char *a, const char *b)

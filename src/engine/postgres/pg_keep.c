@@ -187,6 +187,24 @@ int pg_keep_look(struct pg_conn *sql, const struct pg_protect_config *config, ch
     return 0;
 }
 
+int pg_recording(struct pg_conn *sql, const struct pg_names *names, char **ret_stamp, bool *ret, struct error *err)
+{
+    const char *params[] = {names->trigger_ddl, names->trigger_drop};
+    CLEANUP(pg_result_free) PGresult *r = NULL;
+
+    /* A row's xmin is another one after each command that touched it. */
+    TRY(pg_query(sql,
+                 "WITH t AS (SELECT * FROM (SELECT e.*, e.xmin AS stamp FROM pg_event_trigger e) e WHERE evtname IN ($1, $2)), "
+                 "p AS (SELECT b.oid, b.xmin AS stamp FROM pg_publication b WHERE puballtables AND pubinsert AND pubname !~ '^salvor_[a-z0-9_]+_rows$') "
+                 "SELECT (SELECT count(*) = 2 FROM t WHERE evtenabled = 'A') AND NOT EXISTS (SELECT FROM p), concat("
+                 "(SELECT string_agg(concat_ws(' ', oid, evtenabled, stamp), ', ' ORDER BY oid) FROM t), '; ', "
+                 "(SELECT string_agg(concat_ws(' ', oid, stamp), ', ' ORDER BY oid) FROM p))",
+                 params, 2, PG_QUERY_TIMEOUT_MS, &r, err));
+    *ret = PQgetvalue(r, 0, 0)[0] == 't';
+    *ret_stamp = mem_strdup(PQgetvalue(r, 0, 1));
+    return 0;
+}
+
 int pg_listed(struct pg_conn *sql, const struct pg_names *names, json_t **ret, struct error *err)
 {
     const char *params[] = {names->publication_rows, names->publication_keys};

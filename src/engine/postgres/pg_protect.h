@@ -99,6 +99,11 @@ struct pg_poll_change {
 MUST_CHECK int pg_keep_lists(struct pg_conn *sql, const struct pg_protect_config *config, struct pg_poll_change **ret,
                              size_t *ret_count, struct error *err);
 
+/*
+ * Trigger mode: is each command recorded now? Not where an event trigger is gone or disabled, or a publication of somebody's has all tables (helpers.sql, note).
+ *   ret_stamp  what this rests on, as a text that is another one where any of it was touched, there and back too. Owner: caller
+ */
+MUST_CHECK int pg_recording(struct pg_conn *sql, const struct pg_names *names, char **ret_stamp, bool *ret, struct error *err);
 /* List mode: what is on the two lists, whoever put it there: {"r<relation id>" (all tables) or "k<relation id>" (keyed ones): "schema.name"}, ordered. Trigger
  * mode: nothing. */
 MUST_CHECK int pg_listed(struct pg_conn *sql, const struct pg_names *names, json_t **ret, struct error *err);
