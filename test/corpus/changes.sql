@@ -77,6 +77,7 @@ CREATE TABLE t (id int PRIMARY KEY, v text);
 INSERT INTO t VALUES (1, 'a'), (2, 'b');
 --@ after
 ALTER TABLE t ADD w int DEFAULT 42 NOT NULL;
+ALTER TABLE t ADD x box DEFAULT '(1,1),(0,0)', ADD y int[] DEFAULT '[0:1]={4,5}', ADD z text DEFAULT 'a, "b" \{c}';
 INSERT INTO t VALUES (3, 'c'), (4, 'd');
 INSERT INTO t VALUES (5, 'e', 7);
 UPDATE t SET v = 'e' WHERE id = 1;
@@ -296,7 +297,7 @@ INSERT INTO c VALUES (1, 1, 1);
 ALTER TABLE c ADD CONSTRAINT fk FOREIGN KEY (p) REFERENCES p ON DELETE CASCADE;
 ALTER TABLE c DROP CONSTRAINT c_q_fkey;
 DELETE FROM p;
---@ case: primary key added
+--@ case: primary key added to inserted rows
 CREATE TABLE t (id int, v text);
 INSERT INTO t VALUES (1, 'a');
 --@ after

@@ -29,7 +29,7 @@ static const char head[] =
     " AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND n.nspname <> ";
 static const char columns[] =
     "), columns AS (SELECT a.attrelid, json_agg(json_build_array(a.attnum, a.attname, a.atttypid::int8, a.atttypmod,"
-    " CASE WHEN a.atthasmissing THEN (a.attmissingval::text::text[])[1] END) ORDER BY a.attnum) FILTER (WHERE a.attgenerated = '')"
+    " CASE WHEN a.atthasmissing THEN array_to_string(a.attmissingval, '') END) ORDER BY a.attnum) FILTER (WHERE a.attgenerated = '')"
     " AS list, bool_or(a.atttypid IN (SELECT id FROM named)) AS named, bool_or(a.attgenerated <> '') AS generated"
     " FROM tables t JOIN pg_attribute a ON a.attrelid = t.oid WHERE a.attnum > 0 AND NOT a.attisdropped GROUP BY a.attrelid), "
     "held (id) AS (SELECT DISTINCT a.atttypid FROM tables t JOIN pg_attribute a ON a.attrelid = t.oid WHERE a.attnum > 0"
