@@ -66,11 +66,11 @@ struct watcher {
 
 static struct position start_of(const struct watcher *w) { return w->capture->line->incarnation.start; }
 
-/* All was well up to lsn, or at least when the incarnation began: what was not came past that. */
-static struct position past(const struct watcher *w, uint64_t lsn)
-{
-    return position_of_lsn((lsn > start_of(w).offset ? lsn : start_of(w).offset) + 1);
-}
+/* All was well up to lsn, or at least when the incarnation began. */
+static uint64_t well_up_to(const struct watcher *w, uint64_t lsn) { return lsn > start_of(w).offset ? lsn : start_of(w).offset; }
+
+/* What was not came past that. */
+static struct position past(const struct watcher *w, uint64_t lsn) { return position_of_lsn(well_up_to(w, lsn) + 1); }
 
 /* --- what is kept ------------------------------------------------------------------------------------------------ */
 
@@ -265,8 +265,7 @@ static void note_uncounted(const struct watcher *w, json_t *note)
     if (!first)
         return;
     CLEANUP(mem_free_ptr) char *name = note_text(slice_str(first->table));
-    uint64_t counted = w->counted_from_lsn > start_of(w).offset ? w->counted_from_lsn : start_of(w).offset;
-    json_set_str(note, "counted", position_format(position_of_lsn(counted), at));
+    json_set_str(note, "counted", position_format(position_of_lsn(well_up_to(w, w->counted_from_lsn)), at));
     json_set_u64(note, "unidentified", count);
     json_set_str(note, "unidentified_first", name);
 }

@@ -5,7 +5,7 @@
 #include "base/clock.h"
 #include "capture/role.h"
 
-/* --- the schema (watch_schema.c) --------------------------------------------------------------------------------- */
+/* --- the schema (watch_judge.c) --------------------------------------------------------------------------------- */
 
 /* One look at the catalogue: the position was asked for first, then the snapshot, then the fingerprint, then the end. */
 struct schema_poll {
@@ -36,7 +36,7 @@ enum schema_verdict {
 enum schema_verdict schema_watch_poll(struct schema_watch *w, const struct schema_poll *p, uint64_t *ret_from_lsn);
 void schema_watch_release(struct schema_watch *w);
 
-/* --- changes that nobody captured (watch_counts.c) --------------------------------------------------------------- */
+/* --- changes that nobody captured (watch_judge.c) --------------------------------------------------------------- */
 
 #define COUNTS_LATE_US (70 * CLOCK_US_PER_S) /* the server's counts are late by up to a minute */
 

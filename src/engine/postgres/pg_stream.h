@@ -66,7 +66,7 @@ MUST_CHECK int pg_stream_next(struct pg_stream *s, struct pg_stream_message *ret
  * Reads from the socket what is there (at most about a megabyte), after poll said so.
  * Cost: the server flushes after each small transaction. Read at once, that is a poll and a read each: 1.2 s of CPU for
  * 400,000. A caller that is behind waits a quarter of a millisecond between poll and read: 0.5 s, at the same speed. More
- * than that holds the server up, because a local socket has room for about 90 such small packets.
+ * than that holds the server up where the socket has room for about 90 such small packets and no more; not where `local` is set.
  */
 MUST_CHECK int pg_stream_read(struct pg_stream *s, struct error *err);
 
