@@ -108,6 +108,19 @@ int chain_refresh(struct chain *c, struct error *err)
     return 0;
 }
 
+bool chain_has_aged(const struct chain *c)
+{
+    CLEANUP(mem_free_ptr) struct segment_ref *refs = NULL;
+    struct error ignored = ERROR_INIT;
+    size_t count = 0;
+
+    if (!c->vault || c->count == 0 || c->items[0].in_spool)
+        return false;
+    if (segment_list(c->vault, c->source, c->incarnation, &refs, &count, &ignored) < 0)
+        return false;
+    return count == 0 || refs[0].id.sequence > c->items[0].id.sequence;
+}
+
 int chain_open(const struct chain_config *config, struct chain **ret, struct error *err)
 {
     struct chain *c = mem_zalloc(1, sizeof *c);

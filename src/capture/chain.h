@@ -52,6 +52,8 @@ MUST_CHECK int chain_seek(struct chain *c, struct position after, struct error *
 MUST_CHECK int chain_seek_xid(struct chain *c, uint32_t xmin, struct error *err);
 /* What came before its first segment was purged on purpose. */
 bool chain_begins_purged(const struct chain *c);
+/* The vault has lost what stood first when the chain was opened: a purge beside removed it. Where that cannot be told: false. Cost: a listing. */
+bool chain_has_aged(const struct chain *c);
 /* The spool goes on where the vault's newest segment ends; also where there is nothing in one of them. */
 bool chain_joins_spool(const struct chain *c);
 /* The next frame: 1; 0: the end. Slices live until the next call. */

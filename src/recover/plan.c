@@ -93,11 +93,20 @@ static void predict(const struct plan_options *o, struct planned *p)
         p->plan.seconds_predicted = 0;
 }
 
-int plan_make(const struct plan_options *o, struct planned *ret, struct error *err)
+/* The warnings are the caller's: those of a try that failed go. */
+static void begin_again(struct planned *p, json_t *warnings)
+{
+    planned_release(p);
+    planned_init(p);
+    json_decref(p->plan.warnings);
+    p->plan.warnings = warnings;
+}
+
+/* 0: a purge beside took away what the lists that were read named; it is to be tried again. */
+static int try_once(const struct plan_options *o, struct planned *ret, struct error *err)
 {
     CLEANUP(history_release) struct history h = {0};
     struct choose_span span;
-
     struct error why = ERROR_INIT;
 
     int rc = history_choose(o, &h, &span, ret->plan.warnings, &why);
@@ -106,7 +115,23 @@ int plan_make(const struct plan_options *o, struct planned *ret, struct error *e
     if (rc < 0)
         *err = why;
     TRY(rc);
-    TRY(try_snapshots(o, &h, &span, ret, err));
+    rc = try_snapshots(o, &h, &span, ret, &why);
+    if (rc < 0 && chain_has_aged(h.chain))
+        return 0;
+    if (rc < 0)
+        *err = why;
+    TRY(rc);
+    return 1;
+}
+
+int plan_make(const struct plan_options *o, struct planned *ret, struct error *err)
+{
+    JSON_AUTO said = json_copy(ret->plan.warnings);
+    int rc;
+
+    while ((rc = try_once(o, ret, err)) == 0)
+        begin_again(ret, json_copy(said));
+    TRY(rc);
     TRY(plan_findings(o, ret, err));
     predict(o, ret);
     return 0;

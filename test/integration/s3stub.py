@@ -50,6 +50,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         key, query = self.parts()
         if key is None:
             return self.answer(200, b"<VersioningConfiguration/>") if "versioning" in query else self.list(query)
+        if self.server.before_get:
+            self.server.before_get(key)
         data = self.server.objects.get(key, (None,))[0]
         if data is None:
             return self.fail(404, "NoSuchKey")
@@ -104,12 +106,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 class S3Stub:
-    """objects: {key: (content, when it was put)}; errors: {key: [code of each answer to come]} of a removal of many; fences: If-None-Match counts."""
+    """objects: {key: (content, when it was put)}; errors: {key: [code of each answer to come]} of a removal of many; fences: If-None-Match counts;
+    before_get: called with the key before an object is read."""
 
     def __init__(self, fences=True, page=1000, refuses_many=None):
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.server.daemon_threads = True
-        self.server.__dict__.update(fences=fences, page=page, refuses_many=refuses_many, objects={}, errors={}, seen=[], lock=threading.Lock())
+        self.server.__dict__.update(fences=fences, page=page, refuses_many=refuses_many, before_get=None, objects={}, errors={}, seen=[], lock=threading.Lock())
         self.port = self.server.server_address[1]
         self.endpoint = f"http://127.0.0.1:{self.port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()

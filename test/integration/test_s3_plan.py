@@ -10,19 +10,27 @@ SEGMENTS = 30
 ROW = "INSERT INTO t (what) SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 2400)"  # its segment is sealed at once
 
 
+def in_stub(box, stub):
+    box.vaults = {"main": {"driver": "s3", "endpoint": stub.endpoint, "bucket": "bucket", "prefix": "p"}}
+    box.env = keys_of("AKSTUB", "SKstub")
+    box.write_config()
+
+
+def fill(server, box, segments):
+    for _ in range(segments):
+        server.sql(ROW, dbname="shop")
+    box.wait_vault("shop", server.sql("SELECT pg_current_wal_insert_lsn()", dbname="shop")[0][0])
+
+
 def test_requests_of_a_plan(servers, boxes):
     server = servers()
     server.sql("CREATE DATABASE shop")
     server.sql("CREATE TABLE t (id bigserial PRIMARY KEY, what text)", dbname="shop")
     box = prepare(server, boxes, segment_size="64KiB")
     with S3Stub() as stub:
-        box.vaults = {"main": {"driver": "s3", "endpoint": stub.endpoint, "bucket": "bucket", "prefix": "p"}}
-        box.env = keys_of("AKSTUB", "SKstub")
-        box.write_config()
+        in_stub(box, stub)
         begin(server, box)
-        for _ in range(SEGMENTS):
-            server.sql(ROW, dbname="shop")
-        box.wait_vault("shop", server.sql("SELECT pg_current_wal_insert_lsn()", dbname="shop")[0][0])
+        fill(server, box, SEGMENTS)
         box.stop()
         segments = [key for key in stub.objects if re.search(r"/rows/.*\.seg$", key)]
         assert len(segments) >= SEGMENTS
@@ -32,3 +40,32 @@ def test_requests_of_a_plan(servers, boxes):
         # Small ones come whole with their end, and are kept; a larger one is asked for its end, its header, its block and what stands behind that.
         assert len(asked) <= len(segments) and max(asked.values()) <= 5, asked
         assert sum(asked.values()) <= 4 * len(segments) + 8, asked
+
+
+def test_a_purge_beside_a_plan(servers, boxes):
+    """What lay before the snapshot goes between the plan's listing and its first reading: the plan is made again from what is there."""
+    server = servers()
+    server.sql("CREATE DATABASE shop")
+    server.sql("CREATE TABLE t (id bigserial PRIMARY KEY, what text)", dbname="shop")
+    box = prepare(server, boxes, segment_size="64KiB")
+    with S3Stub() as stub:
+        in_stub(box, stub)
+        begin(server, box)
+        fill(server, box, 5)
+        box.ok("snapshot", "shop")
+        snapshot = box.status("shop")["snapshots"][-1]["id"].split("-")[0]
+        fill(server, box, 3)
+        box.stop()
+        wanted = box.ok("recover", "shop", "--dry-run", "--json").json
+        old = [key for key in stub.objects if (end := re.search(r"/rows/.*-(\w+)\.seg$", key)) and end[1] < snapshot]
+        assert len(old) >= 5, (old, snapshot)
+
+        def purge(key):
+            if key in old:
+                stub.removed.append(key)
+                for k in old:
+                    stub.objects.pop(k, None)
+        stub.server.removed = []
+        stub.server.before_get = purge
+        planned = box.ok("recover", "shop", "--dry-run", "--json").json
+        assert stub.removed and planned == {**wanted, "warnings": planned["warnings"]}
