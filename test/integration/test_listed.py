@@ -82,6 +82,22 @@ def test_they_are_read_anew_once_the_transaction_has_ended(servers, protected):
     assert recovered_at(server, box, (h.moments[-1][0], "latest", *h.moments[-1][2:]), 0)["verified"]
 
 
+def test_rows_written_anew_with_the_same_declaration(servers, protected):
+    """No event tells of it, and the columns are declared as they were: what lies behind it is refused until a snapshot holds it."""
+    server, box = start(servers, protected, snapshot_quiet="1h")
+    server.sql("ALTER TABLE old ALTER COLUMN v TYPE text USING v || ' anew'", dbname="shop")
+    server.sql("INSERT INTO old VALUES (97, 'behind')", dbname="shop")
+    lsn = server.value("SELECT pg_current_wal_insert_lsn()::text")
+    box.wait("the change to be noticed", lambda: box.status("shop")["schema_changed"])
+    box.wait_durable("shop", lsn)
+    box.fails(3, "recover", "shop", "--to", lsn, "--dry-run", says="schema")
+    box.ok("snapshot", "shop")
+    h = History(server, box)
+    h.see("after it")
+    box.wait_durable("shop", h.moments[-1][1])
+    assert recovered_at(server, box, h.moments[-1], 0)["verified"]
+
+
 class Between(Proxy):
     """Holds a snapshot's session up where it has been given its rows' moment and asks for its position."""
 

@@ -10,7 +10,10 @@
  *   - what only a superuser may read (passwords, connection strings of subscriptions).
  * Objects of the system (OID below 16384) count where a dump would show them: their grants.
  *
- * Everything else is by OID: an object that was dropped and made again has changed, even if it looks the same.
+ * Everything else is by OID: an object that was dropped and made again has changed, even if it looks the same. And where no event trigger of Salvor's
+ * records commands, a column also by the transaction that last wrote its row in the catalogue: ALTER COLUMN ... TYPE ... USING that keeps the type writes all rows of
+ * the table anew, without an event and with the same declaration. (VACUUM FULL and CLUSTER write the rows of columns that had a constant default when they were
+ * added: one change too many is seen there.)
  */
 #include "engine/postgres/pg_catalog.h"
 
@@ -30,7 +33,7 @@ struct part {
 
 /*
  * Shared by the parts: ns schemas that count; rel relations but no indexes; left_out the temporary objects and Salvor's, for
- * the catalogues that know an object only by its OID.
+ * the catalogues that know an object only by its OID; recorded whether Salvor's event trigger is there.
  */
 static const char common[] =
     "ns AS MATERIALIZED (SELECT n.* FROM pg_namespace n, me WHERE n.nspname !~ '^pg_(toast|temp_)'"
@@ -54,7 +57,9 @@ static const char common[] =
     " WHERE c.relnamespace IN (SELECT oid FROM hidden)"
     " UNION ALL SELECT e.oid FROM pg_event_trigger e, me WHERE " /* Salvor's: their function lies in its schema */
     " e.evtfoid IN (SELECT oid FROM pg_proc WHERE pronamespace IN (SELECT oid FROM hidden))"
-    " UNION ALL SELECT b.oid FROM pg_publication b, me WHERE b.pubname IN (me.helper || '_rows', me.helper || '_keys'))";
+    " UNION ALL SELECT b.oid FROM pg_publication b, me WHERE b.pubname IN (me.helper || '_rows', me.helper || '_keys')), "
+    "recorded AS MATERIALIZED (SELECT EXISTS (SELECT FROM pg_event_trigger WHERE evtfoid IN"
+    " (SELECT p.oid FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN me ON n.nspname = me.helper)) AS is)";
 
 #define ALWAYS 0, UP_TO_ANY
 #define USER_MADE(alias_) " WHERE " alias_ ".oid >= 16384"
@@ -81,8 +86,8 @@ static const struct part parts[] = {
      "concat_ws(' ', a.attrelid, a.attnum, a.atttypid, a.atttypmod, a.attndims, a.attcollation, a.attnotnull,"
      " a.atthasdef, a.attidentity, a.attgenerated, a.attstorage, a.attislocal, a.attinhcount,"
      " coalesce(a.attstattarget, -1), CASE WHEN num_nonnulls(a.attacl, a.attoptions, a.attfdwoptions) > 0"
-     " THEN ROW(a.attacl, a.attoptions, a.attfdwoptions)::text END, a.attname)",
-     "rel c JOIN pg_attribute a ON a.attrelid = c.oid WHERE a.attnum > 0 AND NOT a.attisdropped", "a.attrelid, a.attnum"},
+     " THEN ROW(a.attacl, a.attoptions, a.attfdwoptions)::text END, CASE WHEN NOT recorded.is THEN a.xmin END, a.attname)",
+     "recorded, rel c JOIN pg_attribute a ON a.attrelid = c.oid WHERE a.attnum > 0 AND NOT a.attisdropped", "a.attrelid, a.attnum"},
     {"compression", 140000, UP_TO_ANY, "ROW(a.attrelid, a.attnum, a.attcompression)",
      "rel c JOIN pg_attribute a ON a.attrelid = c.oid WHERE a.attnum > 0 AND NOT a.attisdropped"
      " AND a.attcompression <> ''", "a.attrelid, a.attnum"},
