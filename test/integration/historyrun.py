@@ -227,8 +227,9 @@ class Ground:
         for table in UNLISTED.findall(sentence):
             if f"not listed yet: {table};" in self.box.log_text():
                 return "a table that could not be listed at once, another transaction held the list"
-        for name, table in EMPTIED.findall(sentence):
-            if any(p.name == name and any(where <= at and t == table for where, t in p.emptied) for p in players):
+        for name, table in EMPTIED.findall(sentence):  # before the place at which the target's schema was captured
+            until = min((parse_lsn(r) for r in rests if parse_lsn(r) >= at), default=at)
+            if any(p.name == name and any(where <= until and t == table for where, t in p.emptied) for p in players):
                 return "a table that was changed and truncated"
         return None
 
