@@ -208,17 +208,23 @@ int bridge_choose(const struct bridge_config *c, const struct manifest *from, st
     CLEANUP(changes_known_release) struct changes_known k = {0};
     char text[POSITION_TEXT_BYTES];
 
+    CLEANUP(manifest_release) struct manifest captured;
+
+    manifest_init(&captured);
     read_changes(c->notes, from, &k);
     TRY(count_changes(&k, c->target, &ret->changes, err));
-    /* Snapshots first: where a capture lies at the same position, what stands under their name may be the snapshot's, which says less. */
+    bool noted = find_note(c, &k, &captured);
     int rc = find_snapshot(c, &k, from, &ret->at, err);
     TRY(rc);
-    ret->is_snapshot = rc > 0;
-    if (rc > 0)
+    /* The earlier one: what is emptied behind it has the file that the records tell of. At the same position the snapshot: what stands under
+     * both's name may be the snapshot's, which says less. */
+    ret->is_snapshot = rc > 0 && !(noted && position_compare(captured.position, ret->at.position) < 0);
+    if (ret->is_snapshot)
         return 0;
     manifest_release(&ret->at);
-    manifest_init(&ret->at);
-    if (find_note(c, &k, &ret->at)) {
+    ret->at = captured;
+    manifest_init(&captured);
+    if (noted) {
         (void)snprintf(ret->at.source, sizeof ret->at.source, "%s", c->source);
         (void)snprintf(ret->at.incarnation, sizeof ret->at.incarnation, "%s", c->incarnation);
         return 0;

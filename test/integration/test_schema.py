@@ -278,6 +278,17 @@ def test_rows_that_do_not_stay(servers, protected):
     assert server.value("SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace", dbname="refused") == 0
 
 
+def test_emptied_before_the_next_snapshot(servers, protected):
+    """The change and the table's new file lie between two snapshots: the capture that followed the change tells of it, not the later snapshot."""
+    server, box = start(servers, protected)
+    h = History(server, box)
+    h.run("changed", ["ALTER TABLE item ADD COLUMN note text; UPDATE item SET note = 'n' WHERE id < 9"])
+    server.sql("TRUNCATE item", dbname="shop")
+    box.ok("snapshot", "shop")
+    box.wait_durable("shop", h.moments[0][1])
+    assert recovered_at(server, box, h.moments[0], 0)["verified"]
+
+
 def test_a_snapshot_where_needed(servers, protected):
     """A change that recovery goes across asks for no snapshot; one that it does not, and an inexact table, which is read alone, get one by themselves."""
     server = servers()
