@@ -141,6 +141,9 @@ static void reset_shared(struct capture *c, struct line *l)
     c->durable = l->last;
     c->durable_start = l->last_start;
     c->durable_wall_us = l->last_wall_us;
+    c->marks = (struct exact_marks){0};
+    if (l->last_wall_us > 0)
+        exact_marks_add(&c->marks, l->last, l->last_wall_us);
     c->sealed_sequence = spool_is_begun(l->spool) ? newest - 1 : newest;
     c->spool_full = false;
     c->spool_error[0] = '\0';

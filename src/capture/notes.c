@@ -93,33 +93,59 @@ static void grow_xmax(json_t *entry, const json_t *note)
     json_object_del(entry, "ended");
 }
 
-/* A table that goes on changing has one entry, which grows. True: it was not there. */
-static bool add_inexact(json_t *list, const json_t *note)
+/* When it begins, as far as what was durable before it tells: for whoever measures what would be lost (exact.h). */
+static void date(const struct capture *c, json_t *entry)
 {
-    json_t *entry = entry_of_table(list, json_object_get(note, "id"));
+    int64_t wall_us = exact_marks_before(&c->marks, position_in(entry, "from"));
+
+    (void)json_object_del(entry, "wall_us");
+    if (wall_us > 0)
+        json_set_i64(entry, "wall_us", wall_us);
+}
+
+/* A table that goes on changing has one entry, which grows. True: it was not there. */
+static bool add_inexact(struct capture *c, const json_t *note)
+{
+    json_t *entry = entry_of_table(c->inexact, json_object_get(note, "id"));
 
     if (!entry) {
-        json_array_append_new(list, entry_of(note));
+        entry = entry_of(note);
+        date(c, entry);
+        json_array_append_new(c->inexact, entry);
         return true;
     }
-    if (position_compare(position_in(note, "from"), position_in(entry, "from")) < 0)
+    if (position_compare(position_in(note, "from"), position_in(entry, "from")) < 0) {
         json_object_set(entry, "from", json_object_get(note, "from"));
+        date(c, entry);
+    }
     if (position_compare(position_in(note, "to"), position_in(entry, "to")) > 0)
         json_object_set(entry, "to", json_object_get(note, "to"));
     grow_xmax(entry, note);
     return false;
 }
 
+static bool has_all(const json_t *entry, json_t *members)
+{
+    const char *key;
+    json_t *value;
+
+    json_object_foreach(members, key, value)
+        if (!json_equal(json_object_get(entry, key), value))
+            return false;
+    return true;
+}
+
 /* For whoever looks; recovery reads the notes in the stream. */
-static bool add_schema_changed(json_t *list, const json_t *note)
+static bool add_schema_changed(struct capture *c, const json_t *note)
 {
     JSON_AUTO entry = entry_of(note);
-    json_t *other;
+    json_t *list = c->schema_changed, *other;
     size_t i;
 
     json_array_foreach(list, i, other)
-        if (json_equal(entry, other))
+        if (has_all(other, entry))
             return false;
+    date(c, entry);
     json_array_append(list, entry);
     if (json_array_size(list) > CHANGES_TOLD_MAX)
         json_array_remove(list, 0);
@@ -157,7 +183,7 @@ static bool add_words(struct capture *c, const json_t *note)
     if (position_compare(position_in(note, "to"), c->snapshot_position) <= 0)
         return false;
     if (bars_snapshot(c, note))
-        return add_inexact(c->inexact, note);
+        return add_inexact(c, note);
     json_array_append_new(c->words, json_deep_copy(note));
     if (json_array_size(c->words) > WORDS_KEPT_MAX)
         json_array_remove(c->words, 0);
@@ -178,7 +204,7 @@ static bool remember(struct capture *c, const json_t *note)
     if (!inexact)
         follow_change(c, note);
     c->changed_mono_us = clock_mono_us();
-    return inexact ? add_inexact(c->inexact, note) : add_schema_changed(c->schema_changed, note);
+    return inexact ? add_inexact(c, note) : add_schema_changed(c, note);
 }
 
 /* What recovery may go across is captured first (schemas.c): only then can be judged whether it does. */
@@ -389,7 +415,7 @@ static void settle_words(struct capture *c)
         const json_t *note = json_array_get(c->words, i);
         bool bars = bars_snapshot(c, note) && position_compare(position_in(note, "to"), c->snapshot_position) > 0;
 
-        if (bars && add_inexact(c->inexact, note))
+        if (bars && add_inexact(c, note))
             (void)snprintf(c->want_reason, sizeof c->want_reason, "%s", json_string_value(json_object_get(note, "reason")));
         if (bars || position_compare(position_in(note, "to"), c->snapshot_position) <= 0)
             json_array_remove(c->words, i);

@@ -13,6 +13,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "capture/capture.h"
+#include "capture/exact.h"
 #include "capture/continuity.h"
 #include "capture/framer.h"
 #include "capture/looks.h"
@@ -132,6 +133,7 @@ struct capture {
     /* Writer. */
     struct position durable, durable_start;
     int64_t durable_wall_us;
+    struct exact_marks marks;
     uint64_t sealed_sequence; /* newest sealed file */
     bool spool_full;
     char spool_error[ERROR_MESSAGE_BYTES];

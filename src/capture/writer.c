@@ -94,6 +94,7 @@ static void publish(struct capture *c, const struct turn *t)
         c->durable = t->position;
         c->durable_start = t->start;
         c->durable_wall_us = t->wall_us;
+        exact_marks_add(&c->marks, t->position, t->wall_us);
     }
     if (t->notes_through > 0) {
         c->notes_durable = t->notes_through;

@@ -13,7 +13,7 @@
 #include "os/file.h"
 
 struct wish {
-    const char *name, *to, *into, *local, *port;
+    const char *name, *to, *within, *into, *local, *port;
     struct location_words vault; /* place NULL: what the configuration names */
     const char *of_source;       /* the one of the source's vaults that is to be read; NULL: any */
     bool json, dry_run;
@@ -39,6 +39,10 @@ static int parse_to(const char *to, struct recover_config *rc, struct error *err
     rc->kind = RECOVER_LATEST;
     if (!to || strcmp(to, "latest") == 0)
         return 0;
+    if (strcmp(to, "newest") == 0) {
+        rc->kind = RECOVER_NEWEST;
+        return 0;
+    }
     if (position_parse(slice_str(to), &rc->to_position, &ignored) >= 0) {
         rc->kind = RECOVER_POSITION;
         return 0;
@@ -46,8 +50,20 @@ static int parse_to(const char *to, struct recover_config *rc, struct error *err
     rc->kind = RECOVER_TIME;
     if (clock_parse_wall(slice_str(to), &rc->to_wall_us, err) < 0)
         return error_set(err, ERROR_USAGE,
-                         "--to '%s' is neither `latest`, a position (0/16B3748) nor a time (2026-01-31T12:00:00Z, with offset)", to);
+                         "--to '%s' is neither `latest`, `newest`, a position (0/16B3748) nor a time (2026-01-31T12:00:00Z, with offset)", to);
     return 0;
+}
+
+/* How far from latest the newest may be. */
+static int parse_within(const struct wish *w, struct recover_config *rc, struct error *err)
+{
+    if (!w->within)
+        return 0;
+    if (rc->kind != RECOVER_NEWEST)
+        return error_set(err, ERROR_USAGE, "--within goes with `--to newest`: it says how far before the latest that may be");
+    if (text_parse_duration(slice_str(w->within), &rc->short_us_max, err) < 0)
+        return error_prefix(err, "--within");
+    return rc->short_us_max > 0 ? 0 : error_set(err, ERROR_USAGE, "--within %s: no time at all is `--to latest`", w->within);
 }
 
 static int parse_target(const struct wish *w, struct recover_config *rc, struct error *err)
@@ -85,6 +101,24 @@ static void print_large(const struct recover_large *l)
     printf("\n");
 }
 
+/* Where latest was wanted and something before it was taken: what is missing, and why. */
+static void print_short(const struct recover_plan *p)
+{
+    char reached[POSITION_TEXT_BYTES], latest[POSITION_TEXT_BYTES], from[CLOCK_TEXT_BYTES], to[CLOCK_TEXT_BYTES], behind[CLOCK_TEXT_BYTES];
+    const struct recover_short *s = &p->short_of;
+
+    if (!s->present)
+        return;
+    printf("  NOT LATEST   %s before it: what was committed past %s (%s), up to %s (%s), is not in it: ", clock_format_duration(s->behind_us, behind),
+           position_format(p->reached, reached), clock_format_wall(p->reached_wall_us, from), position_format(s->latest, latest),
+           clock_format_wall(s->latest_wall_us, to));
+    if (s->counted)
+        printf("%llu transactions that changed something\n", (unsigned long long)s->transactions);
+    else
+        printf("how many transactions cannot be read\n");
+    printf("               why: %s\n", s->why);
+}
+
 static void print_plan(const char *source, const struct recover_plan *p, bool json)
 {
     char target[POSITION_TEXT_BYTES], reached[POSITION_TEXT_BYTES], at[POSITION_TEXT_BYTES];
@@ -107,6 +141,7 @@ static void print_plan(const char *source, const struct recover_plan *p, bool js
            text_format_size(p->bytes_estimated, size), (unsigned long long)p->transactions_estimated,
            p->seconds_predicted > 0 ? clock_format_duration((int64_t)(p->seconds_predicted * 1e6), predicted)
                                     : "unknown: nothing was recovered yet");
+    print_short(p);
     print_large(&p->large);
     json_array_foreach(p->warnings, i, warning)
         printf("  note         %s\n", json_string_value(warning));
@@ -125,6 +160,7 @@ static void print_result(const char *source, const struct recover_result *r)
            (unsigned long long)r->tables, (unsigned long long)r->rows, r->rto_s);
     for (uint32_t p = 0; p < r->phases_count; p++)
         printf(" %s %.2f%s", r->phases[p].name, r->phases[p].seconds, p + 1 < r->phases_count ? "," : "\n");
+    print_short(&r->plan);
     print_large(&r->plan.large);
     json_array_foreach(r->plan.warnings, i, warning)
         printf("  note         %s\n", json_string_value(warning));
@@ -270,7 +306,7 @@ int command_recover(const struct invocation *in, struct error *err)
     struct wish w = {0};
     struct recover_config rc, wanted = {0};
     struct journal_stored stored;
-    const struct argument flags[] = {{"--to", &w.to, NULL},       {"--into", &w.into, NULL},
+    const struct argument flags[] = {{"--to", &w.to, NULL},       {"--within", &w.within, NULL}, {"--into", &w.into, NULL},
                                      {"--local", &w.local, NULL}, {"--port", &w.port, NULL},
                                      {"--json", NULL, &w.json},   {"--dry-run", NULL, &w.dry_run},
                                      {"--vault", &w.vault.place, NULL},
@@ -278,10 +314,11 @@ int command_recover(const struct invocation *in, struct error *err)
                                      {"--passphrase-file", &w.vault.passphrase_file, NULL}};
     struct error ignored = ERROR_INIT;
 
-    TRY(arguments_parse(in, command_find("recover"), flags, 9, &w.name, err));
+    TRY(arguments_parse(in, command_find("recover"), flags, sizeof flags / sizeof *flags, &w.name, err));
     if (!w.vault.place && (w.vault.key_file || w.vault.passphrase_file))
         return error_set(err, ERROR_USAGE, "--key-file and --passphrase-file go with --vault; else the key stands in the configuration");
     TRY(parse_to(w.to, &wanted, err));
+    TRY(parse_within(&w, &wanted, err));
     TRY(parse_target(&w, &wanted, err));
     if (is_configured(in, w.vault.place, &c)) {
         w.of_source = w.vault.place;
@@ -296,6 +333,7 @@ int command_recover(const struct invocation *in, struct error *err)
     rc.kind = wanted.kind;
     rc.to_position = wanted.to_position;
     rc.to_wall_us = wanted.to_wall_us;
+    rc.short_us_max = wanted.short_us_max;
     rc.into = wanted.into;
     rc.local_directory = wanted.local_directory;
     rc.local_port = wanted.local_port;

@@ -236,6 +236,13 @@ static void print_large(const json_t *large)
            text_format_size((uint64_t)json_integer_value(json_object_get(large, "bytes")), size), exposure);
 }
 
+static void print_range(const json_t *range)
+{
+    printf("  %-22s %s to %s\n", "recoverable", text_of(range, "from"), text_of(range, "to"));
+    if (json_object_get(range, "short_because"))
+        printf("  %-22s what was committed after that is kept, but cannot be recovered exactly now: %s\n", "NOT LATEST", text_of(range, "short_because"));
+}
+
 static void print_source(const json_t *o)
 {
     const json_t *range = json_object_get(o, "recoverable");
@@ -265,7 +272,7 @@ static void print_source(const json_t *o)
     print_predicted(o);
     print_breaches(o);
     if (json_is_object(range))
-        printf("  %-22s %s to %s\n", "recoverable", text_of(range, "from"), text_of(range, "to"));
+        print_range(range);
     else if (json_array_size(json_object_get(o, "snapshots")) > 0 && json_is_string(json_object_get(o, "durable_position")))
         printf("  %-22s nothing yet: the events up to the snapshot are on their way\n", "recoverable");
     print_list(o, "gaps", "GAP", SIZE_MAX);
@@ -286,6 +293,8 @@ static void print_source(const json_t *o)
                                                                        : "");
     if (json_is_object(guard) && json_string_length(json_object_get(guard, "outcome")) > 0)
         printf("  %-22s %s\n", "last action", text_of(guard, "outcome"));
+    if (json_is_object(guard) && json_string_length(json_object_get(guard, "short_of_latest")) > 0)
+        printf("  %-22s %s\n", "NOT LATEST", text_of(guard, "short_of_latest"));
     if (json_is_object(guard) && json_string_length(json_object_get(guard, "snapshot_error")) > 0)
         printf("  %-22s %s\n", "SNAPSHOT", text_of(guard, "snapshot_error"));
 }

@@ -32,11 +32,14 @@ const struct command commands[] = {
      "The newest snapshot unless one is named, from the vault alone, with the events after it as far as they go. `salvor run` proves each\n"
      "new snapshot by itself, at low priority (prove = no: not). Needs the disk space of a recovery below prove_dir.",
      false, command_prove},
-    {"recover", "SOURCE [--to latest|TIME|POSITION] (--into CONNINFO | --local DIR [--port N]) "
+    {"recover", "SOURCE [--to latest|newest|TIME|POSITION] [--within DURATION] (--into CONNINFO | --local DIR [--port N]) "
      "[--vault NAME|PATH|s3://BUCKET/PREFIX?... [--key-file FILE | --passphrase-file FILE]] [--dry-run] [--json]",
      "rebuild the source as it was at any moment",
      "TIME is RFC 3339 with an offset, like 2026-01-31T12:00:00+01:00, and means the state just before the first transaction, in\n"
      "commit order, whose commit time is later. POSITION is an LSN, like 0/16B3748: every transaction at or before it.\n"
+     "newest: latest; where that is refused for something on the way (a schema change that was not captured yet, an inexact table, a gap), the\n"
+     "newest position before it that can be had exactly, and the result says what is missing (NOT LATEST). --within 15min: refused where that is\n"
+     "further than 15 minutes before the latest.\n"
      "--local makes a new PostgreSQL server in DIR; --into fills an empty database. --dry-run says what would be done.\n"
      "Of the source's vaults the one is read that reaches furthest; one that cannot be read is passed over, and named. --vault NAME reads that\n"
      "one of the configuration alone; with a place no configuration is needed, and none is read (`salvor help adopt` tells how one is named).\n"

@@ -67,7 +67,7 @@ enum option_type {
       "Several databases of the server: shop, crm; or * for all but those behind !: *, !scratch. Each is a source of its own, NAME/DATABASE.") \
     X(VAULTS, SOURCE, "vault", NAMES, NULL, 0, 0, NULL, "The vaults that keep this source: main, west.")               \
     X(RPO, SOURCE, "rpo", DURATION, "15min", 1 * OPTION_S, 30 * 86400 * OPTION_S, NULL,                                \
-      "Objective: the most that may be lost, as time. A quarter of it, at most a minute, is the age of a segment.")    \
+      "Objective: the most that may be lost, as time; act gives up no more. A quarter of it, at most a minute, is the age of a segment.")    \
     X(RTO, SOURCE, "rto", DURATION, "2h", 1 * OPTION_S, 30 * 86400 * OPTION_S, NULL,                                   \
       "Objective: the longest that a recovery may take.")                                                              \
     X(SNAPSHOT_SCHEDULE, SOURCE, "snapshot_schedule", SCHEDULE, "daily 02:00", 0, 0, NULL,                             \

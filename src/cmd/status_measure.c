@@ -2,6 +2,8 @@
 #include "cmd/status_measure.h"
 
 #include "base/clock.h"
+#include "base/mem.h"
+#include "capture/exact.h"
 
 int64_t status_integer(const json_t *o, const char *key)
 {
@@ -99,6 +101,69 @@ static bool position_of(const json_t *o, const char *key, struct position *ret)
     return text && position_parse(slice_str(text), ret, NULL) >= 0;
 }
 
+/* The newest that can be read; zero: none. *ret_wall_us: of its position. */
+static struct position newest_snapshot(const json_t *o, int64_t *ret_wall_us)
+{
+    const json_t *list = json_object_get(o, "snapshots");
+    struct position p;
+
+    *ret_wall_us = 0;
+    for (size_t i = json_array_size(list); i-- > 0;) {
+        const char *time = json_string_value(json_object_get(json_array_get(list, i), "time"));
+
+        if (!position_of(json_array_get(list, i), "position", &p))
+            continue;
+        if (time && clock_parse_wall(slice_str(time), ret_wall_us, NULL) < 0)
+            *ret_wall_us = 0;
+        return p;
+    }
+    return POSITION_ZERO;
+}
+
+/* What is kept and cannot be had exactly would be lost as well: never less than what was measured of what is kept. */
+static void widen(json_t *o, const char *key, int64_t until_wall_us)
+{
+    double kept_s = json_number_value(json_object_get(o, key));
+
+    if (!json_is_number(json_object_get(o, key)))
+        return;
+    status_set_exposure(o, key, until_wall_us, status_integer(o, "clock_offset_us"));
+    if (json_number_value(json_object_get(o, key)) < kept_s && json_is_number(json_object_get(o, key)))
+        json_object_set_new(o, key, json_real(kept_s));
+}
+
+void status_widen_exposure(json_t *o)
+{
+    int64_t until_us, snapshot_us;
+    struct position from;
+
+    if (!exact_obstacle(o, &from, &until_us))
+        return;
+    (void)newest_snapshot(o, &snapshot_us);
+    until_us = until_us > 0 ? until_us : snapshot_us; /* when is not known; not before the snapshot */
+    widen(o, "exposure_s", until_us);
+    widen(o, "exposure_host_lost_s", until_us);
+}
+
+static void shorten(const json_t *o, struct position durable, json_t *range)
+{
+    int64_t ignored_us;
+    struct position from, snapshot = newest_snapshot(o, &ignored_us);
+    const json_t *obstacle = exact_obstacle(o, &from, &ignored_us);
+    char text[POSITION_TEXT_BYTES];
+
+    if (!obstacle || position_compare(from, durable) > 0)
+        return;
+    from.offset -= from.offset > 0;
+    if (position_compare(from, snapshot) < 0)
+        from = snapshot; /* its own position can always be had */
+    if (position_compare(from, durable) >= 0)
+        return;
+    CLEANUP(mem_free_ptr) char *reason = exact_reason(obstacle);
+    json_set_str(range, "to", position_format(from, text));
+    json_set_str(range, "short_because", reason);
+}
+
 void status_set_recoverable(json_t *o)
 {
     json_t *range = json_null(), *snapshot;
@@ -114,6 +179,7 @@ void status_set_recoverable(json_t *o)
         range = json_object();
         json_object_set(range, "from", json_object_get(snapshot, "position"));
         json_object_set(range, "to", json_object_get(o, "durable_position"));
+        shorten(o, to, range);
         break;
     }
     json_object_set_new(o, "recoverable", range);

@@ -25,8 +25,13 @@ void status_large_fill(json_t *o, const json_t *large, int64_t offset_us);
 void status_large_count(json_t *o, const struct manifest *m);
 void status_large_finish(json_t *o); /* once all that has them was counted */
 
-/* From the oldest readable snapshot to the last durable commit; null: nothing yet. Notes inside (schema changes, gaps) are listed beside it. */
+/*
+ * From the oldest readable snapshot to the last durable commit, or to where the first of the notes that no snapshot covers yet is in the way (short_because says
+ * which); null: nothing yet. Those before it, and gaps, are listed beside it.
+ */
 void status_set_recoverable(json_t *o);
+/* What is durable behind such a note would be lost as well: exposures grow to that. */
+void status_widen_exposure(json_t *o);
 /* Capture looks for snapshots now and then; what the newest one covers is over at once. */
 void status_prune_covered(json_t *o);
 

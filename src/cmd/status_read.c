@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "cmd/status_host.h"
+#include "cmd/status_measure.h"
 #include "cmd/status_vault.h"
 #include "os/attempt.h"
 
@@ -86,6 +87,7 @@ static int read_without_vault(const struct config *c, const char *source, const 
                    "What only it knows is missing here", vaults, (int)(VAULT_PATIENCE_US / CLOCK_US_PER_S));
     *ret = json_object();
     (void)status_host_fill(*ret, &s);
+    status_widen_exposure(*ret);
     json_set_str(*ret, "error", text);
     return 0;
 }

@@ -291,4 +291,5 @@ void status_vault_fill(json_t *o, const struct source_context *s, bool fresh)
         mark_alone(o, s, incarnation);
     status_prune_covered(o);
     status_set_recoverable(o);
+    status_widen_exposure(o);
 }

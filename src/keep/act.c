@@ -186,9 +186,40 @@ static const json_t *recovery_of(const struct act *a)
     return a->record ? json_object_get(a->record, "recovery") : NULL;
 }
 
+static const char *text_in(const json_t *o, const char *key)
+{
+    const char *text = json_string_value(json_object_get(o, key));
+
+    return text ? text : "?";
+}
+
+const json_t *act_short_of_latest(const struct act *a)
+{
+    const json_t *s = json_object_get(recovery_of(a), "short_of_latest");
+
+    return json_is_object(s) ? s : NULL;
+}
+
+char *act_short_text(const struct act *a)
+{
+    const json_t *s = act_short_of_latest(a);
+
+    if (!s)
+        return mem_strdup("");
+    const json_t *transactions = json_object_get(s, "transactions");
+    char behind[CLOCK_TEXT_BYTES];
+    CLEANUP(mem_free_ptr) char *count = json_is_integer(transactions) ? mem_printf("%lld", (long long)json_integer_value(transactions)) : mem_strdup("an unknown number of");
+    return mem_printf("recovered to %s of %s, not to the latest: the %s after it, up to %s of %s, are missing (%s transactions that changed something): %s",
+                      text_in(recovery_of(a), "reached_position"), text_in(recovery_of(a), "reached_commit_time"),
+                      clock_format_duration((int64_t)(json_number_value(json_object_get(s, "seconds")) * 1e6), behind),
+                      text_in(s, "latest_position"), text_in(s, "latest_commit_time"), count, text_in(s, "why"));
+}
+
+/* The newest that can be had exactly. Where that gives up more than the source's rpo allows, a person decides, not this. */
 static int run_recover(const struct keeper_source *s, const char *port, struct buf *out, struct error *err)
 {
-    const char *argv[] = {"/proc/self/exe", "--config", s->config_path, "recover", s->protect.source, "--to", "latest",
+    CLEANUP(mem_free_ptr) char *within = mem_printf("%lldms", (long long)(s->rpo_us / CLOCK_US_PER_MS));
+    const char *argv[] = {"/proc/self/exe", "--config", s->config_path, "recover", s->protect.source, "--to", "newest", "--within", within,
                           "--local", s->target_directory, "--json", port ? "--port" : NULL, port, NULL};
     struct spawn spawn = SPAWN_INIT;
 

@@ -41,6 +41,10 @@ bool act_committed(const struct act *a);
 bool act_unprotected(const struct act *a);
 /* What the new database is captured and probed by; NULL: not recovered. Lives as long as the record. */
 const char *act_new_conninfo(const struct act *a);
+/* What the recovery could not have exactly, as `salvor recover --json` says it; NULL: nothing, or nothing was recovered. Lives as long as the record. */
+const json_t *act_short_of_latest(const struct act *a);
+/* What that means, for a person; "": nothing. Owner: caller. */
+char *act_short_text(const struct act *a);
 /* All tries of a step have failed: said in the record, which stays pending. */
 MUST_CHECK int act_gave_up(struct act *a, const char *why, struct error *err);
 

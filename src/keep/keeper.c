@@ -108,6 +108,7 @@ static void answered_store(struct watch *w)
 
 static void write_state(const struct watch *w)
 {
+    CLEANUP(mem_free_ptr) char *short_text = act_short_text(&w->act);
     CLEANUP(mem_free_ptr) char *path = mem_printf("%s/keeper.json", w->s->state_directory);
     CLEANUP(buf_release) struct buf text = BUF_INIT((size_t)1 << 20);
     JSON_AUTO j = json_object();
@@ -123,6 +124,7 @@ static void write_state(const struct watch *w)
     json_set_str(j, "alert", w->alert.text);
     json_set_str(j, "not_ready", w->ready.text);
     json_set_str(j, "outcome", w->act.record ? json_string_value(json_object_get(w->act.record, "outcome")) : "");
+    json_set_str(j, "short_of_latest", short_text);
     json_set_bool(j, "snapshot_running", w->snapshots.job.child != 0);
     json_set_str(j, "snapshot_reason", w->snapshots.job.child ? w->snapshots.reason : "");
     json_set_str(j, "snapshot_error", w->snapshots.job.last_error);
@@ -185,6 +187,8 @@ static void record_act(struct watch *w, const char *outcome)
 
     json_set_str(members, "outcome", outcome);
     json_object_set(members, "steps", json_object_get(w->act.record, "steps"));
+    if (act_short_of_latest(&w->act))
+        json_object_set_new(members, "short_of_latest", json_deep_copy(act_short_of_latest(&w->act)));
     recorder_add(&w->recorder, w->s, "act", members);
 }
 
@@ -206,7 +210,7 @@ static void announce(struct watch *w)
         log_error("%s: not acting: %s was used by an earlier action; name another target", w->s->protect.source,
                   w->s->target_directory);
     else
-        log_error("%s: automation = observe: it would run `salvor recover %s --to latest --local %s` and then %s",
+        log_error("%s: automation = observe: it would run `salvor recover %s --to newest --local %s` and then %s",
                   w->s->protect.source, w->s->protect.source, w->s->target_directory ? w->s->target_directory : "DIR",
                   w->s->cutover ? w->s->cutover : "no cut-over command");
 }
@@ -279,6 +283,14 @@ static int recover_in_turn(struct watch *w, struct error *err)
     return result;
 }
 
+static void tell_short(const struct watch *w)
+{
+    CLEANUP(mem_free_ptr) char *text = act_short_text(&w->act);
+
+    if (text[0])
+        log_error("ALERT: %s: %s", w->s->protect.source, text);
+}
+
 static void do_recover(struct watch *w)
 {
     struct error err = ERROR_INIT;
@@ -292,6 +304,8 @@ static void do_recover(struct watch *w)
     if (result >= 0) {
         log_info("%s: recovering into %s", w->s->protect.source, w->s->target_directory);
         result = recover_in_turn(w, &err);
+        if (result >= 0)
+            tell_short(w);
     }
     step_result(w, "the recovery", result, &err);
 }

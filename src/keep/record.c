@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "capture/exact.h"
 #include "os/file.h"
 
 #define LOOK_EVERY_US     (1 * CLOCK_US_PER_S)
@@ -130,6 +131,7 @@ static int tell_list(struct recorder *r, const struct keeper_source *s, const js
         if (!json_object_get(members, "incarnation"))
             json_set_str(members, "incarnation", text_of(status, "incarnation"));
         (void)json_object_del(members, "kind");
+        (void)json_object_del(members, "wall_us"); /* an entry has its own time */
         TRY(tell(r, s, kind, members, err));
     }
     return 0;
@@ -239,6 +241,9 @@ static int measure_exposure(struct recorder *r, const struct keeper_source *s, c
         int64_t its_us = (int64_t)json_integer_value(json_object_get(vault, "commit_wall_us"));
         vault_us = its_us < vault_us ? its_us : vault_us;
     }
+    /* What is kept and cannot be had exactly would be lost as well. */
+    durable_us = exact_until(status, durable_us);
+    vault_us = exact_until(status, vault_us);
     /* Before the first commit nothing is known: that is no measurement. */
     if (durable_us > 0)
         TRY(breach_measured(r->journal, s->protect.source, "rpo_source_lost", rpo_s, exposure_s(status, durable_us), r->open, err));

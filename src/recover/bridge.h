@@ -37,6 +37,8 @@ MUST_CHECK int bridge_make(const struct bridge_config *config, struct manifest *
 void bridge_free(struct bridge *b);
 /* Is there a capture of the schema that stands for the target? One that there is may be damaged. */
 bool bridge_has_capture(const struct bridge_config *config, const struct manifest *from);
+/* The newest position at or before the target for which a capture between stands; zero: none is found. Looks at the last few. */
+struct position bridge_newest(const struct bridge_config *config, const struct manifest *from);
 
 /* How the snapshot's rows of a table of the target become its own; NULL: they are. */
 const struct rowmap *bridge_rowmap(const struct bridge *b, uint32_t table);

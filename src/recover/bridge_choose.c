@@ -17,6 +17,8 @@
 #include "recover/bridge_internal.h"
 #include "recover/choose.h"
 
+#define CAPTURES_LOOKED_AT 16 /* from the last one back: each costs a look at every change */
+
 struct schema_change {
     struct position from, to;
     uint32_t xid;
@@ -155,17 +157,23 @@ static bool read_visibility(const json_t *note, struct snapshot_visibility *v)
     return true;
 }
 
+/* What a note of a capture says that was seen. v: its xip is the caller's to free, whatever comes. */
+static bool read_sight(const json_t *note, struct snapshot_visibility *v, struct sight *ret)
+{
+    ret->visibility = v;
+    return is_kind(note, NOTE_SCHEMA_CAPTURED) && position_in(note, "at", &ret->end) && position_in(note, "begun", &ret->all) && read_visibility(note, v);
+}
+
 static bool note_stands_for(const struct changes_known *k, struct position target, const json_t *note, struct manifest *at)
 {
     const char *digest = json_string_value(json_object_get(note, "digest"));
     struct snapshot_visibility v = {0};
-    struct sight sight = {.visibility = &v};
+    struct sight sight = {0};
     struct digest d;
 
-    if (!is_kind(note, NOTE_SCHEMA_CAPTURED) || !digest || digest_parse(slice_str(digest), &d, NULL) < 0 || !position_in(note, "at", &sight.end) ||
-        !position_in(note, "begun", &sight.all) || !position_in(note, "position", &at->position))
+    if (!digest || digest_parse(slice_str(digest), &d, NULL) < 0 || !position_in(note, "position", &at->position))
         return false;
-    bool stands = read_visibility(note, &v) && stands_for(k, target, &sight);
+    bool stands = read_sight(note, &v, &sight) && stands_for(k, target, &sight);
     free(v.xip);
     (void)snprintf(at->schema_digest, sizeof at->schema_digest, "%s", digest);
     return stands;
@@ -231,4 +239,40 @@ int bridge_choose(const struct bridge_config *c, const struct manifest *from, st
     }
     return error_set(err, ERROR_REFUSED, "the schema as it was at %s has not been captured: changes followed too closely, or it was not read yet",
                      position_format(c->target, text));
+}
+
+/* Just before the first change that it does not see. */
+static struct position sees_up_to(const struct changes_known *k, const struct sight *s, struct position target)
+{
+    for (size_t i = 0; i < k->count; i++) {
+        const struct schema_change *c = &k->items[i];
+        bool seen = c->placed ? has_change(c, s) : c->of_database && position_compare(c->to, s->all) <= 0;
+
+        if (!seen && c->from.offset > 0 && position_compare(c->from, target) <= 0)
+            target = (struct position){.log = c->from.log, .offset = c->from.offset - 1};
+    }
+    return target;
+}
+
+struct position bridge_newest(const struct bridge_config *config, const struct manifest *from)
+{
+    CLEANUP(changes_known_release) struct changes_known k = {0};
+    struct position newest = POSITION_ZERO;
+    size_t looked = 0;
+
+    read_changes(config->notes, from, &k);
+    for (size_t i = json_array_size(config->notes); i-- > 0 && looked < CAPTURES_LOOKED_AT;) {
+        struct snapshot_visibility v = {0};
+        struct sight sight = {0};
+
+        if (read_sight(json_array_get(config->notes, i), &v, &sight)) {
+            struct position to = sees_up_to(&k, &sight, config->target);
+
+            looked++;
+            if (position_compare(to, newest) > 0 && stands_for(&k, to, &sight))
+                newest = to;
+        }
+        free(v.xip);
+    }
+    return newest;
 }

@@ -6,8 +6,12 @@
 #include <stdarg.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
+#include "recover/read.h"
 #include "recover/target.h"
+
+#define NEARER_TRIES_MAX 32
 
 void plan_warn(json_t *warnings, const char *fmt, ...)
 {
@@ -93,6 +97,15 @@ static void predict(const struct plan_options *o, struct planned *p)
         p->plan.seconds_predicted = 0;
 }
 
+/* What lies between. It is told of and no more: damage in there, or a hole, makes it unknown. */
+static void count_missing(const struct history *h, const struct recover_plan *p, struct recover_short *s)
+{
+    struct error ignored = ERROR_INIT;
+
+    s->behind_us = s->latest_wall_us > p->reached_wall_us ? s->latest_wall_us - p->reached_wall_us : 0;
+    s->counted = read_count(h->chain, p->target, s->latest, &s->transactions, &ignored) >= 0;
+}
+
 /* The warnings are the caller's: those of a try that failed go. */
 static void begin_again(struct planned *p, json_t *warnings)
 {
@@ -103,38 +116,117 @@ static void begin_again(struct planned *p, json_t *warnings)
 }
 
 /* 0: a purge beside took away what the lists that were read named; it is to be tried again. */
-static int try_once(const struct plan_options *o, struct planned *ret, struct error *err)
+static int try_once(const struct plan_options *o, struct planned *ret, struct recover_short *latest, struct error *err)
 {
     CLEANUP(history_release) struct history h = {0};
     struct choose_span span;
     struct error why = ERROR_INIT;
 
+    ret->advised = POSITION_ZERO;
     int rc = history_choose(o, &h, &span, ret->plan.warnings, &why);
     if (rc == -ERROR_CORRUPT)
         return error_set(err, ERROR_REFUSED, "%s cannot be recovered so: %s", o->config->source, why.message);
     if (rc < 0)
         *err = why;
     TRY(rc);
+    if (!latest->present) {
+        latest->latest = h.range.last;
+        latest->latest_wall_us = h.range.last_wall_us;
+    }
     rc = try_snapshots(o, &h, &span, ret, &why);
     if (rc < 0 && chain_has_aged(h.chain))
         return 0;
     if (rc < 0)
         *err = why;
     TRY(rc);
+    if (latest->present)
+        count_missing(&h, &ret->plan, latest);
     return 1;
 }
 
-int plan_make(const struct plan_options *o, struct planned *ret, struct error *err)
+/* latest: the last durable commit of the history that was chosen; where it is marked as present it is known, and what is missing up to it is counted. */
+static int make_once(const struct plan_options *o, struct planned *ret, struct recover_short *latest, struct error *err)
 {
     JSON_AUTO said = json_copy(ret->plan.warnings);
     int rc;
 
-    while ((rc = try_once(o, ret, err)) == 0)
+    while ((rc = try_once(o, ret, latest, err)) == 0)
         begin_again(ret, json_copy(said));
     TRY(rc);
     TRY(plan_findings(o, ret, err));
     predict(o, ret);
     return 0;
+}
+
+/* --- the newest that can be had ----------------------------------------------------------------------------------- */
+
+/* A refusal that names a nearer position; each is nearer than the one before, so that this ends. */
+static bool may_be_nearer(int rc, const struct planned *p, struct position tried)
+{
+    return (rc == -ERROR_REFUSED || rc == -ERROR_GAP) && !position_is_zero(p->advised) && position_compare(p->advised, tried) < 0;
+}
+
+static int refuse_too_far(const struct recover_config *c, const struct recover_plan *p, const struct recover_short *s, const struct error *why,
+                          struct error *err)
+{
+    char reached[POSITION_TEXT_BYTES], time[CLOCK_TEXT_BYTES], behind[CLOCK_TEXT_BYTES], most[CLOCK_TEXT_BYTES];
+
+    return error_set(err, ERROR_REFUSED,
+                     "the newest position of %s that can be had exactly is %s, of %s. That is %s before the last commit that is kept, and no more than %s was allowed "
+                     "(--within). `salvor recover %s --to newest` without it takes that position. Why not the latest: %.400s",
+                     c->source, position_format(p->reached, reached), clock_format_wall(p->reached_wall_us, time), clock_format_duration(s->behind_us, behind),
+                     clock_format_duration(c->short_us_max, most), c->source, why->message);
+}
+
+/* From one advised position to the one before, in the same history. Errors: what latest was refused for, where nothing can be had; not REFUSED, GAP: what failed now. */
+static int find_nearer(const struct plan_options *o, struct recover_short *s, struct planned *ret, const struct error *why, struct error *err)
+{
+    struct recover_config config = *o->config;
+    struct plan_options nearer = *o;
+    char incarnation[VAULT_INCARNATION_BYTES];
+    struct error now = ERROR_INIT;
+    int rc = -(int)why->code;
+
+    (void)snprintf(incarnation, sizeof incarnation, "%s", ret->plan.incarnation);
+    config.kind = RECOVER_POSITION;
+    config.incarnation = incarnation;
+    config.to_position = POSITION_MAX;
+    nearer.config = &config;
+    for (int tries = 0; tries < NEARER_TRIES_MAX && may_be_nearer(rc, ret, config.to_position); tries++) {
+        config.to_position = ret->advised;
+        rc = make_once(&nearer, ret, s, &now);
+    }
+    if (rc < 0)
+        *err = rc == -ERROR_REFUSED || rc == -ERROR_GAP ? *why : now;
+    return rc < 0 ? -(int)err->code : 0;
+}
+
+/* Latest was refused for `why`. */
+static int make_newest(const struct plan_options *o, const struct recover_short *latest, struct planned *ret, const struct error *why, struct error *err)
+{
+    struct recover_short s = *latest;
+
+    s.present = true;
+    (void)snprintf(s.why, sizeof s.why, "%s", why->message);
+    TRY(find_nearer(o, &s, ret, why, err));
+    if (o->config->short_us_max > 0 && s.behind_us > o->config->short_us_max)
+        return refuse_too_far(o->config, &ret->plan, &s, why, err);
+    ret->plan.short_of = s;
+    return 0;
+}
+
+int plan_make(const struct plan_options *o, struct planned *ret, struct error *err)
+{
+    struct recover_short latest = {0};
+    struct error why = ERROR_INIT;
+    int rc = make_once(o, ret, &latest, &why);
+
+    ret->plan.short_of = (struct recover_short){0};
+    if (o->config->kind == RECOVER_NEWEST && may_be_nearer(rc, ret, POSITION_MAX))
+        return make_newest(o, &latest, ret, &why, err);
+    if (rc < 0 && err)
+        *err = why;
+    return rc;
 }
 
 int recover_plan(const struct recover_config *config, struct recover_plan *ret, struct error *err)

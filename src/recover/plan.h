@@ -33,6 +33,7 @@ struct planned {
     struct changes *changes; /* NULL: they were not wanted; tables in the manifest's order */
     struct buf dump;         /* of the schema, custom format */
     uint64_t events;         /* past the snapshot */
+    struct position advised; /* of a refusal: the newest position that may be had instead; zero: none is known */
     struct sequence_seen *sequences; /* manifest.sequences_count */
 };
 void planned_init(struct planned *p);

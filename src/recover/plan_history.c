@@ -263,6 +263,7 @@ static int place_wish(const struct recover_config *c, struct history *h, struct 
 {
     switch (c->kind) {
     case RECOVER_LATEST:
+    case RECOVER_NEWEST:
         TRY(check_stored(c, h, err));
         TRY(check_promised(c, h, err));
         *ret = (struct choose_span){.at_least = h->range.last, .below = POSITION_MAX};
@@ -430,7 +431,7 @@ static int check_newest(const struct recover_config *c, const char *newest, stru
     promised_incarnation(c, status);
     if (strcmp(status, known) > 0)
         known = status;
-    if (c->kind != RECOVER_LATEST || c->incarnation || strcmp(known, newest) <= 0)
+    if ((c->kind != RECOVER_LATEST && c->kind != RECOVER_NEWEST) || c->incarnation || strcmp(known, newest) <= 0)
         return 0;
     return error_set(err, ERROR_GAP,
                      "vault %s had incarnation %s of %s, and the newest that is left is %s: it has gone back (`salvor verify`); --to with a time "

@@ -94,38 +94,6 @@ static int check_whole(const struct attempt *a, struct error *err)
 
 /* --- the way to the target ------------------------------------------------------------------------------------------ */
 
-/* " The newest position before it is 0/123 (--to 0/123)", or nothing. */
-static const char *advise(struct attempt *a, struct position before, char text[static 128])
-{
-    struct position snapshot = a->planned->manifest.position, found;
-    struct error ignored = ERROR_INIT;
-    char at[POSITION_TEXT_BYTES];
-    int64_t wall_us;
-    bool in_spool;
-
-    text[0] = '\0';
-    if (position_compare(before, snapshot) <= 0 || before.offset == 0)
-        return text;
-    before.offset--;
-    if (read_commit_at(a->history->chain, before, &found, &wall_us, &in_spool, &ignored) < 0 ||
-        position_compare(found, snapshot) < 0)
-        found = snapshot;
-    (void)snprintf(text, 128, "; what was before it can be recovered: --to %s", position_format(found, at));
-    return text;
-}
-
-static int refuse_note(struct attempt *a, const struct choose_note *n, const char *why, struct error *err)
-{
-    const struct recover_plan *p = &a->planned->plan;
-    char from[POSITION_TEXT_BYTES], to[POSITION_TEXT_BYTES], target[POSITION_TEXT_BYTES], advice[128];
-
-    return error_set(err, n->kind == CHOOSE_GAP ? ERROR_GAP : ERROR_REFUSED,
-                     "%s cannot be recovered: between %s and %s, after the newest snapshot that serves, %.300s%s%s; a snapshot taken after "
-                     "that serves again%s",
-                     position_format(p->target, target), position_format(n->from, from), position_format(n->to, to), n->text,
-                     why ? ": from there on only what leaves rows as they are can be followed, and " : "", why ? why : "", advise(a, n->from, advice));
-}
-
 static struct bridge_config bridge_config_of(struct attempt *a, struct position target)
 {
     const struct recover_config *c = a->options->config;
@@ -143,6 +111,53 @@ static struct bridge_config bridge_config_of(struct attempt *a, struct position 
     };
 }
 
+/* Before what is in the way, as far as the schema is known: at a later capture, or before the first change. */
+static struct position before_it(struct attempt *a, struct position before)
+{
+    struct position limit = {.log = before.log, .offset = before.offset - 1}, first = a->obstacle ? a->obstacle->from : POSITION_MAX;
+
+    if (position_compare(limit, first) < 0)
+        return limit;
+    struct bridge_config config = bridge_config_of(a, limit);
+    struct position known = bridge_newest(&config, &a->planned->manifest);
+    if (position_compare(known, first) >= 0)
+        return known;
+    return (struct position){.log = first.log, .offset = first.offset - 1};
+}
+
+/* " The newest position before it is 0/123 (--to 0/123)", or nothing. */
+static const char *advise(struct attempt *a, struct position before, char text[static 128])
+{
+    struct position snapshot = a->planned->manifest.position, found;
+    struct error ignored = ERROR_INIT;
+    char at[POSITION_TEXT_BYTES];
+    int64_t wall_us;
+    bool in_spool;
+
+    text[0] = '\0';
+    if (position_compare(before, snapshot) <= 0 || before.offset == 0)
+        return text;
+    if (read_commit_at(a->history->chain, before_it(a, before), &found, &wall_us, &in_spool, &ignored) < 0 ||
+        position_compare(found, snapshot) < 0)
+        found = snapshot;
+    a->planned->advised = found;
+    (void)snprintf(text, 128, "; what was before it can be recovered: --to %s", position_format(found, at));
+    return text;
+}
+
+/* before: from where on nothing can be had because of it. */
+static int refuse_note(struct attempt *a, const struct choose_note *n, struct position before, const char *why, struct error *err)
+{
+    const struct recover_plan *p = &a->planned->plan;
+    char from[POSITION_TEXT_BYTES], to[POSITION_TEXT_BYTES], target[POSITION_TEXT_BYTES], advice[128];
+
+    return error_set(err, n->kind == CHOOSE_GAP ? ERROR_GAP : ERROR_REFUSED,
+                     "%s cannot be recovered: between %s and %s, after the newest snapshot that serves, %.300s%s%s; a snapshot taken after "
+                     "that serves again%s",
+                     position_format(p->target, target), position_format(n->from, from), position_format(n->to, to), n->text,
+                     why ? ": from there on only what leaves rows as they are can be followed, and " : "", why ? why : "", advise(a, before, advice));
+}
+
 /* Up to where all was followed is nearer than what was before the first change, if it can be had. */
 static int refuse_bridge(struct attempt *a, const struct read_result *r, const char *why, struct error *err)
 {
@@ -150,8 +165,11 @@ static int refuse_bridge(struct attempt *a, const struct read_result *r, const c
     char target[POSITION_TEXT_BYTES], followed[POSITION_TEXT_BYTES];
     struct bridge_config config = bridge_config_of(a, r->last);
 
-    if (position_is_zero(r->last) || position_compare(r->last, p->target) >= 0 || !bridge_has_capture(&config, &a->planned->manifest))
-        return refuse_note(a, a->obstacle, why, err);
+    if (position_is_zero(r->last) || position_compare(r->last, p->target) >= 0)
+        return refuse_note(a, a->obstacle, a->obstacle->from, why, err);
+    if (!bridge_has_capture(&config, &a->planned->manifest))
+        return refuse_note(a, a->obstacle, choose_past(r->last), why, err);
+    a->planned->advised = r->last;
     position_format(r->last, followed);
     return error_set(err, ERROR_REFUSED,
                      "%s cannot be recovered: after the newest snapshot that serves, %.300s: from there on only what leaves rows as they are can be "
@@ -186,8 +204,9 @@ static int cross(struct attempt *a, const struct choose_note *n, struct error *e
         rc = error_set(&why, ERROR_REFUSED, "%u tables of the snapshot are gone at the target, and would not be read", bridge_tables_gone(p->bridge));
     if (rc >= 0 && c->scratch && p->renewals.tables_count > 0)
         rc = error_set(&why, ERROR_REFUSED, "newer rows of %zu tables would be read instead of the snapshot's", p->renewals.tables_count);
+    /* Where only the schema of the target is not known, that of a position before it may be. */
     if (rc == -ERROR_REFUSED)
-        return refuse_note(a, n, why.message, err);
+        return refuse_note(a, n, bridge_has_capture(&config, &p->manifest) ? a->obstacle->from : p->plan.target, why.message, err);
     if (rc < 0)
         *err = why;
     return rc;
@@ -237,7 +256,7 @@ static int check_notes(struct attempt *a, struct error *err)
     survey_notes(a);
     const struct choose_note *left = first_obstacle(a), *other = other_obstacle(a);
     if (other)
-        return refuse_note(a, other, NULL, err);
+        return refuse_note(a, other, other->from, NULL, err);
     return cross(a, left ? left : n, err);
 }
 
@@ -269,6 +288,17 @@ static int read_notes(struct attempt *a, struct error *err)
     return choose_notes_read(a->notes, &a->obstacles, err);
 }
 
+/* All was followed up to the last commit that was read, and a snapshot that is a prefix of the commit order needs none for its own position. Zero: nothing can be had. */
+static struct position followed_until(const struct attempt *a, const struct read_result *r)
+{
+    const struct manifest *m = &a->planned->manifest;
+
+    if (r && position_compare(r->last, m->position) > 0)
+        return choose_past(r->last);
+    return r && !m->visibility.present ? choose_past(m->position) : POSITION_ZERO;
+}
+
+/* r: what was read of the events; NULL: the notes cannot be. */
 static int refuse_way(struct attempt *a, const struct read_result *r, const struct error *why, struct error *err)
 {
     char from[POSITION_TEXT_BYTES], to[POSITION_TEXT_BYTES], advice[128];
@@ -276,7 +306,15 @@ static int refuse_way(struct attempt *a, const struct read_result *r, const stru
 
     return error_set(err, why->code == ERROR_GAP ? ERROR_GAP : ERROR_REFUSED, "the changes from %s to %s cannot all be read: %s%s",
                      position_format(p->snapshot_position, from), position_format(p->target, to), why->message,
-                     position_is_zero(r->last) ? "" : advise(a, choose_past(r->last), advice));
+                     advise(a, followed_until(a, r), advice));
+}
+
+/* An event that nothing accounts for: all before its transaction was followed. */
+static int refuse_event(struct attempt *a, const struct read_result *r, const struct error *why, struct error *err)
+{
+    char advice[128];
+
+    return error_set(err, ERROR_REFUSED, "%s%s", why->message, advise(a, followed_until(a, r), advice));
 }
 
 static int changes_for(const struct plan_options *o, struct planned *p, struct error *err)
@@ -366,8 +404,8 @@ static int read_way(struct attempt *a, struct read_result *r, struct error *err)
             rc = bridge_finish(p->bridge, &why);
         if (rc < 0 && is_damage(rc))
             return refuse_way(a, r, &why, err);
-        if (rc == -ERROR_REFUSED && p->bridge)
-            return refuse_bridge(a, r, why.message, err);
+        if (rc == -ERROR_REFUSED)
+            return p->bridge ? refuse_bridge(a, r, why.message, err) : refuse_event(a, r, &why, err);
         if (rc < 0) {
             *err = why;
             return rc;
@@ -508,7 +546,7 @@ static int plan_attempt(struct attempt *a, size_t i, struct error *err)
     struct error why = ERROR_INIT;
     int rc = read_notes(a, &why);
     if (rc < 0)
-        return refuse_way(a, &(struct read_result){0}, &why, err);
+        return refuse_way(a, NULL, &why, err);
     TRY(check_notes(a, err));
     if (o->chosen)
         o->chosen(o->user, &a->planned->manifest);

@@ -247,3 +247,53 @@ int read_commit_past(struct chain *chain, struct position p, struct position *re
     *ret = position_is_zero(l.found) ? POSITION_MAX : l.found;
     return 0;
 }
+
+/* --- how many ---------------------------------------------------------------------------------------------------- */
+
+struct counting {
+    uint64_t transactions;
+    bool changes; /* the one that is read changed something */
+};
+
+static int begin_counted(void *user, const struct chain_transaction *t, struct error *err)
+{
+    struct counting *c = user;
+    (void)t;
+    (void)err;
+
+    c->changes = false;
+    return 1;
+}
+
+static int see_change(void *user, const struct chain_transaction *t, const struct relation *r, const struct event *e, struct error *err)
+{
+    struct counting *c = user;
+    (void)t;
+    (void)e;
+    (void)err;
+
+    c->changes |= r != NULL;
+    return 0;
+}
+
+static int end_counted(void *user, const struct chain_transaction *t, struct error *err)
+{
+    struct counting *c = user;
+    (void)t;
+    (void)err;
+
+    c->transactions += c->changes;
+    c->changes = false;
+    return 0;
+}
+
+int read_count(struct chain *chain, struct position after, struct position to, uint64_t *ret, struct error *err)
+{
+    struct counting c = {0};
+    struct chain_visitor visitor = {.begin = begin_counted, .event = see_change, .commit = end_counted, .user = &c};
+
+    TRY(chain_seek(chain, after, err));
+    TRY(chain_visit(chain, after, to, &visitor, err));
+    *ret = c.transactions;
+    return 0;
+}

@@ -47,5 +47,7 @@ MUST_CHECK int read_commit_at(struct chain *chain, struct position p, struct pos
                               bool *ret_in_spool, struct error *err);
 /* The first commit past p; POSITION_MAX: none. */
 MUST_CHECK int read_commit_past(struct chain *chain, struct position p, struct position *ret, struct error *err);
+/* How many transactions past `after`, up to `to`, changed rows or the schema: heartbeats and messages are none. Reads them. */
+MUST_CHECK int read_count(struct chain *chain, struct position after, struct position to, uint64_t *ret, struct error *err);
 
 #endif

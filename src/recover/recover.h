@@ -9,7 +9,8 @@
 #include "journal/stock.h"
 #include "vault/snapshot.h"
 
-enum recover_target_kind { RECOVER_LATEST, RECOVER_TIME, RECOVER_POSITION };
+/* RECOVER_NEWEST: latest; where something is in the way of that, the newest position before it that can be had exactly. */
+enum recover_target_kind { RECOVER_LATEST, RECOVER_TIME, RECOVER_POSITION, RECOVER_NEWEST };
 
 struct recover_config {
     const char *source;
@@ -21,6 +22,7 @@ struct recover_config {
     enum recover_target_kind kind;
     int64_t to_wall_us;
     struct position to_position;
+    int64_t short_us_max;            /* RECOVER_NEWEST: no further before latest than this; 0: however far */
     const char *incarnation;         /* NULL: the newest (one with a usable snapshot) */
     const char *snapshot;            /* NULL: the newest that serves; else this one alone */
     const char *into;                /* conninfo of an empty database, or NULL */
@@ -53,6 +55,17 @@ struct recover_large {
     uint64_t objects, pages, bytes;    /* bytes: of whole pages */
 };
 
+/* RECOVER_NEWEST did not come to latest. */
+struct recover_short {
+    bool present;
+    struct position latest;          /* the last durable commit; what lies past the one that is reached, up to it, is missing */
+    int64_t latest_wall_us;
+    int64_t behind_us;               /* between the commits of the two, by the source's clock */
+    bool counted;                    /* false: what is missing cannot be read */
+    uint64_t transactions;           /* that are missing and changed something */
+    char why[ERROR_MESSAGE_BYTES];   /* what latest was refused for */
+};
+
 struct recover_plan {
     char incarnation[VAULT_INCARNATION_BYTES];
     char snapshot[SNAPSHOT_ID_BYTES];
@@ -64,6 +77,7 @@ struct recover_plan {
     uint64_t rows_estimated, bytes_estimated, transactions_estimated;
     double seconds_predicted;        /* from the last proofs' rates; 0: unknown */
     struct recover_large large;
+    struct recover_short short_of;
     json_t *warnings;                /* sentences: skipped damaged snapshot, schema known only up to ..., owned */
 };
 

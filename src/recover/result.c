@@ -69,6 +69,22 @@ static void set_large(json_t *o, const struct recover_large *l)
     set_seconds(large, "age_s", (double)l->age_us / 1e6);
 }
 
+/* null: it is the latest, or what was asked for. */
+static void set_short(json_t *o, const struct recover_short *s)
+{
+    json_t *j = s->present ? json_object() : json_null();
+    char time[CLOCK_TEXT_BYTES];
+
+    (void)json_object_set_new(o, "short_of_latest", j);
+    if (!s->present)
+        return;
+    set_position(j, "latest_position", s->latest);
+    json_set_str(j, "latest_commit_time", s->latest_wall_us ? clock_format_wall(s->latest_wall_us, time) : NULL);
+    set_seconds(j, "seconds", (double)s->behind_us / 1e6);
+    (void)json_object_set_new(j, "transactions", s->counted ? json_integer((json_int_t)s->transactions) : json_null());
+    json_set_str(j, "why", s->why);
+}
+
 static void set_plan(json_t *o, const struct recover_plan *p)
 {
     char time[CLOCK_TEXT_BYTES];
@@ -83,6 +99,7 @@ static void set_plan(json_t *o, const struct recover_plan *p)
     json_set_u64(o, "transactions", p->transactions_estimated);
     json_set_u64(o, "bytes", p->bytes_estimated);
     set_large(o, &p->large);
+    set_short(o, &p->short_of);
     if (p->seconds_predicted > 0)
         set_seconds(o, "predicted_s", p->seconds_predicted);
     (void)json_object_set(o, "warnings", p->warnings);

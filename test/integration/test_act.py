@@ -11,7 +11,7 @@ import pytest
 from conftest import begin, prepare
 from ledger import OPTIONS, SCHEMA, Load, check_ledger, ids
 from pgserver import PgServer, free_port, release_port
-from salvorbox import wait_for
+from salvorbox import parse_lsn, wait_for
 from truth import compare, contents
 
 pytestmark = pytest.mark.timeout(300)
@@ -167,6 +167,85 @@ def test_a_lost_source_is_running_again_by_itself(scene):
     assert s.guard()["state"] == "lost" and s.guard()["armed"] is False
     assert "not acting" in s.box.log_text() and len(s.runs()) == 1
     assert s.act() == act
+
+
+def change_uncaptured(s):
+    """The schema changes and rows behind it, and it cannot be captured. What there was before, the offset of the last commit before it, and who keeps the dump waiting."""
+    s.server.sql("CREATE TABLE note (id int PRIMARY KEY, t text); CREATE TABLE held ()", dbname="shop")
+    s.server.sql("INSERT INTO note SELECT g, 'x' || g FROM generate_series(1, 100) g", dbname="shop")
+    s.server.sql("ALTER TABLE note ADD COLUMN since text DEFAULT 'then'", dbname="shop")
+    first = s.server.value("SELECT pg_current_wal_insert_lsn()::text", dbname="shop")
+    s.box.wait("the schema to be captured", lambda: parse_lsn(s.box.status("shop")["schema_captured"] or "0/0") >= parse_lsn(first), 60)
+    s.server.sql("UPDATE note SET since = 'now' WHERE id < 50", dbname="shop")
+    with s.server.connect("shop") as c:
+        truth = contents(c)
+    before = s.server.value("SELECT pg_current_wal_insert_lsn()::text", dbname="shop")
+    lock = s.server.connect("shop")
+    lock.cursor().execute("BEGIN; LOCK TABLE held IN ACCESS EXCLUSIVE MODE")
+    s.server.sql("CREATE INDEX note_since ON note (since)", dbname="shop")
+    s.server.sql("INSERT INTO note VALUES (1000, 'behind it')", dbname="shop")
+    end = s.server.value("SELECT pg_current_wal_flush_lsn()::text", dbname="shop")
+    s.box.wait_durable("shop", end)
+    s.box.wait("status to tell of it", lambda: "is not captured yet" in s.box.status("shop")["recoverable"].get("short_because", ""))
+    told = parse_lsn(s.box.status("shop")["recoverable"]["to"])
+    assert parse_lsn(before) <= told < parse_lsn(end)
+    return truth, told, lock
+
+
+def check_note(conninfo, truth):
+    with psycopg2.connect(conninfo) as c:
+        compare(contents(c), truth, "up to the change")
+        with c.cursor() as cur:
+            cur.execute("SELECT to_regclass('public.note_since'), (SELECT count(*) FROM public.note WHERE since = 'now')")
+            assert cur.fetchone() == (None, 49)
+
+
+def test_lost_right_after_a_schema_change(scene):
+    """Its schema was not captured yet: recovered up to the change by itself, exactly, and said everywhere; by hand latest is refused with that position."""
+    s = scene(rpo="10min", snapshot_spacing="1h")
+    truth, told, lock = change_uncaptured(s)
+    by_hand = s.box.run_command("recover", "shop", "--to", "latest", "--dry-run")
+    assert by_hand.status == 3 and "has not been captured" in by_hand.err, by_hand.err
+    plan = s.box.ok("recover", "shop", "--to", "newest", "--dry-run", "--json").json
+    reached = plan["reached_position"]
+    assert parse_lsn(reached) <= told and plan["short_of_latest"]["transactions"] == 2 and f"--to {reached}" in by_hand.err, (plan, by_hand.err)
+    asked = s.box.ok("recover", "shop", "--to", reached, "--dry-run", "--json").json
+    assert asked["reached_position"] == reached and asked["short_of_latest"] is None, asked
+    assert "NOT LATEST" in s.box.ok("recover", "shop", "--to", "newest", "--dry-run").out
+    s.lose()
+    lock.close()
+    s.wait_outcome("cut over")
+    act = s.act()
+    short = act["recovery"]["short_of_latest"]
+    assert act["recovery"]["verified"] and act["recovery"]["reached_position"] == reached and parse_lsn(short["latest_position"]) > told, act
+    assert "has not been captured" in short["why"] and short["transactions"] == 2 and 0 < short["seconds"] < 600, short
+    assert len(act["steps"]) == 3 and all(step["ok"] for step in act["steps"]), act
+    check_note(s.clients.read_text(), truth)
+    s.box.wait("status to tell what is missing", lambda: short["latest_position"] in s.guard().get("short_of_latest", ""))
+    assert f"recovered to {reached} of" in s.guard()["short_of_latest"] and "2 transactions" in s.guard()["short_of_latest"]
+    assert any("ALERT" in line and "not to the latest" in line for line in s.box.log_text().splitlines())
+    assert "NOT LATEST" in s.box.ok("status", "shop").out
+    entries = s.box.ok("journal", "shop", "--json").json["entries"]
+    assert [e["members"]["short_of_latest"] for e in entries if e["kind"] == "act"] == [short]
+
+
+def test_too_far_from_the_latest_is_a_persons_decision(scene):
+    """More would be given up than rpo allows: nothing is cut over to, status calls the objective missed while it lasts, and a person can take what there is."""
+    s = scene(rpo="1s", snapshot_spacing="1h")
+    truth, told, lock = change_uncaptured(s)
+    s.box.wait("status to count what cannot be had", lambda: s.box.status("shop")["exposure_s"] > 2)
+    s.box.wait("the breach", lambda: "rpo_source_lost" in [b["objective"] for b in s.box.status("shop")["breaches"]])
+    assert "BEYOND THE OBJECTIVE" in s.box.ok("status", "shop").out
+    s.lose()
+    lock.close()
+    s.box.wait("the refusal", lambda: any(step.get("ok") is False for step in s.act().get("steps", [])), 60)
+    step = s.act()["steps"][-1]
+    assert step["step"] == "recover" and "no more than 1 s was allowed" in step["text"] and "`salvor recover shop --to newest`" in step["text"], step
+    assert s.runs() == [] and not s.target.exists()
+    result = s.box.recover("shop", "--to", "newest", "--local", str(s.root / "by hand"))
+    assert parse_lsn(result["reached_position"]) <= told and result["short_of_latest"]["transactions"] == 2, result
+    check_note(result["conninfo"], truth)
+    s.box.stop_target(s.root / "by hand")
 
 
 def test_observe_only_reports(scene):

@@ -78,6 +78,111 @@ static void what_can_be_recovered(void **state)
     assert_true(json_is_null(json_object_get(unread, "recoverable")));
 }
 
+/* {from, to, and what makes them barred or not}; a change unless it has a table. */
+static json_t *barring(const char *from, const char *to, const char *how, int64_t wall_us)
+{
+    json_t *j = json_pack("{s:s,s:s,s:s}", "from", from, "to", to, "reason", "because");
+
+    if (strcmp(how, "trigger") == 0)
+        json_set_u64(j, "xid", 700);
+    json_set_str(j, strcmp(how, "table") == 0 ? "table" : "how", how);
+    if (wall_us)
+        json_set_i64(j, "wall_us", wall_us);
+    return j;
+}
+
+/* Up to just before the first note that is in the way; what a capture of the schema or a snapshot has is not. */
+static void what_keeps_the_latest_from_being_had(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *captured, *snapshots[3];
+        struct {
+            const char *from, *to, *how;
+        } notes[3];
+        const char *to, *why;
+    } cases[] = {
+        {"0/50", {"0/10"}, {{"0/40", "0/40", "trigger"}, {"0/50", "0/50", "trigger"}}, "0/100", NULL},
+        {"0/50", {"0/10"}, {{"0/40", "0/40", "trigger"}, {"0/60", "0/60", "trigger"}, {"0/70", "0/70", "trigger"}}, "0/5F", "is not captured yet"},
+        {"0/50", {"0/10"}, {{"0/70", "0/70", "trigger"}, {"0/60", "0/60", "trigger"}, {"0/40", "0/40", "trigger"}}, "0/5F", "is not captured yet"},
+        {NULL, {"0/10"}, {{"0/40", "0/40", "trigger"}}, "0/3F", "is not captured yet"},
+        {NULL, {"0/10", "0/40"}, {{"0/40", "0/40", "trigger"}}, "0/100", NULL},
+        {NULL, {"0/10"}, {{"0/101", "0/101", "trigger"}}, "0/100", NULL}, /* not durable either */
+        {NULL, {"0/10"}, {{NULL}}, "0/100", NULL},
+        {"0/50", {"0/10"}, {{"0/30", "0/40", "poll"}}, "0/2F", "until the next snapshot"},   /* of which no record tells: a capture does not help */
+        {"0/50", {"0/10"}, {{"0/30", "0/40", "database"}}, "0/100", NULL},
+        {"0/50", {"0/10"}, {{"0/30", "0/60", "database"}}, "0/2F", "is not captured yet"},
+        {"0/50", {"0/10", "0/35"}, {{"0/30", "0/40", "poll"}}, "0/35", "until the next snapshot"}, /* a snapshot's own position can be had */
+        {"0/50", {"0/10"}, {{"0/60", "0/60", "trigger"}, {"0/20", "0/90", "table"}}, "0/1F", "table table is not exact"},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        JSON_AUTO o = status_of("0/100", cases[i].snapshots);
+        json_t *changed = json_array(), *inexact = json_array();
+
+        for (size_t k = 0; k < 3 && cases[i].notes[k].from; k++)
+            json_array_append_new(strcmp(cases[i].notes[k].how, "table") == 0 ? inexact : changed,
+                                  barring(cases[i].notes[k].from, cases[i].notes[k].to, cases[i].notes[k].how, 0));
+        json_object_set_new(o, "schema_changed", changed);
+        json_object_set_new(o, "inexact", inexact);
+        json_set_str(o, "schema_captured", cases[i].captured);
+        status_prune_covered(o);
+        status_set_recoverable(o);
+        const json_t *range = json_object_get(o, "recoverable");
+        const char *why = json_string_value(json_object_get(range, "short_because"));
+        assert_string_equal(json_string_value(json_object_get(range, "to")), cases[i].to);
+        assert_int_equal(why != NULL, cases[i].why != NULL);
+        if (why)
+            assert_contains(why, cases[i].why);
+    }
+}
+
+/* What is kept behind such a note counts as lost; of when is not known, from the snapshot on. */
+static void what_cannot_be_had_is_exposed(void **state)
+{
+    (void)state;
+    static const char *const snapshots[] = {"0/10", NULL};
+    const int64_t s = CLOCK_US_PER_S, now = clock_wall_us();
+    const struct {
+        const char *from, *captured;
+        int64_t wall_us, snapshot_us;
+        double lost_s, host_lost_s; /* no less, and less than two more; -1: unknown */
+    } cases[] = {
+        {"0/60", NULL, now - 100 * s, now - 500 * s, 100, 100},
+        {"0/60", "0/60", now - 100 * s, now - 500 * s, 1, 30},   /* captured: it is in nobody's way */
+        {"0/60", NULL, now - 10 * s, now - 500 * s, 10, 30},     /* the vault has even less */
+        {"0/60", NULL, 0, now - 500 * s, 500, 500},
+        {"0/60", NULL, 0, 0, -1, -1},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        JSON_AUTO o = status_of("0/100", snapshots);
+        json_t *changed = json_array();
+
+        json_array_append_new(changed, barring(cases[i].from, cases[i].from, "trigger", cases[i].wall_us));
+        json_object_set_new(o, "schema_changed", changed);
+        json_set_str(o, "schema_captured", cases[i].captured);
+        status_set_wall(json_array_get(json_object_get(o, "snapshots"), 0), "time", cases[i].snapshot_us);
+        status_set_wall(o, "measured_at", now);
+        status_set_exposure(o, "exposure_s", now - s, 0);
+        status_set_exposure(o, "exposure_host_lost_s", now - 30 * s, 0);
+        status_widen_exposure(o);
+        for (int host = 0; host < 2; host++) {
+            const json_t *v = json_object_get(o, host ? "exposure_host_lost_s" : "exposure_s");
+            double wanted = host ? cases[i].host_lost_s : cases[i].lost_s;
+
+            assert_int_equal(json_is_null(v), wanted < 0);
+            if (wanted >= 0)
+                assert_true(json_number_value(v) >= wanted - 0.01 && json_number_value(v) < wanted + 2);
+        }
+    }
+    JSON_AUTO unknown = status_of("0/100", snapshots); /* and stays it */
+    json_object_set_new(unknown, "inexact", json_pack("[o]", barring("0/60", "0/60", "table", now - 100 * s)));
+    json_object_set_new(unknown, "exposure_s", json_null());
+    status_widen_exposure(unknown);
+    assert_true(json_is_null(json_object_get(unknown, "exposure_s")));
+}
+
 static json_t *note(const char *to, bool waits)
 {
     json_t *j = json_object();
@@ -147,6 +252,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ages_are_of_one_moment),
         cmocka_unit_test(what_can_be_recovered),
+        cmocka_unit_test(what_keeps_the_latest_from_being_had),
+        cmocka_unit_test(what_cannot_be_had_is_exposed),
         cmocka_unit_test(what_a_snapshot_has_ended),
         cmocka_unit_test(large_objects_have_an_age_of_their_own),
     };

@@ -254,6 +254,35 @@ static void what_cannot_be_written_is_an_error(void **state)
     assert_contains(err.message, "act.json");
 }
 
+/* In every later life, in a sentence with all that a person needs; "" where the latest was reached, or nothing yet. */
+static void what_is_missing_is_told(void **state)
+{
+    static const struct {
+        const char *record, *told[4];
+    } cases[] = {
+        {"{}", {NULL}},
+        {"{\"recovery\":{\"reached_position\":\"0/10\",\"short_of_latest\":null}}", {NULL}},
+        {"{\"recovery\":{\"reached_position\":\"0/10\",\"reached_commit_time\":\"T1\",\"short_of_latest\":{\"latest_position\":\"0/20\",\"latest_commit_time\":\"T2\",\"seconds\":1.5,"
+         "\"transactions\":7,\"why\":\"because\"}}}",
+         {"recovered to 0/10 of T1, not to the latest", "the 1 s after it, up to 0/20 of T2", "7 transactions", ": because"}},
+        {"{\"recovery\":{\"reached_position\":\"0/10\",\"reached_commit_time\":\"T1\",\"short_of_latest\":{\"latest_position\":\"0/20\",\"latest_commit_time\":null,\"seconds\":90,"
+         "\"transactions\":null,\"why\":\"because\"}}}",
+         {"the 1 min 30 s after it, up to 0/20 of ?", "an unknown number of transactions", ": because"}},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        CLEANUP(act_release) struct act a = {0};
+
+        write_record(*state, slice_str(cases[i].record));
+        reload(&a, *state);
+        CLEANUP(mem_free_ptr) char *text = act_short_text(&a);
+        assert_int_equal(act_short_of_latest(&a) != NULL, cases[i].told[0] != NULL);
+        assert_int_equal(text[0] != '\0', cases[i].told[0] != NULL);
+        for (size_t k = 0; k < 4 && cases[i].told[k]; k++)
+            assert_contains(text, cases[i].told[k]);
+    }
+}
+
 int main(void)
 {
 #define IN_FOLDER(test_) cmocka_unit_test_setup_teardown(test_, folder_new, folder_gone)
@@ -266,6 +295,7 @@ int main(void)
         IN_FOLDER(a_target_is_known_by_its_whole_name),
         IN_FOLDER(a_target_of_long_ago_is_no_new_one),
         IN_FOLDER(committed_and_unprotected_are_read_from_the_steps),
+        IN_FOLDER(what_is_missing_is_told),
         IN_FOLDER(a_damaged_record_is_an_error),
         IN_FOLDER(every_cut_of_a_record_is_an_error),
         IN_FOLDER(what_cannot_be_written_is_an_error),

@@ -5,6 +5,7 @@
 #include "unit.h"
 
 #include "base/clock.h"
+#include "os/file.h"
 #include "os/spawn.h"
 #include "recover/past.h"
 
@@ -243,6 +244,137 @@ static void test_missing_chunk(void **state)
     past_close(&p);
 }
 
+/* --- the newest that can be had --------------------------------------------------------------------------------------- */
+
+struct newest_case {
+    uint64_t reached;      /* 20100: that is latest */
+    int64_t behind_ms;
+    int64_t transactions;  /* -1: they cannot be counted */
+    const char *why;
+};
+
+static void expect_newest(const struct past *p, const struct newest_case *n)
+{
+    CLEANUP(recover_plan_release) struct recover_plan r = {0};
+    struct recover_config c = past_config(p);
+    struct error err = ERROR_INIT;
+
+    c.kind = RECOVER_NEWEST;
+    assert_ok(plan(p, &c, &r, &err), err);
+    const struct recover_short *s = &r.short_of;
+    assert_int_equal(r.reached.offset, n->reached);
+    assert_int_equal(s->present, n->reached != 20100);
+    if (!s->present)
+        return;
+    assert_int_equal(s->latest.offset, 20100);
+    assert_int_equal(s->latest_wall_us, past_wall(20));
+    assert_int_equal(s->behind_us, n->behind_ms * CLOCK_US_PER_MS);
+    assert_int_equal(s->counted, n->transactions >= 0);
+    if (s->counted)
+        assert_int_equal(s->transactions, n->transactions);
+    assert_contains(s->why, n->why);
+    /* What it takes is what one gets who asks for that position. */
+    struct recover_plan same = {0};
+    c.kind = RECOVER_POSITION;
+    c.to_position = r.target;
+    assert_ok(plan(p, &c, &same, &err), err);
+    assert_int_equal(same.reached.offset, n->reached);
+    assert_int_equal(same.transactions_estimated, r.transactions_estimated);
+    assert_string_equal(same.snapshot, r.snapshot);
+    assert_false(same.short_of.present);
+    recover_plan_release(&same);
+}
+
+static void refuse_newest(const struct past *p, int64_t within_us, enum error_code code, const char *part)
+{
+    CLEANUP(recover_plan_release) struct recover_plan r = {0};
+    struct recover_config c = past_config(p);
+    struct error err = ERROR_INIT;
+
+    c.kind = RECOVER_NEWEST;
+    c.short_us_max = within_us;
+    assert_fails(plan(p, &c, &r, &err), err, code);
+    assert_contains(err.message, part);
+    assert_false(r.short_of.present);
+}
+
+/* Latest, or before what is in its way; each thing further back brings it further back. */
+static void test_newest(void **state)
+{
+    static const char *const kinds[] = {"inexact", "schema_changed", "gap"};
+
+    (void)state;
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        struct past p;
+
+        open_usual(&p);
+        expect_newest(&p, &(struct newest_case){.reached = 20100});
+        past_note(&p, kinds[k], 17500, 18500);
+        expect_newest(&p, &(struct newest_case){.reached = 17100, .behind_ms = 3000, .transactions = 3, .why = "because of this"});
+        expect(&p, k == 2 ? ERROR_GAP : ERROR_REFUSED, "--to 0/42CC"); /* latest itself stays refused */
+        past_note(&p, "inexact", 14100, 15500);
+        expect_newest(&p, &(struct newest_case){.reached = 13100, .behind_ms = 7000, .transactions = 7, .why = "because of this"});
+        /* The newer snapshot's own position is the least that can be had from it. */
+        past_note(&p, "inexact", 12501, 13500);
+        expect_newest(&p, &(struct newest_case){.reached = 12100, .behind_ms = 8000, .transactions = 8, .why = "because of this"});
+        past_close(&p);
+    }
+}
+
+/* No further back than was allowed: then it is refused, and told what there is. */
+static void test_newest_within(void **state)
+{
+    CLEANUP(recover_plan_release) struct recover_plan r = {0};
+    struct recover_config c;
+    struct error err = ERROR_INIT;
+    struct past p;
+
+    (void)state;
+    open_usual(&p);
+    past_note(&p, "inexact", 17500, 18500);
+    c = past_config(&p);
+    c.kind = RECOVER_NEWEST;
+    c.short_us_max = 3 * CLOCK_US_PER_S;
+    assert_ok(plan(&p, &c, &r, &err), err);
+    assert_int_equal(r.reached.offset, 17100);
+    refuse_newest(&p, 3 * CLOCK_US_PER_S - 1, ERROR_REFUSED, "can be had exactly is 0/42CC");
+    refuse_newest(&p, 3 * CLOCK_US_PER_S - 1, ERROR_REFUSED, "That is 3 s before the last commit");
+    refuse_newest(&p, 3 * CLOCK_US_PER_S - 1, ERROR_REFUSED, "because of this");
+    past_close(&p);
+}
+
+/* A table that no record tells of: what was committed before its first row can be had. */
+static void test_newest_before_an_unknown_table(void **state)
+{
+    struct manifest m;
+    struct past p;
+
+    (void)state;
+    past_open(&p);
+    past_transactions(&p, 1, 20);
+    past_snapshot_begin(&p, 12500, &m);
+    m.tables[0].relation.id++;
+    past_snapshot_end(&p, &m);
+    manifest_release(&m);
+    expect(&p, ERROR_REFUSED, "was made after the snapshot");
+    expect_newest(&p, &(struct newest_case){.reached = 12100, .behind_ms = 8000, .transactions = 8, .why = "was made after the snapshot"});
+    past_close(&p);
+}
+
+/* Less is there than was promised to be kept: nobody may take what is left for the newest. */
+static void test_newest_is_not_what_is_left(void **state)
+{
+    struct past p;
+
+    (void)state;
+    open_usual(&p);
+    CLEANUP(mem_free_ptr) char *path = mem_printf("%s/status.json", p.state_directory);
+    struct error err = ERROR_INIT;
+    assert_ok(file_replace(path, slice_str("{\"incarnation\":\"0001\",\"durable_position\":\"0/4E85\"}"), 0600, &err), err); /* 20101 */
+    refuse_newest(&p, 0, ERROR_GAP, "was durable up to 0/4E85");
+    past_close(&p);
+}
+
 static void test_holes(void **state)
 {
     struct segment_ref *refs;
@@ -274,6 +406,7 @@ static void test_holes(void **state)
     segment_key(key, "shop", "0001", &refs[3].id);
     assert_ok(p.made.vault->driver->ops->remove(p.made.vault->driver, key, &err), err);
     expect(&p, ERROR_GAP, "segment 4 is missing");
+    expect_newest(&p, &(struct newest_case){.reached = 12500, .behind_ms = 7500, .transactions = -1, .why = "segment 4 is missing"});
     free(refs);
     past_close(&p);
 }
@@ -459,6 +592,8 @@ int main(void)
         cmocka_unit_test(test_inexact_snapshot), cmocka_unit_test(test_unprotected),
         cmocka_unit_test(test_other_shape),      cmocka_unit_test(test_unknown_table),
         cmocka_unit_test(test_visibility),       cmocka_unit_test(test_visibility_past_the_chain),
+        cmocka_unit_test(test_newest),           cmocka_unit_test(test_newest_within),
+        cmocka_unit_test(test_newest_before_an_unknown_table), cmocka_unit_test(test_newest_is_not_what_is_left),
         cmocka_unit_test(test_incarnations),     cmocka_unit_test(test_nothing_there),
     };
 
