@@ -12,6 +12,9 @@
 #include "cmd/vault_choice.h"
 #include "os/file.h"
 
+#define WORK_NAME "recover." /* and the process */
+#define WORK_TRIES 100
+
 struct wish {
     const char *name, *to, *within, *into, *local, *port;
     struct location_words vault; /* place NULL: what the configuration names */
@@ -218,16 +221,50 @@ static int run(const struct wish *w, const struct source_context *s, struct reco
     return 0;
 }
 
+/* A recovery that was killed has left its scratch directory behind; whoever is alive holds the lock in his. */
+static void remove_killed(const char *state)
+{
+    struct dir_names names = {0};
+    struct error ignored = ERROR_INIT;
+
+    if (dir_list(state, &names, &ignored) < 0)
+        return;
+    for (size_t i = 0; i < names.count; i++) {
+        CLEANUP(file_release) struct file lock = FILE_INIT;
+        CLEANUP(mem_free_ptr) char *directory = mem_printf("%s/%s", state, names.names[i]);
+        CLEANUP(mem_free_ptr) char *path = mem_printf("%s/lock", directory);
+
+        if (strncmp(names.names[i], WORK_NAME, sizeof WORK_NAME - 1) == 0 && lock_take(&lock, path, &ignored) >= 0)
+            (void)!dir_remove_all(directory, &ignored);
+    }
+    dir_names_free(&names);
+}
+
+/* Another recovery may take it for one that was left behind, as long as it is not locked: then it is made again. */
+static int make_locked(const char *directory, struct file *lock, struct error *err)
+{
+    CLEANUP(mem_free_ptr) char *path = mem_printf("%s/lock", directory);
+    int rc = -ERROR_BUSY;
+
+    for (int i = 0; i < WORK_TRIES && (rc == -ERROR_BUSY || rc == -ERROR_NOT_FOUND); i++) {
+        TRY(dir_make_all(directory, 0700, err));
+        rc = lock_take(lock, path, err);
+    }
+    return rc;
+}
+
 /* Scratch for sort runs: the state directory, or a temporary one where that cannot be written (a bare host). */
-static int make_work(const struct source_context *s, bool bare, char **ret, struct error *err)
+static int make_work(const struct source_context *s, bool bare, char **ret, struct file *lock, struct error *err)
 {
     const char *tmp = getenv("TMPDIR");
 
-    if (!bare && dir_make_all(s->state_directory, 0700, err) >= 0)
-        *ret = mem_printf("%s/recover.%d", s->state_directory, (int)getpid());
-    else
-        *ret = mem_printf("%s/salvor-recover.%d", tmp && *tmp ? tmp : "/var/tmp", (int)getpid());
-    return dir_make_all(*ret, 0700, err);
+    if (!bare && dir_make_all(s->state_directory, 0700, err) >= 0) {
+        remove_killed(s->state_directory);
+        *ret = mem_printf("%s/" WORK_NAME "%d", s->state_directory, (int)getpid());
+    } else {
+        *ret = mem_printf("%s/salvor-" WORK_NAME "%d", tmp && *tmp ? tmp : "/var/tmp", (int)getpid());
+    }
+    return make_locked(*ret, lock, err);
 }
 
 /* As the vault has it: of GROUP/DATABASE the name that the database got. NULL: it is none. Owner: caller. */
@@ -303,6 +340,7 @@ int command_recover(const struct invocation *in, struct error *err)
     CLEANUP(config_release) struct config c = {0};
     CLEANUP(source_context_release) struct source_context s = {0};
     CLEANUP(mem_free_ptr) char *work = NULL;
+    CLEANUP(file_release) struct file lock = FILE_INIT;
     struct wish w = {0};
     struct recover_config rc, wanted = {0};
     struct journal_stored stored;
@@ -326,7 +364,7 @@ int command_recover(const struct invocation *in, struct error *err)
     }
     TRY(open_context(in, &w, &c, &s, err));
     vault_choose(&s, &(struct vault_wish){.command = "recover", .kind = wanted.kind, .position = wanted.to_position, .wall_us = wanted.to_wall_us});
-    TRY(make_work(&s, w.vault.place != NULL, &work, err));
+    TRY(make_work(&s, w.vault.place != NULL, &work, &lock, err));
     source_recover_config(&s, work, &rc);
     if (w.vault.place)
         rc.state_directory = NULL; /* the vault alone: what lies on this host may be another's */

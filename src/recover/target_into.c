@@ -9,6 +9,7 @@
  */
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "recover/plan.h"
 #include "recover/target.h"
@@ -16,6 +17,9 @@
 #define SQL_BYTES_MAX ((size_t)1 << 20)
 #define MARK_SCHEMA "salvor_recovery"
 #define LOCK_KEY "7310307466181259634" /* any number of our own */
+#define RESTORE_NAME "salvor restore" /* sessions of pg_restore */
+#define LOCK_PATIENCE_US (10 * CLOCK_US_PER_S)
+#define LOCK_LOOK_MS 100
 
 static const char *text_in(const json_t *o, const char *key)
 {
@@ -259,14 +263,33 @@ int target_check_into(const struct recover_config *config, const struct manifest
 
 /* --- provisioning ---------------------------------------------------------------------------------------------------- */
 
+/* The session of a recovery that was just killed needs a moment to notice. */
 static int lock_target(struct pg_conn *c, struct error *err)
 {
-    CLEANUP(mem_free_ptr) char *got = NULL;
+    int64_t until_mono_us = clock_mono_us() + LOCK_PATIENCE_US;
 
-    TRY(pg_query_value(c, "SELECT pg_try_advisory_lock(" LOCK_KEY ")", PG_QUERY_TIMEOUT_MS, &got, err));
-    if (strcmp(got, "t") == 0)
-        return 0;
-    return error_set(err, ERROR_BUSY, "another recovery into this database is under way");
+    for (;;) {
+        CLEANUP(mem_free_ptr) char *got = NULL;
+
+        TRY(pg_query_value(c, "SELECT pg_try_advisory_lock(" LOCK_KEY ")", PG_QUERY_TIMEOUT_MS, &got, err));
+        if (strcmp(got, "t") == 0)
+            return 0;
+        if (clock_mono_us() > until_mono_us)
+            return error_set(err, ERROR_BUSY, "another recovery into this database is under way");
+        clock_sleep_ms(LOCK_LOOK_MS);
+    }
+}
+
+/*
+ * Whoever has the lock knows that a recovery whose mark is here is over. What its sessions are still at (an index that takes an hour, by a
+ * program that outlived it) is worth nothing, and in the way of clearing.
+ */
+static int end_sessions(struct pg_conn *c, struct error *err)
+{
+    return pg_exec(c,
+                   "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user"
+                   " AND pid <> pg_backend_pid() AND application_name IN ('salvor recover', '" RESTORE_NAME "')",
+                   PG_QUERY_TIMEOUT_MS, err);
 }
 
 static int begin_anew(struct target *t, struct error *err)
@@ -275,8 +298,10 @@ static int begin_anew(struct target *t, struct error *err)
     int ours = into_mark(&t->control, t->config, err);
 
     TRY(ours);
-    if (ours > 0)
+    if (ours > 0) {
+        TRY(end_sessions(&t->control, err));
         TRY(into_clear(&t->control, err));
+    }
     int empty = is_empty(&t->control, &left, err);
     TRY(empty);
     if (empty == 0)
@@ -290,17 +315,24 @@ static int begin_anew(struct target *t, struct error *err)
 /* Users' own options stay. */
 static int conninfo_for_loading(struct target *t, struct error *err)
 {
-    const char *keywords[] = {"options", NULL}, *values[] = {target_session_options(t)};
+    bool own = strstr(t->config->into, "options") || getenv("PGOPTIONS");
+    const char *keywords[] = {"application_name", own ? NULL : "options", NULL}, *values[] = {RESTORE_NAME, target_session_options(t)};
 
-    if (!strstr(t->config->into, "options") && !getenv("PGOPTIONS"))
-        return pg_conninfo_with(t->config->into, keywords, values, &t->conninfo, err);
-    t->conninfo = mem_strdup(t->config->into);
-    return 0;
+    return pg_conninfo_with(t->config->into, keywords, values, &t->conninfo, err);
+}
+
+/* A server notices then, while a long statement runs, that nobody waits for it; one on a system that cannot tell does when it has ended. */
+static void check_client(struct pg_conn *c)
+{
+    struct error ignored = ERROR_INIT;
+
+    (void)!pg_exec(c, "SET client_connection_check_interval = '1s'", PG_QUERY_TIMEOUT_MS, &ignored);
 }
 
 int target_provision_into(struct target *t, struct error *err)
 {
     TRY(pg_connect(t->config->into, PG_SESSION_SQL, "recover", PG_CONNECT_TIMEOUT_MS, &t->control, err));
+    check_client(&t->control);
     TRY(conninfo_for_loading(t, err));
     TRY(pg_query_value(&t->control, "SELECT current_database()", PG_QUERY_TIMEOUT_MS, &t->database, err));
     TRY(lock_target(&t->control, err));

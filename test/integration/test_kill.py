@@ -1,20 +1,17 @@
-"""SIGKILL at random moments: of capture, of the whole of salvor, of the server, of a recovery, of a snapshot. Nothing that was acknowledged is
+"""SIGKILL at random moments: of capture, of the whole of salvor, of the server, of a snapshot. Nothing that was acknowledged is
 missing afterwards, nothing is there twice, and the same command again works."""
 import os
 import random
 import signal
 import time
 
-import psycopg2
 import pytest
 from ledger import OPTIONS, SCHEMA, Load, check_ledger, check_log
-from pgserver import free_port, release_port
 from truth import compare, contents
 
 SOAK = os.environ.get("SALVOR_SOAK") == "1"
 CAPTURE_KILLS = 500 if SOAK else 20
 SERVER_KILLS = 50 if SOAK else 5
-RECOVER_KILLS = 60 if SOAK else 4
 SNAPSHOT_KILLS = 60 if SOAK else 5
 # Small segments, shipped at once: every state of a file comes by often.
 BUSY = {**OPTIONS, "rpo": "1s", "segment_size": "64KiB", "heartbeat": "200ms", "poll": "300ms"}
@@ -146,51 +143,6 @@ def kill_in_the_middle(box, rnd, span_s, *args):
         process.send_signal(signal.SIGKILL)
         process.wait(10)
         return True
-
-
-@pytest.mark.timeout(3600 if SOAK else 240)
-def test_recover_killed(servers, protected, seed):
-    """Both kinds of target, from one vault, across schema changes. The directory and the database are the ones that the kill left behind."""
-    rnd = random.Random(seed)
-    server = shop(servers, WIDE)
-    box = protected(server, **OPTIONS)
-    load = Load(server.conninfo("shop"), seed=seed).start()
-    load.wait_acknowledged(200)
-    load.stop()
-    # Not only rows: it goes across schema changes, from the snapshot before them.
-    server.sql("ALTER TABLE wide RENAME b TO c; ALTER TABLE wide ADD COLUMN d int DEFAULT 7; UPDATE wide SET d = 8 WHERE id % 9 = 0;"
-               "CREATE TABLE later (id int PRIMARY KEY); INSERT INTO later SELECT generate_series(1, 50)", dbname="shop")
-    settle(server, box)
-    box.wait("the schema to be captured", lambda: box.status("shop")["schema_captured"])
-    box.stop()
-    assert len(box.status("shop")["snapshots"]) == 1
-    server.sql("CREATE DATABASE recovered TEMPLATE template0")
-    port = free_port()
-    directory = box.root / "target"
-    with server.connect("shop") as source:
-        truth = contents(source)
-    into = ["recover", "shop", "--into", server.conninfo("recovered")]
-    local = ["recover", "shop", "--local", str(directory), "--port", str(port)]
-    for command in (into, local):
-        in_the_middle, span_s = 0, 0.2
-        while in_the_middle < RECOVER_KILLS:
-            if kill_in_the_middle(box, rnd, span_s, *command):
-                in_the_middle += 1
-                span_s *= 1.4  # ever later
-                continue
-            break  # it was ready before we were
-        assert in_the_middle > 0
-        result = box.run_command(*command, "--json")
-        if result.status == 3 and "empty" in result.err:  # the last one was ready and was killed on its way out
-            with psycopg2.connect(f"host=127.0.0.1 port={port} dbname=shop user=postgres" if command is local else server.conninfo("recovered")) as c:
-                compare(contents(c), truth, f"seed {seed}, {command[2]}, ready before the kill")
-            continue
-        assert result.status == 0, f"seed {seed}, after {in_the_middle} kills: {result}"
-        with psycopg2.connect(result.json["conninfo"]) as c:
-            check_ledger(c, load, f"seed {seed}, {command[2]}")
-            compare(contents(c), truth, f"seed {seed}, {command[2]}")
-        box.fails(3, *command, says="empty")  # what is ready is nobody's leftover
-    release_port(port)
 
 
 @pytest.mark.timeout(3600 if SOAK else 240)
