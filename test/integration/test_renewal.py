@@ -1,9 +1,20 @@
 """After a change of single tables that recovery does not go across, newer rows of these tables alone make it go on from the old snapshot: exact before the
 change and from the renewal on, refused between the two."""
+import collections
+import os
+import pathlib
+import random
+import shutil
+import signal
+
 import pytest
+from protecttool import tool_path
+from salvorbox import parse_lsn
+from test_change_killed import back
 from test_schema import BASE, History, recovered_at
 
 pytestmark = pytest.mark.timeout(300)
+SOAK = os.environ.get("SALVOR_SOAK") == "1"
 
 BIG = """CREATE TABLE big (id bigint PRIMARY KEY, v text, n int NOT NULL DEFAULT 0);
 INSERT INTO big SELECT i, repeat(md5(i::text), 20), 0 FROM generate_series(1, 20000) i;"""
@@ -22,10 +33,10 @@ UPDATE pair SET extra = 'after {0}' WHERE b = {0} + 30; UPDATE pair SET b = b + 
 INSERT INTO leaving (what) VALUES ('after'); UPDATE loose SET v = 'after' WHERE id = 210 + {0}; UPDATE big SET v = 'after' WHERE id BETWEEN {0} * 100 AND {0} * 100 + 20"""
 
 
-def start(servers, protected, **options):
+def start(servers, protected, base=BASE + BIG, **options):
     server = servers()
     server.sql("CREATE DATABASE shop")
-    server.sql(BASE + BIG, dbname="shop")
+    server.sql(base, dbname="shop")
     return server, protected(server, **{"snapshot_quiet": "1h", "identity_inserts": "public.log, public.keyless", **options})
 
 
@@ -145,3 +156,96 @@ def test_what_was_changed_just_before_a_key_came(servers, protected):
     recovered_at(server, box, h.moments[-1], 0)
     box.fails(3, "recover", "shop", "--to", h.moments[0][1], "--dry-run", says="perhaps before it") # by counts that are late
     assert not any("nothing to identify" in w for w in latest())
+
+
+# Where a renewal is held: about to say that it begins; about to keep the first rows; about to say what it consists of, from when on it counts.
+PLACES = ["/intent", "/chunks/", "/renewal-"]
+VICTIMS = ["capture", "the renewal", "everything"]
+
+
+class Held:
+    """Whoever is about to give an object of the vault such a name stands still there."""
+
+    def __init__(self, box):
+        self.box, self.flag = box, box.root / "held"
+        hang = shutil.copy(pathlib.Path(tool_path()).parent / "hang.so", box.root)  # a blank in its path would end the list of preloads
+        box.env = {"LD_PRELOAD": str(hang), "SALVOR_HANG_AT": str(self.flag), "ASAN_OPTIONS": "verify_asan_link_order=0"}
+
+    def at(self, place):
+        self.flag.write_text(place)
+
+    def wait(self):
+        """The process that stands there."""
+        return self.box.wait("the renewal to stand there", lambda: [int(p.suffix[1:]) for p in self.box.root.glob("held.*")])[0]
+
+    def let_go(self):
+        self.flag.unlink()
+        for path in self.box.root.glob("held.*"):
+            path.unlink()
+
+
+def kill(box, victim, renewing):
+    """It works again when this comes back."""
+    if victim == "the renewal":
+        os.kill(renewing, signal.SIGKILL)
+    elif victim == "capture":
+        box.wait("a capture process", lambda: box.kill_role("capture shop"))
+        back(box)
+    else:
+        box.kill9()
+        box.start()
+        back(box)
+
+
+@pytest.mark.timeout(3600 if SOAK else 300)
+def test_killed_during_a_renewal(servers, protected, record_property):
+    """Capture, the renewal itself or all of Salvor, by SIGKILL at each place of it, while rows are changed. It comes to its end, or is taken again, by itself; every position before the change and from the
+    renewal on is exact, those between are refused as ever."""
+    seed = int(os.environ.get("SALVOR_SEED", random.randrange(10**6)))
+    print("SALVOR_SEED =", seed)
+    rnd = random.Random(seed)
+    rounds = [(p, v) for p in PLACES for v in VICTIMS] * 3 if SOAK else [*((p, "capture") for p in PLACES), (rnd.choice(PLACES), rnd.choice(VICTIMS[1:]))]
+    server, box = start(servers, protected, snapshot_quiet="1s", base=BASE + BIG.replace("20000", "6000"))
+    box.stop()
+    held = Held(box)
+    box.start()
+    box.wait_streaming("shop")
+    h, renewals, tally = History(server, box), lambda: box.status("shop")["snapshots"][0]["renewals"], collections.Counter()
+    for number, (place, victim) in enumerate(rounds):
+        if number % 4 == 3:  # the supervisor starts a role again five times in five minutes, then it waits
+            box.stop()
+            box.start()
+            box.wait_streaming("shop")
+        before, what = len(renewals()), f"{number}: {victim} killed at {place}"
+        server.sql(AFTER.format(number), dbname="shop")
+        h.see(f"{what}, before")
+        held.at(place)
+        server.sql(f"ALTER TABLE item ALTER COLUMN price TYPE numeric({20 + number},2) USING price + 1", dbname="shop")
+        h.see(f"{what}, rewritten")
+        renewing = held.wait()
+        server.sql(AFTER.format(number + 20), dbname="shop")
+        h.see(f"{what}, inside")
+        kill(box, victim, renewing)
+        server.sql(AFTER.format(number + 40), dbname="shop")
+        h.see(f"{what}, behind the kill")
+        held.let_go()
+        box.wait("the renewal", lambda: len(renewals()) > before)
+        server.sql(AFTER.format(number + 60), dbname="shop")
+        h.see(f"{what}, in the end")
+        h.captured()
+        box.wait_durable("shop", h.moments[-1][1])
+        at, (before_it, *between) = parse_lsn(renewals()[-1]["position"]), h.moments[-5:]
+        exact, refused = [m for m in between if parse_lsn(m[1]) >= at], [m for m in between if parse_lsn(m[1]) < at]
+        for moment in [before_it, *exact] if SOAK else [rnd.choice([before_it, *exact])]:
+            recovered_at(server, box, moment, number)
+            server.sql(f"DROP DATABASE at_{number}")
+            tally["exact"] += 1
+        for moment in refused:
+            box.fails(3, "recover", "shop", "--to", moment[1], "--dry-run", says="rewritten")
+            tally["refused"] += 1
+        tally["inside"] += len(exact) - 1
+    status = box.status("shop")
+    assert len(status["snapshots"]) == 1 and status["gaps"] == [] and status["inexact"] == [] and status["incarnation"] == "0001", status
+    box.wait_vault("shop", h.moments[-1][1])
+    assert box.ok("verify", "--json").json["vaults"][0]["findings"] == []
+    record_property("tells", f"{len(rounds)} kills: {tally['exact']} moments exact, {tally['refused']} before the renewal and refused, {tally['inside']} while it was taken or killed and not refused; SALVOR_SEED={seed}")
