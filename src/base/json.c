@@ -205,3 +205,76 @@ int json_get_bytes(const json_t *o, const char *key, const char *what, struct bu
         return error_set(err, ERROR_LIMIT, "%s: \"%s\" is longer than %zu bytes", what, key, out->max);
     return 0;
 }
+
+char *json_bytes_text(const json_t *v)
+{
+    if (!is_bytes(v))
+        return NULL;
+    if (json_is_string(v))
+        return mem_strdup(json_string_value(v));
+    struct slice hex = slice_str(json_string_value(json_object_get(v, "hex")));
+    char *text = mem_zalloc(hex.n / 2 + 1, 1);
+
+    if (text_unhex(hex, (uint8_t *)text, hex.n / 2, NULL) >= 0)
+        return text;
+    free(text);
+    return NULL;
+}
+
+/* --- text of any encoding ------------------------------------------------------------------------------------------- */
+
+/* Each byte as the character of its number, which is UTF-8 whatever it was; and back. */
+static void widen(struct slice bytes, struct buf *out)
+{
+    for (size_t i = 0; i < bytes.n; i++) {
+        if (bytes.p[i] >= 0x80)
+            buf_put_u8(out, (uint8_t)(0xc0 | bytes.p[i] >> 6));
+        buf_put_u8(out, bytes.p[i] >= 0x80 ? (uint8_t)(0x80 | (bytes.p[i] & 0x3f)) : bytes.p[i]);
+    }
+}
+
+static json_t *narrowed(const json_t *string)
+{
+    struct slice s = slice_of(json_string_value(string), json_string_length(string));
+    CLEANUP(mem_free_ptr) uint8_t *bytes = mem_alloc(s.n + 1);
+    size_t n = 0;
+
+    for (size_t i = 0; i < s.n; i++) {
+        bool pair = s.p[i] >= 0x80 && i + 1 < s.n;
+
+        bytes[n++] = pair ? (uint8_t)(s.p[i] << 6 | (s.p[i + 1] & 0x3f)) : s.p[i];
+        i += pair;
+    }
+    return json_bytes(slice_of(bytes, n));
+}
+
+/* Its depth is bounded by the parser's. */
+static json_t *narrow(json_t *j)
+{
+    json_t *v;
+    const char *key;
+    void *next;
+    size_t i;
+
+    if (json_is_string(j))
+        return narrowed(j);
+    json_array_foreach(j, i, v)
+        (void)json_array_set_new(j, i, narrow(v));
+    json_object_foreach_safe(j, next, key, v)
+        (void)json_object_set_new(j, key, narrow(v));
+    return json_incref(j);
+}
+
+int json_parse_bytes(struct slice text, const char *what, json_t **ret, struct error *err)
+{
+    struct error ignored = ERROR_INIT;
+    CLEANUP(buf_release) struct buf wide = BUF_INIT(BUF_BYTES_MAX);
+    JSON_AUTO j = NULL;
+
+    if (json_parse(text, what, ret, &ignored) >= 0)
+        return 0;
+    widen(text, &wide);
+    TRY(json_parse(buf_slice(&wide), what, &j, err));
+    *ret = narrow(j);
+    return 0;
+}

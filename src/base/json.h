@@ -35,6 +35,13 @@ void json_set_digest(json_t *o, const char *key, const struct digest *v);
 void json_dump(const json_t *j, struct buf *out);
 /* A byte string that may not be UTF-8: plain string when it is, else {"hex": "..."}; and back. */
 json_t *json_bytes(struct slice s);
+/*
+ * As json_parse, of a server's text in whatever encoding its database has: where it is no UTF-8, each string in it that is none is {"hex": "..."}. Members' names
+ * must be ASCII.
+ */
+MUST_CHECK int json_parse_bytes(struct slice text, const char *what, json_t **ret, struct error *err);
+/* The string, or the bytes of {"hex": "..."}, with a NUL behind it; NULL: it is neither. Owner: caller. */
+char *json_bytes_text(const json_t *v);
 MUST_CHECK int json_get_bytes(const json_t *o, const char *key, const char *what, struct buf *out, struct error *err);
 
 #endif

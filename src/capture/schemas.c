@@ -112,7 +112,7 @@ static int read_state(struct taking *t, struct error *err)
     t->state = json_object();
     TRY(pg_schema_fingerprint(&t->sql, helper, &t->fingerprint, err));
     TRY(pg_layout(&t->sql, helper, &text, err));
-    TRY(json_parse(slice_str(text), "the layout of the tables", &layout, err));
+    TRY(json_parse_bytes(slice_str(text), "the layout of the tables", &layout, err));
     json_object_set_new(t->state, "layout", layout);
     TRY(pg_database_properties(&t->sql, &database, err));
     json_object_set_new(t->state, "database", database);

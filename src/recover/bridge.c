@@ -115,7 +115,7 @@ static int check_composites(const struct bridge *b, struct error *err)
     return 0;
 }
 
-const char *bridge_label_changed(struct bridge *b, const json_t *enums)
+const json_t *bridge_label_changed(struct bridge *b, const json_t *enums)
 {
     const char *id;
     json_t *label;
@@ -124,7 +124,7 @@ const char *bridge_label_changed(struct bridge *b, const json_t *enums)
         const json_t *before = json_object_get(b->labels, id);
 
         if (before && !json_equal(before, label))
-            return json_string_value(before);
+            return before;
         if (!before)
             json_object_set(b->labels, id, label);
     }
@@ -329,9 +329,10 @@ static void make_shapes(struct bridge *b)
 
 static int check_labels(struct bridge *b, const struct layout *l, struct error *err)
 {
-    const char *label = bridge_label_changed(b, l->enums);
+    const json_t *label = bridge_label_changed(b, l->enums);
+    CLEANUP(mem_free_ptr) char *text = json_bytes_text(label);
 
-    return label ? error_set(err, ERROR_REFUSED, "the enum value '%s' was renamed", label) : 0;
+    return label ? error_set(err, ERROR_REFUSED, "the enum value '%s' was renamed", text ? text : "?") : 0;
 }
 
 static int read_both(struct bridge *b, const struct bridge_config *c, const struct manifest *from, const struct capture_choice *choice,

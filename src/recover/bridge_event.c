@@ -150,11 +150,10 @@ static int apply_record(struct bridge *b, const struct chain_transaction *t, con
     JSON_AUTO state = NULL;
 
     b->records++;
-    if (d->state.n == 0 || json_parse(d->state, "a record", &state, NULL) < 0 || layout_read(state, true, &l, NULL) < 0)
+    if (d->state.n == 0 || json_parse_bytes(d->state, "a record", &state, NULL) < 0 || layout_read(state, true, &l, NULL) < 0)
         return refuse_command(t, d, "what it left behind is not known", err);
     TRY(check_command(b, t, d, &l, err));
-    const char *label = bridge_label_changed(b, l.enums);
-    if (label)
+    if (bridge_label_changed(b, l.enums))
         return refuse_command(t, d, "a value of an enum was renamed", err);
     for (size_t i = 0; i < l.count; i++) {
         struct trace *trace = bridge_trace(b, l.tables[i].id);

@@ -70,7 +70,7 @@ MUST_CHECK int bridge_stage_move(struct bridge *b, struct trace *t, struct chang
 void bridge_stage_free(struct stage *s);
 
 /* The first of the labels that is not what it was; NULL. All are remembered. */
-const char *bridge_label_changed(struct bridge *b, const json_t *enums);
+const json_t *bridge_label_changed(struct bridge *b, const json_t *enums);
 
 /* bridge_choose.c: which capture has exactly the changes up to the target. Errors: REFUSED. */
 struct capture_choice {

@@ -66,16 +66,18 @@ static int read_column(const json_t *j, struct layout_column *c, struct error *e
     const json_t *number = json_array_get(j, 0), *name = json_array_get(j, 1), *type = json_array_get(j, 2);
     const json_t *modifier = json_array_get(j, 3), *missing = json_array_get(j, 4);
 
-    if (!json_is_integer(number) || !json_is_string(name) || !json_is_integer(type) || !json_is_integer(modifier) ||
+    CLEANUP(mem_free_ptr) char *text = json_bytes_text(name);
+
+    if (!json_is_integer(number) || !text || !json_is_integer(type) || !json_is_integer(modifier) ||
         json_integer_value(number) < 1 || json_integer_value(number) > UINT16_MAX || json_integer_value(type) < 1 ||
         json_integer_value(type) > UINT32_MAX)
         return error_set(err, ERROR_CORRUPT, WHAT ": a column is not understood");
     *c = (struct layout_column){
         .number = (uint32_t)json_integer_value(number),
-        .name = mem_strdup(json_string_value(name)),
+        .name = mem_strdup(text),
         .type_id = (uint32_t)json_integer_value(type),
         .type_modifier = (int32_t)json_integer_value(modifier),
-        .missing = json_is_string(missing) ? mem_strdup(json_string_value(missing)) : NULL,
+        .missing = json_bytes_text(missing),
     };
     return 0;
 }
@@ -109,12 +111,10 @@ static int read_keys(const json_t *list, struct layout_table *t, struct error *e
 
 static int read_names(const json_t *j, struct layout_table *t, struct error *err)
 {
-    const char *schema, *name;
-
-    TRY(json_get_str(j, "schema", WHAT, &schema, err));
-    TRY(json_get_str(j, "name", WHAT, &name, err));
-    t->schema = mem_strdup(schema);
-    t->name = mem_strdup(name);
+    t->schema = json_bytes_text(json_object_get(j, "schema"));
+    t->name = json_bytes_text(json_object_get(j, "name"));
+    if (!t->schema || !t->name)
+        return error_set(err, ERROR_CORRUPT, WHAT ": it has no name");
     TRY(json_get_bool(j, "member", WHAT, &t->member, err));
     TRY(json_get_bool(j, "named", WHAT, &t->named, err));
     return json_get_bool(j, "generated", WHAT, &t->generated, err);

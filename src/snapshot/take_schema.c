@@ -55,17 +55,13 @@ void *take_schema_main(void *take)
     return NULL;
 }
 
-/* Where its names cannot be written as JSON there is none, and no recovery goes from this snapshot across a schema change. */
 static int take_layout(struct take *t, struct error *err)
 {
     CLEANUP(mem_free_ptr) char *text = NULL;
-    struct error ignored = ERROR_INIT;
 
     json_free_ptr(&t->layout);
     TRY(pg_layout(&t->holder, t->names.schema, &text, err));
-    if (json_parse(slice_str(text), "the layout", &t->layout, &ignored) < 0)
-        t->layout = NULL;
-    return 0;
+    return json_parse_bytes(slice_str(text), "the layout", &t->layout, err);
 }
 
 int take_database(struct take *t, struct error *err)

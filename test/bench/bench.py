@@ -648,24 +648,28 @@ def bench_updates():
             box.stop()
             pgbackrest(server, "check")
             server.stop()
-            peer, ours, verify, phases = [], [], [], []
+            peer, ours, verify, phases, unsynced = [], [], [], [], []
+            note("once with fsync on, as a production server replays")
+            careful = sum(replay_peer(server, wanted, fsync="on"))
             for _ in range(RUNS):
-                restored, replayed = replay_peer(server, wanted)
-                peer.append(restored + replayed)
+                restored, replayed, synced = replay_peer(server, wanted)
+                peer.append(restored + replayed + synced)
+                unsynced.append(restored + replayed)
                 ours_s, found = recover_local(box, "upd", server, wanted)
                 ours.append(ours_s)
                 verify.append(found["verify"])
                 phases.append(found)
-                note(f"pgbackrest restore {restored:.2f} s + replay {replayed:.2f} s; salvor {ours_s:.2f} s: " +
+                note(f"pgbackrest restore {restored:.2f} s + replay {replayed:.2f} s + sync {synced:.2f} s; salvor {ours_s:.2f} s: " +
                      ", ".join(f"{k} {v:.2f}" for k, v in found.items()))
     middle = sorted(range(RUNS), key=lambda i: ours[i])[RUNS // 2]
     result(f"recovery of pgbench scale {UPDATES_SCALE} after {UPDATES} updates, with verification / pgBackRest's restore and replay (process-max 2, zst)",
            median(ours) / median(peer), 0.8, "x", f"[{median(ours):.2f} s, of it verification {median(verify):.2f} s / {median(peer):.2f} s; from no server to "
-           "one that takes writes; the replay without fsync; phases: " + ", ".join(f"{k} {v:.1f} s" for k, v in phases[middle].items()) + "]")
+           f"one that takes writes and is on disk; the peer replays without fsync, then its file system is synced as ours is (without: {median(unsynced):.2f} s; once with "
+           f"fsync on throughout: {careful:.2f} s); phases: " + ", ".join(f"{k} {v:.1f} s" for k, v in phases[middle].items()) + "]")
 
 
-def replay_peer(server, wanted):
-    """Seconds of the restore, and of the server until it takes writes."""
+def replay_peer(server, wanted, fsync="off"):
+    """Seconds of the restore, of the server until it takes writes, and until that is on disk."""
     with PgServer(parent=PARENT) as target:
         shutil.rmtree(os.path.join(server.root, "spool"), ignore_errors=True)
         for path in pathlib.Path(target.datadir).iterdir():
@@ -674,15 +678,17 @@ def replay_peer(server, wanted):
         pgbackrest(server, f"--pg1-path={target.datadir}", "restore")
         restored = time.monotonic() - began
         with open(os.path.join(target.datadir, "postgresql.auto.conf"), "a", encoding="utf-8") as f:
-            settings = {**REPLAY, "port": target.port, "unix_socket_directories": target.socket_dir}
+            settings = {**REPLAY, "fsync": fsync, "port": target.port, "unix_socket_directories": target.socket_dir}
             f.write("".join("%s = '%s'\n" % item for item in settings.items()))
         began = time.monotonic()
         target.run("pg_ctl", "start", "-D", target.datadir, "-l", target.log_path, "-s", "-W")
         wait_for("the replay to end", lambda: answers(target), 600)
         replayed = time.monotonic() - began
         target.pid = target.postmaster_pid()
+        subprocess.run(["sync", "-f", target.datadir], check=True)
+        synced = time.monotonic() - began - replayed
         check_sum(target.conninfo("bench", "postgres"), wanted)
-    return restored, replayed
+    return restored, replayed, synced
 
 
 def answers(target):

@@ -145,10 +145,10 @@ class History:
         return changed and parse_lsn(status["schema_captured"] or "0/0") >= changed and parse_lsn(status["durable_position"]) >= wanted
 
 
-def recovered_at(server, box, moment, number):
+def recovered_at(server, box, moment, number, like=""):
     name, at, rows, text = moment
     into = f"at_{number}"
-    server.sql(f"CREATE DATABASE {into} TEMPLATE template0")
+    server.sql(f"CREATE DATABASE {into} TEMPLATE template0 {like}")
     result = box.recover("shop", "--to", at, "--into", server.conninfo(into))
     with server.connect(into) as c:
         compare(contents(c), rows, name)
@@ -276,6 +276,35 @@ def test_rows_that_do_not_stay(servers, protected):
     server.sql("CREATE DATABASE refused TEMPLATE template0")
     box.fails(3, "recover", "shop", "--to", moments[0][1], "--into", server.conninfo("refused"), says=moments[0][3])
     assert server.value("SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace", dbname="refused") == 0
+
+
+BEYOND_ASCII = ["""
+    CREATE TYPE "größe" AS ENUM ('klein', 'groß'); CREATE TABLE "straße" (id int PRIMARY KEY, "fuß" text, g "größe");
+    INSERT INTO "straße" SELECT i, 'weiß ' || i, 'groß' FROM generate_series(1, 20) i;
+""", """
+    UPDATE "straße" SET "fuß" = 'süß' WHERE id < 5; ALTER TABLE "straße" ADD COLUMN "höhe" text DEFAULT 'maß'; UPDATE "straße" SET g = 'klein' WHERE id = 9;
+    ALTER TYPE "größe" ADD VALUE 'größer';
+""", """
+    ALTER TABLE "straße" RENAME COLUMN "fuß" TO "füße"; UPDATE "straße" SET g = 'größer' WHERE id = 3; DELETE FROM "straße" WHERE id = 4;
+    ALTER TABLE "straße" RENAME TO "gäßchen"; INSERT INTO "gäßchen" VALUES (77, 'neu', 'groß', 'ä'); COMMENT ON TABLE "gäßchen" IS 'schön';
+"""]
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_names_in_other_encodings(servers, protected, monkeypatch, encoding):
+    """Names, labels and defaults that are no UTF-8. The names of SQL_ASCII's are bytes alone; one is UTF-8 beside others that are not."""
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    like = f"ENCODING '{encoding}' LOCALE 'C'"
+    server = servers()
+    server.sql(f"CREATE DATABASE shop TEMPLATE template0 {like}")
+    server.sql("CREATE TABLE \"Ã¤lter\" (id int PRIMARY KEY, v text); INSERT INTO \"Ã¤lter\" VALUES (1, 'Ã¤')", dbname="shop")
+    box = protected(server, snapshot_quiet="1h")
+    h = History(server, box)
+    h.run(encoding, [text + f"UPDATE \"Ã¤lter\" SET v = v || '{number}'" for number, text in enumerate(BEYOND_ASCII)])
+    box.wait_durable("shop", h.moments[-1][1])
+    assert len(box.status("shop")["snapshots"]) == 1
+    for number, moment in enumerate(h.moments):
+        assert recovered_at(server, box, moment, number, like)["verified"]
 
 
 def test_emptied_before_the_next_snapshot(servers, protected):

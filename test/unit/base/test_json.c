@@ -178,6 +178,31 @@ static void odd_bytes_are_refused(void **state)
     buf_release(&b);
 }
 
+/* of any encoding: strings that are no UTF-8 as hex, the others as they are, whatever stands beside them */
+static void text_of_any_encoding(void **state)
+{
+    (void)state;
+    struct error err = ERROR_INIT;
+    struct buf text = BUF_INIT(1000);
+    json_t *j = NULL;
+
+    assert_ok(json_parse_bytes(slice_str("{\"a\":\"gr\xf6\xdf\",\"b\":[1,\"\xc3\xa4\",[\"\xff\"]],\"c\":\"\\n\",\"d\":null}"), "t", &j, &err), err);
+    json_dump(j, &text);
+    assert_string_equal(buf_cstr(&text), "{\"a\":{\"hex\":\"6772f6df\"},\"b\":[1,\"\xc3\xa4\",[{\"hex\":\"ff\"}]],\"c\":\"\\n\",\"d\":null}");
+    char *name = json_bytes_text(json_object_get(j, "a")), *plain = json_bytes_text(json_array_get(json_object_get(j, "b"), 1));
+    assert_string_equal(name, "gr\xf6\xdf");
+    assert_string_equal(plain, "\xc3\xa4");
+    assert_null(json_bytes_text(json_object_get(j, "d")));
+    json_decref(j);
+    free(name);
+    free(plain);
+    assert_ok(json_parse_bytes(slice_str("\"\xc3\xa4\""), "t", &j, &err), err);
+    assert_string_equal(json_string_value(j), "\xc3\xa4");
+    json_decref(j);
+    assert_fails(json_parse_bytes(slice_str("{\"a\":\xff}"), "t", &j, &err), err, ERROR_CORRUPT);
+    buf_release(&text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -189,6 +214,7 @@ int main(void)
         cmocka_unit_test(dump_respects_the_ceiling),
         cmocka_unit_test(bytes_as_text_or_hex),
         cmocka_unit_test(odd_bytes_are_refused),
+        cmocka_unit_test(text_of_any_encoding),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
