@@ -13,10 +13,12 @@
 #include "cmd/command.h"
 #include "cmd/fleet.h"
 #include "cmd/journaled.h"
+#include "cmd/late.h"
 #include "keep/keeper.h"
 #include "keep/prove.h"
 #include "os/file.h"
 #include "os/queue.h"
+#include "vault/absent.h"
 
 static volatile bool stop_wanted;
 
@@ -44,17 +46,71 @@ void role_log_init(const struct config *c, const char *role)
             log_init((enum log_level)i, role);
 }
 
+/* --- vaults that were not there at the start ----------------------------------------------------------------------------- */
+
+/* One for each vault of the source; those of vaults that are open are not used. NULL: all are. Owner: caller. */
+static struct late_vault *late_vaults(const struct source_context *s)
+{
+    struct late_vault *late = s->missed_count > 0 ? mem_zalloc(s->vaults_count, sizeof *late) : NULL;
+
+    for (size_t i = 0; i < s->missed_count; i++)
+        log_warn("vault %s cannot be opened: %s. What comes goes into the other vaults, and it is tried again", s->missed[i].vault, s->missed[i].why.message);
+    for (size_t i = 0; late && i < s->vaults_count; i++)
+        late_init(&late[i], config_vault(s->config, s->vaults[i]->name));
+    return late;
+}
+
+static void late_vaults_free(struct late_vault *late, size_t count)
+{
+    for (size_t i = 0; late && i < count; i++)
+        late_end(&late[i]);
+    free(late);
+}
+
+/* Capture's threads hold its vaults: it ends where it is asked to, and the supervisor starts it with what is there now. */
+static void *late_thread(void *arg)
+{
+    const struct source_context *s = arg;
+    struct late_vault *late = late_vaults(s);
+
+    for (bool came = false; !stop_wanted; clock_sleep_ms(100)) {
+        for (size_t i = 0; i < s->vaults_count && !came; i++) {
+            struct vault *v = vault_is_absent(s->vaults[i]) ? late_look(&late[i], clock_mono_us()) : NULL;
+
+            came = v != NULL;
+            if (came)
+                log_info("vault %s can be opened now: capture begins again with it", v->name);
+            vault_free(v);
+        }
+        stop_wanted |= came;
+    }
+    late_vaults_free(late, s->vaults_count);
+    return NULL;
+}
+
+static int run_capture(struct source_context *s, struct error *err)
+{
+    struct thread *late = s->missed_count > 0 ? thread_start("late", late_thread, s) : NULL;
+    struct capture_config cc;
+
+    source_capture_config(s, &cc);
+    int rc = capture_run(&cc, &stop_wanted, err);
+    if (late) {
+        stop_wanted = true;
+        thread_join(late);
+    }
+    return rc;
+}
+
 static int role_capture(const struct config *c, const char *name, struct error *err)
 {
     CLEANUP(source_context_release) struct source_context s = {0};
-    struct capture_config cc;
     char role[64];
 
     snprintf(role, sizeof role, "capture %s", name);
     role_log_init(c, role);
-    TRY(source_context_open(c, name, SOURCE_NEEDS_CONNINFO | SOURCE_NEEDS_VAULTS, &s, err));
-    source_capture_config(&s, &cc);
-    return capture_run(&cc, &stop_wanted, err);
+    TRY(source_context_open(c, name, SOURCE_NEEDS_CONNINFO | SOURCE_NEEDS_VAULTS | SOURCE_LATE_VAULTS, &s, err));
+    return run_capture(&s, err);
 }
 
 #define SHIP_EVERY_S 5
@@ -76,6 +132,7 @@ struct watched {
     _Atomic bool let_go;
     struct thread *thread;
     int64_t *stocked_mono_us; /* by vault; 0: not yet by this process */
+    struct late_vault *late;  /* by vault; NULL: all were there */
     struct watched *next;
 };
 
@@ -110,7 +167,7 @@ static int fill_keeper(struct watched *w, struct error *err)
         .state = config_text(&s->config->salvor, OPTION_STATE),
         .state_directory = s->state_directory,
         .config_path = s->config->path,
-        .vault = s->vaults[0],
+        .vault = source_vault_present(s),
         .snapshot_quiet_us = config_duration(o, OPTION_SNAPSHOT_QUIET),
         .snapshot_spacing_us = config_duration(o, OPTION_SNAPSHOT_SPACING),
         .purge_every_us = config_text(o, OPTION_KEEP) ? config_duration(o, OPTION_PURGE_EVERY) : 0,
@@ -174,8 +231,27 @@ static void ship_pending(struct journal *j, struct vault *v, char *last_error)
     }
 }
 
+/* Nobody else uses one that was not there: the watch has one that was. */
+static bool is_there(struct watched *w, size_t vault)
+{
+    struct vault **place = &w->context.vaults[vault], *v;
+
+    if (!vault_is_absent(*place))
+        return true;
+    v = late_look(&w->late[vault], clock_mono_us());
+    if (!v)
+        return false;
+    log_info("%s: vault %s can be opened now", w->context.name, v->name);
+    vault_free(*place);
+    *place = v;
+    journaled_settings(&w->context); /* now its id is known */
+    return true;
+}
+
 static void ship_to(struct journal *j, struct watched *w, size_t vault, char *last_error)
 {
+    if (!is_there(w, vault))
+        return;
     struct vault *v = w->context.vaults[vault];
 
     take_stock(j, v, w->context.name, &w->stocked_mono_us[vault]);
@@ -210,6 +286,7 @@ static void watched_free(struct watched *w)
 {
     if (w->thread)
         thread_join(w->thread);
+    late_vaults_free(w->late, w->context.vaults_count);
     source_context_release(&w->context);
     config_release(&w->config);
     free(w->stocked_mono_us);
@@ -222,7 +299,7 @@ static int watch_source(struct keeper *k, const char *name, struct error *err)
 
     int rc = config_load(k->config_path, &w->config, err);
     if (rc >= 0)
-        rc = source_context_open(&w->config, name, SOURCE_NEEDS_VAULTS, &w->context, err);
+        rc = source_context_open(&w->config, name, SOURCE_NEEDS_VAULTS | SOURCE_LATE_VAULTS, &w->context, err);
     if (rc >= 0)
         rc = dir_make_all(w->context.state_directory, 0700, err);
     if (rc >= 0)
@@ -232,6 +309,7 @@ static int watch_source(struct keeper *k, const char *name, struct error *err)
         return rc;
     }
     journaled_settings(&w->context);
+    w->late = late_vaults(&w->context);
     w->stocked_mono_us = mem_zalloc(w->context.vaults_count, sizeof *w->stocked_mono_us);
     pthread_mutex_lock(&k->lock);
     w->next = k->first;

@@ -209,6 +209,15 @@ static void print_limits(const json_t *o)
         printf("  %-22s vault %s: %s\n", "NOT PROMISED", vault, json_string_value(text));
 }
 
+static void print_missed(const json_t *o)
+{
+    const json_t *missed;
+    size_t i;
+
+    json_array_foreach(json_object_get(o, "vaults_missed"), i, missed)
+        printf("  %-22s vault %s: %s; what is shown is from vault %s\n", "NOT READ", text_of(missed, "vault"), text_of(missed, "error"), text_of(missed, "read_instead"));
+}
+
 /* Of the newest snapshot. */
 static void print_not_captured(const json_t *o)
 {
@@ -256,6 +265,7 @@ static void print_source(const json_t *o)
         printf("  %-22s %s\n", "NOT PROTECTED", text_of(o, "not_captured"));
     if (json_string_length(json_object_get(o, "error")) > 0)
         printf("  %-22s %s\n", "ERROR", text_of(o, "error"));
+    print_missed(o);
     if (json_string_length(json_object_get(o, "warning")) > 0)
         printf("  %-22s %s\n", "WARNING", text_of(o, "warning"));
     if (json_string_length(json_object_get(json_object_get(o, "guard"), "not_ready")) > 0)

@@ -98,7 +98,7 @@ struct source_context {
     char **identity_full, **identity_inserts;
     size_t vaults_count;
     struct vault **vaults;
-    size_t missed_count; /* SOURCE_ANY_VAULT: those that could not be opened */
+    size_t missed_count; /* SOURCE_ANY_VAULT, SOURCE_LATE_VAULTS: those that could not be opened */
     struct source_missed *missed;
     struct pg_protect_config protect;
 };
@@ -114,6 +114,8 @@ enum source_needs {
     SOURCE_NEEDS_VAULTS = 2,
     SOURCE_BRIEFLY = 4, /* somebody waits: a vault that does not answer is given up after seconds */
     SOURCE_ANY_VAULT = 8, /* one vault is enough: fails, as the first one did, only where none can be opened */
+    /* The same, and what may come later (vault_may_come) is there all the same, absent, at its place; but not the one whose keys seal what lies on this host. */
+    SOURCE_LATE_VAULTS = 16,
 };
 MUST_CHECK int source_context_open(const struct config *c, const char *name, unsigned needs,
                                    struct source_context *ret, struct error *err);
@@ -121,6 +123,8 @@ MUST_CHECK int source_context_open(const struct config *c, const char *name, uns
 MUST_CHECK int source_context_open_in(const struct config *c, const char *name, const char *vault, unsigned needs,
                                       struct source_context *ret, struct error *err);
 void source_context_release(struct source_context *s);
+/* The first that is open; NULL: none is. */
+struct vault *source_vault_present(const struct source_context *s);
 
 void source_capture_config(const struct source_context *s, struct capture_config *ret);
 void source_snapshot_config(const struct source_context *s, struct snapshot_config *ret);

@@ -117,7 +117,7 @@ static json_t *settings_of(const struct source_context *s)
         json_t *vault = json_object();
         put_options(vault, config_vault(s->config, names[i]));
         json_set_str(vault, "name", names[i]);
-        json_set_str(vault, "id", i < s->vaults_count ? s->vaults[i]->id : NULL);
+        json_set_str(vault, "id", i < s->vaults_count && s->vaults[i]->id[0] ? s->vaults[i]->id : NULL); /* one that cannot be opened now: not known */
         json_array_append_new(vaults, vault);
     }
     config_list_free(names);

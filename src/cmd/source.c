@@ -15,6 +15,7 @@
 #include "cmd/config.h"
 #include "os/attempt.h"
 #include "os/file.h"
+#include "vault/absent.h"
 
 #define BRIEF_PATIENCE_MS  3000
 #define PROGRESS_BYTES_MIN ((uint64_t)64 << 20)
@@ -100,17 +101,17 @@ static int opening_run(void *arg, struct error *err)
     return config_vault_open(o->section, &o->vault, err);
 }
 
-static int open_in_time(const struct config_section *section, struct vault **ret, struct error *err)
+static int open_in_time(const struct config_section *section, int64_t patience_us, struct vault **ret, struct error *err)
 {
     struct opening *o = mem_zalloc(1, sizeof *o);
     struct error why = ERROR_INIT;
 
     o->section = section;
     CLEANUP(attempt_free_ptr) struct attempt *a = attempt_start("open", opening_run, o, opening_free);
-    int result = attempt_wait(a, clock_mono_us() + VAULT_PATIENCE_US, &why);
+    int result = attempt_wait(a, clock_mono_us() + patience_us, &why);
     if (result == -ERROR_TIMEOUT && !attempt_is_over(a))
         return error_set(err, ERROR_TIMEOUT, "vault %s has not answered within %d s: does the file system that it lies on hang?", section->name,
-                         (int)(VAULT_PATIENCE_US / CLOCK_US_PER_S));
+                         (int)(patience_us / CLOCK_US_PER_S));
     if (result < 0) {
         *err = why;
         return result;
@@ -127,7 +128,7 @@ static int open_one(const struct config_section *section, bool briefly, struct v
 
     config_vault_fill(section, &vc);
     if (strcmp(vc.driver, "posix") == 0)
-        return open_in_time(section, ret, err);
+        return open_in_time(section, briefly ? BRIEF_PATIENCE_MS * CLOCK_US_PER_MS : VAULT_PATIENCE_US, ret, err);
     vc.patience_ms = briefly ? BRIEF_PATIENCE_MS : 0;
     return vault_open(&vc, ret, err);
 }
@@ -190,6 +191,31 @@ static void miss(struct source_context *s, const char *vault, const struct error
     s->missed[s->missed_count++] = (struct source_missed){.vault = vault, .why = *why};
 }
 
+/* The first vault with keys seals the spool: without it what lies on this host cannot be read, and nothing may be written beside it. */
+static bool seals_state(const struct source_context *s, const struct config_section *section)
+{
+    struct vault_config vc;
+
+    config_vault_fill(section, &vc);
+    for (size_t i = 0; i < s->vaults_count; i++)
+        if (s->vaults[i]->keys)
+            return false;
+    return vault_key_given(vc.name, &vc.key);
+}
+
+static void add_vault(struct source_context *s, struct vault *v)
+{
+    s->vaults = mem_resize(s->vaults, s->vaults_count + 1, sizeof *s->vaults);
+    s->vaults[s->vaults_count++] = v;
+}
+
+static bool goes_on_without(const struct source_context *s, const struct config_section *section, unsigned needs, const struct error *why)
+{
+    if (needs & SOURCE_LATE_VAULTS)
+        return vault_may_come(why) && !seals_state(s, section);
+    return needs & SOURCE_ANY_VAULT;
+}
+
 /* What cannot be opened is missed. */
 static int open_next(struct source_context *s, const struct config_section *section, unsigned needs, struct error *err)
 {
@@ -197,8 +223,10 @@ static int open_next(struct source_context *s, const struct config_section *sect
     struct vault *opened;
 
     int rc = open_one(section, needs & SOURCE_BRIEFLY, &opened, &why);
-    if (rc < 0 && (needs & SOURCE_ANY_VAULT)) {
+    if (rc < 0 && goes_on_without(s, section, needs, &why)) {
         miss(s, section->name, &why);
+        if (needs & SOURCE_LATE_VAULTS)
+            add_vault(s, vault_absent_new(section->name, &why));
         return 0;
     }
     if (rc < 0) {
@@ -207,9 +235,16 @@ static int open_next(struct source_context *s, const struct config_section *sect
     }
     opened->driver->progress = tell_progress;
     opened->driver->progress_user = opened->name;
-    s->vaults = mem_resize(s->vaults, s->vaults_count + 1, sizeof *s->vaults);
-    s->vaults[s->vaults_count++] = opened;
+    add_vault(s, opened);
     return 0;
+}
+
+struct vault *source_vault_present(const struct source_context *s)
+{
+    for (size_t i = 0; i < s->vaults_count; i++)
+        if (!vault_is_absent(s->vaults[i]))
+            return s->vaults[i];
+    return NULL;
 }
 
 static int open_vaults(struct source_context *s, const char *only, unsigned needs, struct error *err)
@@ -221,7 +256,7 @@ static int open_vaults(struct source_context *s, const char *only, unsigned need
         if (!only || strcmp(names[i], only) == 0)
             result = open_next(s, config_vault(s->config, names[i]), needs, err);
     config_list_free(names);
-    if (result < 0 || s->vaults_count > 0)
+    if (result < 0 || source_vault_present(s))
         return result;
     if (s->missed_count == 0)
         return error_set(err, ERROR_USAGE, "source %s has no vault %s: it has %s", s->name, only ? only : "", config_text(s->section, OPTION_VAULTS));

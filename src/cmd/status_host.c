@@ -88,7 +88,7 @@ static void fill_unknown(json_t *o, const struct source_context *s)
 {
     static const char *const nulls[] = {"exposure_s", "exposure_host_lost_s", "durable_position", "durable_commit_time", "vault_position",
                                         "retained_bytes", "retained_limit", "spill_bytes", "stream_bytes", "snapshots", "gaps", "inexact",
-                                        "schema_changed", "recoverable", "last_proof"};
+                                        "schema_changed", "recoverable", "last_proof", "vaults_missed"};
 
     json_set_str(o, "name", s->name);
     json_set_str(o, "state", "not running");

@@ -43,6 +43,24 @@ static void add_limits(json_t *o, const struct source_context *s)
     json_object_set_new(o, "not_promised", list);
 }
 
+/* What is shown is another vault's; that these are not there is told all the same. */
+static void add_missed(json_t *o, const struct source_context *s)
+{
+    json_t *list = json_array();
+
+    for (size_t i = 0; i < s->missed_count; i++) {
+        json_t *missed = json_object();
+
+        json_set_str(missed, "vault", s->missed[i].vault);
+        json_set_str(missed, "error", s->missed[i].why.message);
+        json_set_str(missed, "read_instead", s->vaults[0]->name);
+        json_array_append_new(list, missed);
+    }
+    if (s->missed_count > 0 && json_string_length(json_object_get(o, "error")) == 0)
+        json_set_str(o, "error", s->missed[0].why.message);
+    json_object_set_new(o, "vaults_missed", list);
+}
+
 /* --- with a deadline ---------------------------------------------------------------------------------------------- */
 
 /* Reads the whole, from a configuration of its own: it may be left behind when the vault hangs. */
@@ -68,10 +86,11 @@ static int read_whole(void *arg, struct error *err)
     struct whole *w = arg;
 
     TRY(config_load(w->config_path, &c, err));
-    TRY(source_context_open(&c, w->source, SOURCE_NEEDS_VAULTS | SOURCE_BRIEFLY, &s, err));
+    TRY(source_context_open(&c, w->source, SOURCE_NEEDS_VAULTS | SOURCE_BRIEFLY | SOURCE_ANY_VAULT, &s, err));
     w->status = json_object();
     status_vault_fill(w->status, &s, status_host_fill(w->status, &s));
     add_limits(w->status, &s);
+    add_missed(w->status, &s);
     return 0;
 }
 
@@ -83,8 +102,7 @@ static int read_without_vault(const struct config *c, const char *source, const 
     TRY(source_context_open(c, source, 0, &s, err));
     CLEANUP(mem_free_ptr) char *vaults = mem_strdup(config_text(s.section, OPTION_VAULTS));
     CLEANUP(mem_free_ptr) char *text = why ? mem_strdup(why->message) :
-        mem_printf("no answer from the vault (%s) within %d s: does the file system that it lies on hang? "
-                   "What only it knows is missing here", vaults, (int)(VAULT_PATIENCE_US / CLOCK_US_PER_S));
+        mem_printf("no answer from the vault (%s) in time: does the file system that it lies on hang? What only it knows is missing here", vaults);
     *ret = json_object();
     (void)status_host_fill(*ret, &s);
     status_widen_exposure(*ret);
