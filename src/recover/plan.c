@@ -97,13 +97,15 @@ static void predict(const struct plan_options *o, struct planned *p)
         p->plan.seconds_predicted = 0;
 }
 
-/* What lies between. It is told of and no more: damage in there, or a hole, makes it unknown. */
-static void count_missing(const struct history *h, const struct recover_plan *p, struct recover_short *s)
+static bool is_too_far(const struct recover_config *c, const struct recover_short *s) { return c->short_us_max > 0 && s->behind_us > c->short_us_max; }
+
+/* What lies between. It is told of and no more: damage in there, or a hole, makes it unknown; and where it is refused for that it is not read. */
+static void count_missing(const struct recover_config *c, const struct history *h, const struct recover_plan *p, struct recover_short *s)
 {
     struct error ignored = ERROR_INIT;
 
     s->behind_us = s->latest_wall_us > p->reached_wall_us ? s->latest_wall_us - p->reached_wall_us : 0;
-    s->counted = read_count(h->chain, p->target, s->latest, &s->transactions, &ignored) >= 0;
+    s->counted = !is_too_far(c, s) && read_count(h->chain, p->target, s->latest, &s->transactions, &ignored) >= 0;
 }
 
 /* The warnings are the caller's: those of a try that failed go. */
@@ -140,7 +142,7 @@ static int try_once(const struct plan_options *o, struct planned *ret, struct re
         *err = why;
     TRY(rc);
     if (latest->present)
-        count_missing(&h, &ret->plan, latest);
+        count_missing(o->config, &h, &ret->plan, latest);
     return 1;
 }
 
@@ -209,7 +211,7 @@ static int make_newest(const struct plan_options *o, const struct recover_short 
     s.present = true;
     (void)snprintf(s.why, sizeof s.why, "%s", why->message);
     TRY(find_nearer(o, &s, ret, why, err));
-    if (o->config->short_us_max > 0 && s.behind_us > o->config->short_us_max)
+    if (is_too_far(o->config, &s))
         return refuse_too_far(o->config, &ret->plan, &s, why, err);
     ret->plan.short_of = s;
     return 0;
