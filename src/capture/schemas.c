@@ -66,7 +66,7 @@ struct taking {
     json_t *visibility; /* xmin, xmax, xip */
     uint64_t begun_lsn; /* it sees everything that was committed up to there */
     uint64_t lsn;       /* past the commit of everything that it sees */
-    char *fingerprint;
+    char *fingerprint, *stamp;
     json_t *state;
     struct buf dump, sql_text;
     /* Of the thread that runs the programs: */
@@ -80,6 +80,7 @@ static void taking_release(struct taking *t)
     pg_close(&t->sql);
     free(t->conninfo);
     free(t->fingerprint);
+    free(t->stamp);
     json_decref(t->visibility);
     json_decref(t->state);
     buf_release(&t->dump);
@@ -111,6 +112,7 @@ static int read_state(struct taking *t, struct error *err)
 
     t->state = json_object();
     TRY(pg_schema_fingerprint(&t->sql, helper, &t->fingerprint, err));
+    TRY(pg_schema_stamp(&t->sql, &t->stamp, err));
     TRY(pg_layout(&t->sql, helper, &text, err));
     TRY(json_parse_bytes(slice_str(text), "the layout of the tables", &layout, err));
     json_object_set_new(t->state, "layout", layout);
@@ -240,10 +242,11 @@ static int dump(struct taking *t, struct pg_conn *watch, struct error *err)
 /* The server's functions that write out a view look at what is there now, whatever the snapshot says. */
 static int check_unchanged(struct taking *t, struct pg_conn *watch, struct error *err)
 {
-    CLEANUP(mem_free_ptr) char *fingerprint = NULL;
+    CLEANUP(mem_free_ptr) char *fingerprint = NULL, *stamp = NULL;
 
     TRY(pg_schema_fingerprint(watch, t->capture->names.schema, &fingerprint, err));
-    if (strcmp(fingerprint, t->fingerprint) == 0)
+    TRY(pg_schema_stamp(watch, &stamp, err));
+    if (strcmp(fingerprint, t->fingerprint) == 0 && strcmp(stamp, t->stamp) == 0)
         return 0;
     return error_set(err, ERROR_BUSY, "the schema was changed while it was read");
 }

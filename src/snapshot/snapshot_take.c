@@ -86,6 +86,7 @@ static void take_release(struct take *t)
     mem_free_ptr(&t->pids);
     mem_free_ptr(&t->application);
     mem_free_ptr(&t->fingerprint);
+    mem_free_ptr(&t->stamp);
     json_free_ptr(&t->layout);
     buf_release(&t->dump);
     buf_release(&t->sql);

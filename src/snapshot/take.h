@@ -49,7 +49,7 @@ struct take {
     bool slot_timed_out; /* transactions are open for longer than a slot may take: it is not tried again */
     char *application;   /* application_name of pg_dump's sessions: unique */
 
-    char *fingerprint; /* of the schema, in the snapshot */
+    char *fingerprint, *stamp; /* of the schema, in the snapshot */
     json_t *layout;    /* of its tables, in the snapshot */
 
     struct pg_table *tables;

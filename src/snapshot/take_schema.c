@@ -19,11 +19,12 @@
 static int check_unchanged(struct take *t, const char *conninfo, struct error *err)
 {
     CLEANUP(pg_close) struct pg_conn now = {0};
-    CLEANUP(mem_free_ptr) char *fingerprint = NULL;
+    CLEANUP(mem_free_ptr) char *fingerprint = NULL, *stamp = NULL;
 
     TRY(pg_connect(conninfo, PG_SESSION_SQL, "snapshot", PG_CONNECT_TIMEOUT_MS, &now, err));
     TRY(pg_schema_fingerprint(&now, t->names.schema, &fingerprint, err));
-    if (strcmp(fingerprint, t->fingerprint) == 0)
+    TRY(pg_schema_stamp(&now, &stamp, err));
+    if (strcmp(fingerprint, t->fingerprint) == 0 && strcmp(stamp, t->stamp) == 0)
         return 0;
     return error_set(err, ERROR_BUSY, "the schema was changed while it was read, the snapshot is taken again");
 }
@@ -71,6 +72,7 @@ int take_database(struct take *t, struct error *err)
     if (!t->config->protect.large_objects_ignored)
         TRY(large_check_rights(&t->holder, err));
     TRY(pg_schema_fingerprint(&t->holder, t->names.schema, &t->fingerprint, err));
+    TRY(pg_schema_stamp(&t->holder, &t->stamp, err));
     TRY(take_layout(t, err));
     json_free_ptr(&m->unprotected);
     TRY(pg_unprotected(&t->holder, t->config->protect.large_objects_ignored, &m->unprotected, err));

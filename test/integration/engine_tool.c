@@ -54,11 +54,13 @@ static int run_fingerprint(char **args, struct error *err)
 
     TRY(pg_connect(args[0], PG_SESSION_SQL, "test", PG_CONNECT_TIMEOUT_MS, &c, err));
     while (fgets(line, sizeof line, stdin)) {
-        char *digest;
+        char *digest, *stamp;
 
         TRY(pg_schema_fingerprint(&c, args[1], &digest, err));
-        print(json_pack("{s:s}", "fingerprint", digest));
+        TRY(pg_schema_stamp(&c, &stamp, err));
+        print(json_pack("{s:s,s:s}", "fingerprint", digest, "stamp", stamp));
         free(digest);
+        free(stamp);
     }
     return 0;
 }

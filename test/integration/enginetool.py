@@ -38,7 +38,9 @@ class Fingerprints:
     def now(self):
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())["fingerprint"]
+        told = json.loads(self.process.stdout.readline())
+        self.stamp = told["stamp"]
+        return told["fingerprint"]
 
     def __enter__(self):
         return self

@@ -352,6 +352,40 @@ def test_fingerprint_stays_without_changes(server, db):
         assert now() == before
 
 
+THERE_AND_BACK = """
+ALTER VIEW v RENAME TO w; ALTER VIEW w RENAME TO v
+ALTER TABLE a RENAME TO aa; ALTER TABLE aa RENAME TO a
+ALTER TABLE a RENAME COLUMN t TO tt; ALTER TABLE a RENAME COLUMN tt TO t
+ALTER FUNCTION f() RENAME TO ff; ALTER FUNCTION ff() RENAME TO f
+ALTER TYPE e RENAME TO ee; ALTER TYPE ee RENAME TO e
+ALTER TYPE e RENAME VALUE 'x' TO 'xx'; ALTER TYPE e RENAME VALUE 'xx' TO 'x'
+ALTER SCHEMA sch RENAME TO sch0; ALTER SCHEMA sch0 RENAME TO sch
+CREATE OR REPLACE VIEW v AS SELECT id, t FROM a WHERE n > 0; CREATE OR REPLACE VIEW v AS SELECT id, t FROM a
+ALTER TABLE a RENAME CONSTRAINT a_pkey TO k; ALTER TABLE a RENAME CONSTRAINT k TO a_pkey
+ALTER TABLE sch.z SET SCHEMA public; ALTER TABLE z SET SCHEMA sch
+""".strip().splitlines()
+
+
+def test_what_was_changed_and_changed_back_has_another_stamp(server, db):
+    with cursor(server, db) as c, Fingerprints(server.conninfo(db)) as by:
+        c.execute(SCHEMA)
+        for statement in THERE_AND_BACK:
+            before = by.now(), by.stamp
+            there, back = statement.split("; ")
+            c.execute(there)
+            c.execute(back)
+            by.now()
+            assert by.stamp != before[1], statement
+        c.execute("CREATE TABLE b (n int); ALTER TABLE a CLUSTER ON ai")
+        by.now()
+        stamp = by.stamp
+        for statement in [*NO_CHANGES, *TEMPORARY.split(";")]:
+            c.execute(statement)
+            by.now()
+            assert by.stamp == stamp or "CONCURRENTLY" in statement, statement
+            stamp = by.stamp
+
+
 def test_fingerprint_does_not_wait_for_locks(server, db):
     with watched(server, db) as (c, now):
         before = now()

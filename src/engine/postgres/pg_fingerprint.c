@@ -265,3 +265,21 @@ int pg_schema_fingerprint(struct pg_conn *sql, const char *helper_schema, char *
     put_query(sql, helper_schema, &query);
     return pg_query_value(sql, buf_cstr(&query), PG_QUERY_TIMEOUT_MS, ret, err);
 }
+
+/* Of relations the row types: TRUNCATE writes the row in pg_class, and changes nothing. */
+#define WRITTEN(catalogue_, where_) "(SELECT concat(count(*), '/', sum(xmin::text::int8)) FROM " catalogue_ where_ ")"
+#define NOT_TEMPORARY(column_) " WHERE " column_ " NOT IN (SELECT oid FROM pg_namespace WHERE nspname ~ '^pg_(toast_)?temp_')"
+
+int pg_schema_stamp(struct pg_conn *sql, char **ret, struct error *err)
+{
+    static const char query[] =
+        "SELECT concat_ws(' ', " WRITTEN("pg_type", NOT_TEMPORARY("typnamespace")) ", " WRITTEN("pg_proc", NOT_TEMPORARY("pronamespace")) ", "
+        WRITTEN("pg_constraint", NOT_TEMPORARY("connamespace")) ", " WRITTEN("pg_operator", NOT_TEMPORARY("oprnamespace")) ", "
+        WRITTEN("pg_opclass", NOT_TEMPORARY("opcnamespace")) ", " WRITTEN("pg_collation", NOT_TEMPORARY("collnamespace")) ", "
+        WRITTEN("pg_attribute", " WHERE attnum > 0 AND attrelid IN (SELECT oid FROM pg_class WHERE relpersistence <> 't' AND relkind NOT IN ('t', 'i', 'I'))") ", "
+        WRITTEN("pg_rewrite", " WHERE ev_class IN (SELECT oid FROM pg_class WHERE relpersistence <> 't')") ", "
+        WRITTEN("pg_trigger", " WHERE tgrelid IN (SELECT oid FROM pg_class WHERE relpersistence <> 't')") ", "
+        WRITTEN("pg_enum", " WHERE enumtypid IN (SELECT oid FROM pg_type" NOT_TEMPORARY("typnamespace") ")") ", " WRITTEN("pg_namespace", " WHERE nspname !~ '^pg_(toast_)?temp_'") ")";
+
+    return pg_query_value(sql, query, PG_QUERY_TIMEOUT_MS, ret, err);
+}
