@@ -4,7 +4,8 @@ A history is a list of operations (client, statement, rows of a COPY). Clients n
 number of clients), and what needs a table for itself (TRUNCATE, a schema change) is only done while nobody else's open transaction has touched it. So one driver can
 run them one after the other, and the same seed gives the same history.
 
-Of three kinds: "rows" has no schema changes; "crossed" only such that recovery must go across, and truncates no table that it changes; "any" has everything.
+Of three kinds: "rows" has no schema changes; "crossed" only such that recovery must go across, truncates no table that it changes, and has one open transaction at a time that
+changes the schema; "any" has everything. An event trigger of the user's own writes down what it sees of the changes.
 """
 import dataclasses
 import random
@@ -27,6 +28,23 @@ CREATE TABLE p_2 PARTITION OF p FOR VALUES FROM (30) TO (60);
 CREATE TABLE p_d PARTITION OF p DEFAULT;
 CREATE TABLE o (id int PRIMARY KEY, k int REFERENCES k ON UPDATE CASCADE ON DELETE CASCADE, w int DEFAULT 0);
 CREATE TABLE l (c int, what text) WITH (autovacuum_enabled = off);
+INSERT INTO k SELECT i, i, 'v' || i, CASE WHEN i % 4 < 2 THEN repeat(md5(i::text), 90) END FROM generate_series(0, 29) i;
+INSERT INTO o SELECT i, i FROM generate_series(0, 20) i;
+INSERT INTO tk SELECT 'k' || i, i % 3, i / 2.0, repeat('t' || i, 900) FROM generate_series(0, 14) i;
+INSERT INTO nk SELECT i + 0.5, i % 3, 'n' FROM generate_series(0, 14) i;
+INSERT INTO f SELECT i % 3, i % 5, CASE i % 4 WHEN 0 THEN NULL WHEN 1 THEN repeat('f', 2500) ELSE 'dup' END FROM generate_series(0, 29) i;
+INSERT INTO u SELECT i, -i, i % 3, 'u' FROM generate_series(0, 14) i;
+INSERT INTO p SELECT i * 4, 'p' FROM generate_series(0, 14) i;
+"""
+# Where the schema changes.
+MORE = """
+CREATE TABLE kl (c int, a int NOT NULL, v text);
+CREATE TABLE seen (tag text);
+CREATE TYPE en AS ENUM ('a', 'b', 'c');
+CREATE TYPE co AS (x int, y text);
+CREATE TABLE e (id int PRIMARY KEY, c int, v en, w co, ws co[]);
+CREATE TYPE typ AS (id int, v text);
+CREATE TABLE ty OF typ (PRIMARY KEY (id));
 CREATE TABLE kx_1 (a int PRIMARY KEY, b int NOT NULL, v text);
 ALTER TABLE kx_1 ALTER v SET STORAGE EXTERNAL;
 INSERT INTO kx_1 SELECT i, i, repeat('kx', i * 300) FROM generate_series(0, 11) i;
@@ -36,13 +54,9 @@ INSERT INTO kx_2 SELECT i, i, repeat('kx', i * 300) FROM generate_series(0, 11) 
 CREATE TABLE kx_3 (a int PRIMARY KEY, b int NOT NULL, v text);
 ALTER TABLE kx_3 ALTER v SET STORAGE EXTERNAL;
 INSERT INTO kx_3 SELECT i, i, repeat('kx', i * 300) FROM generate_series(0, 11) i;
-INSERT INTO k SELECT i, i, 'v' || i, CASE WHEN i % 4 < 2 THEN repeat(md5(i::text), 90) END FROM generate_series(0, 29) i;
-INSERT INTO o SELECT i, i FROM generate_series(0, 20) i;
-INSERT INTO tk SELECT 'k' || i, i % 3, i / 2.0, repeat('t' || i, 900) FROM generate_series(0, 14) i;
-INSERT INTO nk SELECT i + 0.5, i % 3, 'n' FROM generate_series(0, 14) i;
-INSERT INTO f SELECT i % 3, i % 5, CASE i % 4 WHEN 0 THEN NULL WHEN 1 THEN repeat('f', 2500) ELSE 'dup' END FROM generate_series(0, 29) i;
-INSERT INTO u SELECT i, -i, i % 3, 'u' FROM generate_series(0, 14) i;
-INSERT INTO p SELECT i * 4, 'p' FROM generate_series(0, 14) i;
+INSERT INTO kl SELECT i % 3, i % 6, repeat('kl', i % 3 * 1500) FROM generate_series(0, 11) i;
+INSERT INTO e SELECT i, i % 3, CASE i % 4 WHEN 0 THEN 'a' WHEN 1 THEN 'c' END::en, ROW(i, 'y' || i)::co, ARRAY[ROW(i, NULL)::co, NULL] FROM generate_series(0, 14) i;
+INSERT INTO ty SELECT i, 'ty' FROM generate_series(0, 14) i;
 """
 
 
@@ -182,12 +196,20 @@ def o_any(r, c):
         f"DELETE FROM o WHERE k % 3 = {c} AND w % 3 = 1"])
 
 
+def large(r, c):
+    """A large object, of a number that no other history has and no other client. Not as of each commit: they are captured at snapshots."""
+    at = f"20000 + abs(hashtext(current_schema)::bigint) % 40000000 * 100 + {number(r, c, 10)}"
+    change = r.choice([f"PERFORM lo_put(o, {r.randrange(9000)}, 'put')", "PERFORM lo_unlink(o)"])
+    return "lo", f"""DO $do$ DECLARE o oid := {at}; BEGIN
+    IF EXISTS (SELECT FROM pg_largeobject_metadata WHERE oid = o) THEN {change}; ELSE PERFORM lo_from_bytea(o, convert_to(repeat('large', {r.randrange(1, 900)}), 'UTF8')); END IF; END $do$"""
+
+
 def l_any(r, c):
     return "l", f"INSERT INTO l SELECT {c}, 'line' || i % 2 FROM generate_series(1, {r.randrange(1, 5)}) i"
 
 
 ROWS = [k_insert, k_insert, k_update, k_update, k_big, k_delete, k_key, k_key, k_swap, k_shift, k_bulk, k_unbulk, k_copy, tk_any, tk_any, nk_any, nk_any, f_any, f_any, u_any, u_any,
-        p_any, p_any, o_any, o_any, l_any]
+        p_any, p_any, o_any, o_any, l_any, large]
 TRUNCATES = [("l", "TRUNCATE l"), ("k", "TRUNCATE k CASCADE"), ("p", "TRUNCATE p_1"), ("p", "TRUNCATE p"), ("f", "TRUNCATE f"), ("tk", "TRUNCATE tk RESTART IDENTITY CASCADE")]
 
 def if_there(table, then, otherwise=""):
@@ -210,6 +232,21 @@ def keyed_by(n):
     one = f"DELETE FROM kx_{n} USING kx_{n} o WHERE o.b = kx_{n}.b AND o.ctid < kx_{n}.ctid"
     return if_there(f"kx_{n}", f"IF NOT EXISTS (SELECT FROM pg_index WHERE indrelid = 'kx_{n}'::regclass AND indisprimary) THEN {one}; ALTER TABLE kx_{n} ADD CONSTRAINT kx_{n}_b PRIMARY KEY (b); END IF")
 
+
+def toggled(condition, then, otherwise):
+    return f"DO $do$ BEGIN IF {condition} THEN {then}; ELSE {otherwise}; END IF; END $do$"
+
+
+def has_attribute(kind, name):
+    return f"EXISTS (SELECT FROM pg_attribute WHERE attrelid = '{kind}'::regclass AND attname = '{name}')"
+
+
+KEY_OF_KL = toggled("EXISTS (SELECT FROM pg_index WHERE indrelid = 'kl'::regclass)", "ALTER TABLE kl DROP CONSTRAINT kl_key",
+                    "DELETE FROM kl USING kl o WHERE o.a = kl.a AND o.ctid < kl.ctid; ALTER TABLE kl ADD CONSTRAINT kl_key PRIMARY KEY (a)")
+# Publications are of the database: the history's name is in theirs.
+PUBLISHED = """DO $do$ DECLARE p text := current_schema || '_{n}'; BEGIN
+    IF EXISTS (SELECT FROM pg_publication WHERE pubname = p) THEN EXECUTE format('DROP PUBLICATION %I', p); ELSE EXECUTE format('CREATE PUBLICATION %I FOR TABLE f WITH (publish = ''insert, update'')', p); END IF;
+END $do$"""
 
 # Schema changes, each with a name by which it is locked. The first member says whether recovery must go across such a change; positions behind another one may be refused.
 CHANGES = [
@@ -239,6 +276,17 @@ CHANGES = [
     (True, "kx", if_there("kx_{n}", "ALTER TABLE kx_{n} DROP COLUMN IF EXISTS a")),
     (True, "kx", if_there("kx_{n}", "ALTER TABLE kx_{n} ADD COLUMN IF NOT EXISTS x{n} int DEFAULT {n}")),
     (True, "kx", "DROP TABLE IF EXISTS kx_{n}"),
+    (True, "kl", KEY_OF_KL),
+    (True, "kl", KEY_OF_KL),
+    (True, "kl", "CREATE MATERIALIZED VIEW IF NOT EXISTS mv_{n} AS SELECT count(*) AS n, max(v) AS v FROM kl; REFRESH MATERIALIZED VIEW mv_{n}"),
+    (True, "kl", "DROP MATERIALIZED VIEW IF EXISTS mv_{n}"),
+    (True, "e", "ALTER TYPE en ADD VALUE IF NOT EXISTS 'v{n}'"),
+    (True, "e", "ALTER TYPE en ADD VALUE IF NOT EXISTS 'w{n}' BEFORE 'b'"),
+    (True, "e", "ALTER TABLE e ADD COLUMN IF NOT EXISTS e{n} en DEFAULT 'b'"),
+    (True, "e", "ALTER TABLE e DROP COLUMN IF EXISTS e{n}"),
+    (True, "e", toggled(has_attribute("co", "y"), "ALTER TYPE co RENAME ATTRIBUTE y TO z", "ALTER TYPE co RENAME ATTRIBUTE z TO y")),
+    (True, "type", toggled("to_regtype('en_{n}') IS NULL", "CREATE TYPE en_{n} AS ENUM ('one'); CREATE TYPE co_{n} AS (a int, b en_{n})", "DROP TYPE co_{n}; DROP TYPE en_{n}")),
+    (True, "f", PUBLISHED),
     (True, "temp", "CREATE TEMP TABLE IF NOT EXISTS temp_{n} (id int, v text); INSERT INTO temp_{n} VALUES ({n}, 'temporary'); ALTER TABLE temp_{n} ADD COLUMN IF NOT EXISTS w int"),
     (True, "tk", "CREATE INDEX IF NOT EXISTS i{n} ON tk (n, c)"),
     (True, "tk", "DROP INDEX IF EXISTS i{n}"),
@@ -254,9 +302,14 @@ CHANGES = [
     (False, "nk", "ALTER TABLE nk ALTER k TYPE numeric(30,10)"),
     (False, "tk", "ALTER TABLE tk ADD COLUMN IF NOT EXISTS s{n} serial"),
     (False, "k", "ALTER TABLE k ADD COLUMN IF NOT EXISTS g{n} int GENERATED ALWAYS AS (n + {n}) STORED"),
+    (False, "e", "ALTER TYPE en RENAME VALUE 'c' TO 'cc'; ALTER TYPE en RENAME VALUE 'cc' TO 'c'"),
+    (False, "ty", toggled(has_attribute("typ", "x{n}"), "ALTER TYPE typ DROP ATTRIBUTE x{n} CASCADE", "ALTER TYPE typ ADD ATTRIBUTE x{n} int CASCADE")),
     (False, "view", "CREATE OR REPLACE FUNCTION fn() RETURNS int LANGUAGE sql AS 'SELECT {n}'"),
 ]
 TEMPORARY = "CREATE TEMP"
+# Of the whole database, once: what a user's event trigger writes is in the table of the history that it fires for. None may be written by a recovery.
+SEEING = """CREATE FUNCTION public.see() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN IF to_regclass('seen') IS NOT NULL THEN INSERT INTO seen VALUES (tg_tag); END IF; END$$;
+CREATE EVENT TRIGGER see ON ddl_command_end EXECUTE FUNCTION public.see()"""
 
 
 def kx_any(r, c):
@@ -275,6 +328,30 @@ def kx_any(r, c):
     return "kx", f"DO $do$ BEGIN {done}; EXCEPTION WHEN undefined_table OR undefined_column OR unique_violation OR not_null_violation THEN NULL; END $do$"
 
 
+def kl_any(r, c):
+    """Rows that nothing identifies, until there is a key, and again."""
+    a = number(r, c, 8)
+    done = r.choice([
+        f"INSERT INTO kl VALUES ({c}, {a}, {text(r)}), ({c}, {r.choice([a, a + 3])}, 'again')",
+        f"UPDATE kl SET a = a + 30 WHERE c = {c} AND a < 30",
+        f"UPDATE kl SET v = {text(r)} WHERE c = {c} AND a % 2 = {r.randrange(2)}",
+        f"DELETE FROM kl WHERE ctid = (SELECT min(ctid) FROM kl WHERE c = {c})",
+    ])
+    return "kl", f"DO $do$ BEGIN {done}; EXCEPTION WHEN unique_violation THEN NULL; END $do$"
+
+
+def e_any(r, c):
+    """Values of enums and of composite types; some of the values are there only behind a change, and not before its commit."""
+    i, v = number(r, c, 6), r.choice(["'a'", "'b'", "'c'", "NULL", f"'v{r.randrange(1, 4)}'", f"'w{r.randrange(1, 4)}'"])
+    done = r.choice([
+        f"INSERT INTO e VALUES ({i}, {c}, {v}, ROW({r.randrange(9)}, {text(r)})::co) ON CONFLICT (id) DO UPDATE SET v = EXCLUDED.v",
+        f"UPDATE e SET v = {v} WHERE c = {c} AND id % 2 = {r.randrange(2)}",
+        f"UPDATE e SET w = ROW((w).x + 1, {text(r)})::co, ws = ws || w WHERE c = {c} AND cardinality(ws) < 6",
+        f"DELETE FROM e WHERE id = {i}",
+        f"UPDATE ty SET v = {text(r)} WHERE id % 3 = {c}"])
+    return ("ty" if "UPDATE ty" in done else "e"), f"DO $do$ BEGIN {done}; EXCEPTION WHEN invalid_text_representation OR unsafe_new_enum_value_usage THEN NULL; END $do$"
+
+
 def come_and_gone(r, c):
     """Rows of tables that changes have made."""
     n = r.randrange(1, 4)
@@ -291,6 +368,7 @@ class Client:
     def __init__(self):
         self.open, self.prepared, self.savepoints, self.touched, self.transaction = False, None, 0, set(), None
         self.temporary = False  # such a transaction cannot be prepared
+        self.changes = False  # the schema
 
 
 class Generator:
@@ -338,7 +416,7 @@ class Generator:
         self.alone = {t: o for t, o in self.alone.items() if o != c}
 
     def change_rows(self, c):
-        rows_of = ROWS if self.kind == "rows" else [*ROWS, come_and_gone, come_and_gone, come_and_gone, kx_any, kx_any]
+        rows_of = ROWS if self.kind == "rows" else [*ROWS, come_and_gone, come_and_gone, come_and_gone, kx_any, kx_any, kl_any, e_any]
         table, sql, *rows = self.r.choice(rows_of)(self.r, c)
         if self.free(c, table):
             self.clients[c].touched.add(table)
@@ -347,12 +425,16 @@ class Generator:
     def take_alone(self, c, table, sql, **what):
         if self.free_for_itself(c, table):
             self.clients[c].touched.add(table)
+            self.clients[c].changes |= what.get("changes", False)
             self.alone[table] = c
             self.emit(c, sql, **what)
 
     def change_schema(self, c):
         recovered, table, sql = self.r.choice(CHANGES)
         table = "k" if table == "o" else table
+        # Whoever makes a table while another's open transaction has made one cannot always have it listed at once; that is seen with "any".
+        if self.kind == "crossed" and any(o.changes for i, o in enumerate(self.clients) if i != c):
+            return
         if self.kind == "crossed" and (not recovered or table in ("k", "f", "tk", "nk", "u", "p") and table not in self.changed):
             return
         self.clients[c].temporary |= sql.startswith(TEMPORARY)

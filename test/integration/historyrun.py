@@ -3,6 +3,7 @@
     SALVOR=build/release/src/cmd/salvor /usr/bin/python3 test/integration/historyrun.py SEED [--crossed | --any] [--shrink]
 """
 import contextlib
+import dataclasses
 import difflib
 import io
 import random
@@ -25,7 +26,12 @@ REFUSALS = ("the schema changed", "is inexact")
 TOO_CLOSE = "changes followed too closely"
 BY_POLL = ("is held by another transaction", "captured only from now on")
 UNLISTED = re.compile(r"table (\w+\.\w+) is inexact \(rows of it were updated or deleted")
+WORDS = re.compile(r"table \w+\.e is inexact \(a transaction wrote values into it before the schema changed")
 EMPTIED = re.compile(r"table (\w+)\.(\w+) (?:was rewritten or emptied on the way|at [0-9A-F/]+: it was rewritten or emptied)")
+# Whose schemas have something that a dump would wait for.
+LOCKED = """SELECT DISTINCT n.nspname FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+            WHERE l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND l.mode = 'AccessExclusiveLock' AND l.granted"""
+LARGE = "SELECT oid::text, md5(lo_get(oid)) FROM pg_largeobject_metadata ORDER BY 1"
 RESTS = 3  # while a history changes the schema: moments at which it waits until the schema is captured
 
 
@@ -55,10 +61,11 @@ class Player:
         self.locked = {}  # client: tables that its open transaction has for itself
         self.refusable, self.refusable_from = set(), None  # transactions with a change that may be refused; the position of the first one's commit
         self.changing, self.changed_at = set(), []  # transactions that change the schema; positions of their commits
+        self.changing_now = set()  # clients whose open transaction has changed it
         self.emptying, self.emptied = {}, []  # tables that a transaction truncates; (position of its commit, table)
         self.points = []  # (position, truth, number of the operation)
         with self.reader.cursor() as cursor:
-            cursor.execute(f"DROP SCHEMA IF EXISTS {self.name} CASCADE; CREATE SCHEMA {self.name}; SET search_path = {self.name}; {history.SETUP} {PINNED}")
+            cursor.execute(f"DROP SCHEMA IF EXISTS {self.name} CASCADE; CREATE SCHEMA {self.name}; SET search_path = {self.name}; {history.SETUP} {history.MORE if made.kind != 'rows' else ''} {PINNED}")
         for session in self.sessions:
             session.cursor().execute(f"SET search_path = {self.name}, public; SET lock_timeout = '30s'")
 
@@ -105,6 +112,7 @@ class Player:
             self.errors.append((str(op), str(e).split("\n")[0]))
             self.sessions[op.client].cursor().execute("ROLLBACK")
             self.locked.pop(op.client, None)
+            self.changing_now.discard(op.client)
             if not ends:
                 self.skipping[op.client] = op.transaction
             return
@@ -115,6 +123,7 @@ class Player:
             self.refusable.add(op.transaction)
         if op.changes:
             self.changing.add(op.transaction)
+            self.changing_now.add(op.client)
         if op.sql.startswith("PREPARE "):
             self.prepared.add(op.transaction)
         words = op.sql.split()
@@ -125,6 +134,7 @@ class Player:
                 self.emptying.setdefault(op.transaction, set()).update(alone)
         if ends:
             self.locked.pop(op.client, None)
+            self.changing_now.discard(op.client)
             if words[0] == "COMMIT":
                 self.truth()
                 at = parse_lsn(self.points[-1][0])
@@ -151,6 +161,20 @@ class Player:
         return found
 
 
+def next_of(players, rnd):
+    """Where recovery must go across changes, no history changes the schema while another's open transaction has: see Generator.change_schema."""
+    player = rnd.choice(players)
+    others = [p for p in players if p.changing_now and p is not player]
+    return rnd.choice(others) if player.history.kind == "crossed" and others and player.history.ops[player.next].changes else player
+
+
+@dataclasses.dataclass
+class Played:
+    """Of a play with changes of the schema: the positions at which it was captured, in their order, the last one at the end; at some positions, and at the end, the schema itself."""
+    rests: list = dataclasses.field(default_factory=list)
+    schemas: dict = dataclasses.field(default_factory=dict)
+
+
 class Ground:
     """Servers and a box in which batches of histories are played."""
 
@@ -159,6 +183,7 @@ class Ground:
 
     def prepare(self, dbname):
         self.server.sql(f"CREATE DATABASE {dbname} TEMPLATE template0")
+        self.server.sql(history.SEEING, dbname=dbname)
 
     def protect(self, dbname):
         self.box.ok("setup", dbname, "--admin", self.server.conninfo(dbname, "postgres", tcp=True))
@@ -172,46 +197,60 @@ class Ground:
             assert r.status == 1 and ("meanwhile" in r.err or "taken again later" in r.err), r
         raise AssertionError(r)
 
-    def rest(self, dbname, players):
-        """Nobody has a table for himself, which the dump would wait for; then until the schema is captured. The position of that."""
-        for player in players:
-            while player.locked and not player.done:
-                player.step()
-        with self.server.connect(dbname).cursor() as cursor:
-            cursor.execute("SELECT pg_current_wal_insert_lsn()::text")
-            lsn = cursor.fetchone()[0]
-            cursor.execute("SELECT pg_logical_emit_message(true, 'history', '')")
+    def unlock(self, dbname, players):
+        """Goes on until nobody has anything for himself that a dump would wait for. The position of that."""
+        with contextlib.closing(self.server.connect(dbname)) as c, c.cursor() as cursor:
+            while True:
+                cursor.execute(LOCKED)
+                names = {name for name, in cursor.fetchall()}
+                held = [p for p in players if p.name in names and not p.done]
+                for player in held:
+                    player.step()
+                if not held:
+                    cursor.execute("SELECT pg_current_wal_insert_lsn()::text")
+                    return cursor.fetchone()[0]
+
+    def rest(self, dbname, lsn):
+        """Until the schema at a position is captured."""
+        self.server.sql("SELECT pg_logical_emit_message(true, 'history', '')", dbname=dbname)
         self.box.wait_durable(dbname, lsn, 120)
 
         def captured(status):
             return parse_lsn(status["schema_captured"] or "0/0") >= max((parse_lsn(c["to"]) for c in status["schema_changed"]), default=0)
         self.box.wait("the schema to be captured", lambda: captured(self.box.status(dbname)), 180)
-        return lsn
 
     def play(self, dbname, players, rnd, kill=False):
-        """All to their ends, one operation of one of them after the other; in the middle a snapshot is taken beside them, and capture may be killed.
-        Positions at which the schema was captured, in their order."""
-        total, count, beside, rests = sum(len(p.history.ops) for p in players), 0, None, []
+        """All to their ends, one operation of one of them after the other; in the middle a snapshot is taken beside them, and capture may be killed."""
+        total, count, beside, played = sum(len(p.history.ops) for p in players), 0, None, Played()
         left = [p for p in players if not p.done]
         changes = any(p.history.kind != "rows" for p in players)
+        rests = [total * (i + 1) // (RESTS + 1) for i in range(RESTS)] if changes else []
+        looks = [*rnd.sample(rests, 2), rnd.randrange(1, total * 9 // 10)] if changes else []
         for player in players:
             player.truth()
         while left:
-            player = rnd.choice(left)
-            player.step()
+            next_of(left, rnd).step()
             count += 1
             if count == total // 2:
                 beside = self.box.spawn("snapshot", dbname)
             if kill and count == total // 3:
                 self.box.kill_role(f"capture {dbname}")
-            if changes and count in [total * (i + 1) // (RESTS + 1) for i in range(RESTS)]:
-                rests.append(self.rest(dbname, players))
+            if count in rests or count in looks:
+                self.see(dbname, players, played, count in looks, count in rests)
             left = [p for p in left if not p.done]
         if changes:
-            rests.append(self.rest(dbname, players))
+            self.see(dbname, players, played, True, True)
         if beside:
             beside.wait(120)
-        return rests
+        return played
+
+    def see(self, dbname, players, played, looks, rests):
+        lsn = self.unlock(dbname, players)
+        if looks:
+            played.schemas[lsn] = schema(self.server, self.server.conninfo(dbname))
+        if rests:
+            self.rest(dbname, lsn)
+            played.rests.append(lsn)
 
     def refusal(self, players, lsn, sentence, rests):
         """Why this refusal is right, or None: it is not."""
@@ -224,6 +263,8 @@ class Ground:
             return "noticed by a poll"
         if any(p.refusable_from and at >= p.refusable_from for p in players):
             return "a change that is not crossed"
+        if WORDS.search(sentence) and any(change <= at for p in players for change in p.changed_at):
+            return "values that were written before a change and committed behind it, beside a snapshot or a start of capture"
         for table in UNLISTED.findall(sentence):
             if f"not listed yet: {table};" in self.box.log_text():
                 return "a table that could not be listed at once, another transaction held the list"
@@ -244,8 +285,8 @@ class Ground:
         assert r.status == 0 and r.json["verified"], f"recover to {lsn}: {r}"
         return self.target.connect(name), None
 
-    def check(self, dbname, players, lsn, label):
-        """('exact', faults) or ('refused', the sentence); each fault is (player, number of the operation, text)."""
+    def check(self, dbname, players, lsn, label, text=None):
+        """('exact', faults) or ('refused', the sentence); each fault is (player, number of the operation, what). text: the schema there, where it is known."""
         connection, refusal = self.recover(dbname, lsn)
         if refusal:
             return "refused", refusal
@@ -258,12 +299,19 @@ class Ground:
                 for table in sorted(set(wanted) | set(found)):
                     if wanted.get(table) != found.get(table):
                         faults.append((player, number, f"{table} at {lsn}: " + difference(wanted.get(table), found.get(table), player.whole)))
+        if text is not None:
+            faults += self.schema_faults(dbname, players, label or lsn, text)
         return "exact", faults
 
-    def schemas_differ(self, dbname):
-        name = f"{dbname}_recovered"
-        wanted, got = schema(self.server, self.server.conninfo(dbname)), schema(self.target, self.target.conninfo(name))
-        return list(difflib.unified_diff(wanted.splitlines(), got.splitlines(), "truth", "recovered", lineterm="", n=1))[:20]
+    def schema_faults(self, dbname, players, lsn, wanted):
+        got = schema(self.target, self.target.conninfo(f"{dbname}_recovered"))
+        lines = list(difflib.unified_diff(wanted.splitlines(), got.splitlines(), "truth", "recovered", lineterm="", n=1))[:20]
+        of = next((p for p in players if any(p.name in line for line in lines)), players[0])
+        return [(of, of.at(lsn)[1], f"the schema at {lsn} differs:\n" + "\n".join(lines))] if lines else []
+
+    def large_differ(self, dbname):
+        """Large objects of what was recovered just now, against the source's as they are."""
+        return self.server.sql(LARGE, dbname=dbname) != self.target.sql(LARGE, dbname=f"{dbname}_recovered")
 
 
 def difference(wanted, found, whole):
@@ -304,18 +352,18 @@ class Alone:
         player = Player(self.ground.server, "alone", made, whole=True)
         try:
             self.ground.snapshot("alone")
-            rests = self.ground.play("alone", [player], random.Random(made.seed))
+            played = self.ground.play("alone", [player], random.Random(made.seed))
             self.ground.box.wait_durable("alone", player.points[-1][0], 120)
-            points = [*(p[0] for p in player.points[1:]), *rests]
-            chosen = random.Random(made.seed).sample(points, min(positions - 1, len(points))) + points[-1:]
+            points = [*(p[0] for p in player.points[1:]), *played.rests]
+            chosen = random.Random(made.seed).sample(points, min(positions - 1, len(points))) + [*played.schemas, *points[-1:]]
             found, outcomes = [], {"exact": 0, "refused": 0}
             for lsn in dict.fromkeys(chosen):
                 try:
-                    outcome, faults = self.ground.check("alone", [player], lsn, None)
+                    outcome, faults = self.ground.check("alone", [player], lsn, None, played.schemas.get(lsn))
                     outcomes[outcome] += 1
                     if outcome == "exact":
                         found += faults
-                    elif not self.ground.refusal([player], lsn, faults, rests):
+                    elif not self.ground.refusal([player], lsn, faults, played.rests):
                         found.append((player, len(made.ops), faults))
                 except AssertionError as e:
                     found.append((player, len(made.ops), str(e)[:1000]))
