@@ -27,6 +27,7 @@ TOO_CLOSE = "changes followed too closely"
 BY_POLL = ("is held by another transaction", "captured only from now on")
 UNLISTED = re.compile(r"table (\w+\.\w+) is inexact \(rows of it were updated or deleted")
 WORDS = re.compile(r"table \w+\.e is inexact \(a transaction wrote values into it before the schema changed")
+CHANGED = re.compile(r'"kind":"schema_changed",.*"to":"([0-9A-F/]+)"')
 EMPTIED = re.compile(r"table (\w+)\.(\w+) (?:was rewritten or emptied on the way|at [0-9A-F/]+: it was rewritten or emptied)")
 # Whose schemas have something that a dump would wait for.
 LOCKED = """SELECT DISTINCT n.nspname FROM pg_locks l JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -215,8 +216,9 @@ class Ground:
         self.server.sql("SELECT pg_logical_emit_message(true, 'history', '')", dbname=dbname)
         self.box.wait_durable(dbname, lsn, 120)
 
-        def captured(status):
-            return parse_lsn(status["schema_captured"] or "0/0") >= max((parse_lsn(c["to"]) for c in status["schema_changed"]), default=0)
+        def captured(status):  # what a snapshot beside covers is not listed any more, and is captured all the same
+            listed = [c["to"] for c in status["schema_changed"]] + CHANGED.findall("\n".join(x for x in self.box.log_text().splitlines() if f"capture {dbname}: " in x))
+            return parse_lsn(status["schema_captured"] or "0/0") >= max(map(parse_lsn, listed), default=0)
         self.box.wait("the schema to be captured", lambda: captured(self.box.status(dbname)), 180)
 
     def play(self, dbname, players, rnd, kill=False):
