@@ -85,6 +85,8 @@ char *exact_reason(const json_t *obstacle)
     reason = reason ? reason : "no reason is told";
     if (table)
         return mem_printf("table %s is not exact from there on (%s), until rows of it are read anew", table, reason);
+    if (json_object_get(obstacle, "id"))
+        return mem_printf("no table is exact from there on (%s), until a snapshot is taken after that", reason);
     if (waits_for_capture(obstacle))
         return mem_printf("the schema changed there (%s), and is not captured yet", reason);
     return mem_printf("the schema changed there (%s), and no event trigger recorded how: until the next snapshot", reason);

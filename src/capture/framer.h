@@ -87,7 +87,7 @@ void framer_hash_event(struct hash128 *hash, struct buf *scratch, const struct e
 char *note_text(struct slice s);
 /* {kind, how, from, to, reason}. how may be NULL. */
 json_t *note_range(const char *kind, const char *how, struct position from, struct position to, const char *reason);
-/* The same for a table: {kind: inexact, table, id, from, to, reason}. */
+/* The same for a table: {kind: inexact, table, id, from, to, reason}. For all tables: NULL and 0, and no member `table`. */
 json_t *note_inexact(const char *table, uint32_t id, struct position from, struct position to, const char *reason);
 
 #endif

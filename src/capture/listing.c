@@ -51,9 +51,13 @@ json_t *listing_added(const json_t *before, const json_t *now)
     json_t *added = json_object(), *name;
     const char *key;
 
-    json_object_foreach((json_t *)(uintptr_t)now, key, name)
-        if (!json_object_get(before, key))
-            (void)json_object_set(added, key + 1, name);
+    json_object_foreach((json_t *)(uintptr_t)now, key, name) {
+        char table[16]; /* what was stored by an older process has no more */
+
+        (void)snprintf(table, sizeof table, "%.*s", (int)strcspn(key, "."), key);
+        if (!json_object_get(before, key) && !json_object_get(before, table))
+            (void)json_object_set(added, table + 1, name);
+    }
     return added;
 }
 

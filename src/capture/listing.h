@@ -22,7 +22,7 @@ void listing_digest(const struct listing *l, char ret[static LISTING_DIGEST_BYTE
  */
 MUST_CHECK int listing_poll(struct listing *l, struct capture *c, struct pg_conn *sql, struct position from, struct error *err);
 
-/* Which tables are on a list in `now` and were not in `before` (NULL: on none): {"<relation id>": name}. A pure function. */
+/* Which tables are on a list in `now` and were not in `before` (NULL: on none), or were taken off and put back: {"<relation id>": name}. A pure function. */
 json_t *listing_added(const json_t *before, const json_t *now);
 
 #endif

@@ -67,9 +67,10 @@ json_t *note_range(const char *kind, const char *how, struct position from, stru
 json_t *note_inexact(const char *table, uint32_t id, struct position from, struct position to, const char *reason)
 {
     json_t *o = note_range(NOTE_INEXACT, NULL, from, to, reason);
-    CLEANUP(mem_free_ptr) char *text = note_text(slice_str(table));
+    CLEANUP(mem_free_ptr) char *text = table ? note_text(slice_str(table)) : NULL;
 
-    json_set_str(o, "table", text);
+    if (text)
+        json_set_str(o, "table", text);
     json_set_u64(o, "id", id);
     return o;
 }

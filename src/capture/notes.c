@@ -390,7 +390,7 @@ void notes_settle(struct capture *c, uint64_t xmin)
         tell_again(c, entry);
         json_set_bool(entry, "ended", true);
         c->open_notes_changed = true;
-        (void)snprintf(c->want_reason, sizeof c->want_reason, "the transactions that were open when a table was listed have ended");
+        (void)snprintf(c->want_reason, sizeof c->want_reason, "the transactions have ended that were open when a table was listed or a publication was altered");
     }
     capture_unlock(c);
     capture_wake(c);

@@ -9,6 +9,9 @@
  * In trigger mode a schema change stands in the stream already, as a record in its own transaction. A fingerprint that differs without such a
  * record (looks.c) is noted like one that no trigger saw; and so is whatever came while somebody kept commands from being recorded.
  *
+ * What is published may be altered by hand. Changes that were made meanwhile are in no event, so all tables are inexact for as long as it lasts, and where the
+ * publications were touched between two polls (ADR 0041).
+ *
  * watch.json keeps what the next poll is compared with. Where it is lost the newest note of a good poll in the chain serves; where
  * there is none nobody can say whether the schema changed meanwhile: that is noted as a change.
  */
@@ -50,6 +53,7 @@ struct watcher {
     json_t *look;            /* the last one that was judged (looks.h), with "seen": up to where the schema was known then; NULL: none */
     struct look_starts starts;
     char *recording;         /* what says whether commands are recorded, as last polled; NULL: not known */
+    json_t *published;       /* how the publications stood, as last polled (pg_published); NULL: not known */
 
     struct change_counts counts;
     struct poll_ring ring;
@@ -106,6 +110,7 @@ static bool load_file(struct watcher *w)
     w->counted_from_lsn = (uint64_t)json_integer_value(json_object_get(j, "counted_from"));
     w->listing.listed = json_incref(json_object_get(j, "listed"));
     w->look = json_incref(json_object_get(j, "look"));
+    w->published = json_incref(json_object_get(j, "published"));
     w->recording = json_is_string(json_object_get(j, "recording")) ? mem_strdup(json_string_value(json_object_get(j, "recording"))) : NULL;
     return true;
 }
@@ -128,6 +133,7 @@ static bool load_note(struct watcher *w, const json_t *notes)
         take_counts(w, json_object_get(note, "uncaptured"), json_string_value(json_object_get(note, "counted_since")));
         const char *listed = json_string_value(json_object_get(note, "listed"));
         (void)snprintf(w->listing.told, sizeof w->listing.told, "%s", listed ? listed : "");
+        w->published = json_incref(json_object_get(note, "published"));
         return true;
     }
     return false;
@@ -203,6 +209,8 @@ static void store(struct watcher *w)
         json_object_set(j, "listed", w->listing.listed);
     if (w->look)
         json_object_set(j, "look", w->look);
+    if (w->published)
+        json_object_set(j, "published", w->published);
     if (w->recording)
         json_set_str(j, "recording", w->recording);
     if (state_store_json(w->capture->line->directory, WATCH, j, &err) < 0)
@@ -292,6 +300,8 @@ static void note_seen(struct watcher *w)
     listing_digest(&w->listing, listed);
     if (listed[0])
         json_set_str(note, "listed", listed);
+    if (w->published)
+        json_object_set(note, "published", w->published);
     capture_put_note(w->capture, note);
     w->noted_seen_lsn = w->schema.seen_lsn;
     w->noted_seen_mono_us = now;
@@ -350,7 +360,7 @@ static void see_change(struct watcher *w, uint64_t from_lsn, uint64_t to_lsn, co
 }
 
 /* What came while commands were not recorded may be behind a record, and need not show in the catalogue. */
-static void see_recording(struct watcher *w, char *recording, uint64_t from_lsn, uint64_t to_lsn)
+static void see_recording(struct watcher *w, const char *recording, uint64_t from_lsn, uint64_t to_lsn)
 {
     bool same = w->recording && strcmp(w->recording, recording) == 0;
 
@@ -359,7 +369,38 @@ static void see_recording(struct watcher *w, char *recording, uint64_t from_lsn,
                             "somebody changed the event triggers that record commands, or a publication for all tables that keeps them from it");
     w->dirty |= !same;
     free(w->recording);
-    w->recording = recording;
+    w->recording = mem_strdup(recording);
+}
+
+/* Where somebody altered it: an id past those of all who wrote until now. What they wrote before it was put right may be in no event, whenever they end. */
+static int look_at_published(struct watcher *w, json_t **ret, uint64_t *ret_xmax, struct error *err)
+{
+    uint64_t xmin;
+
+    TRY(pg_published(&w->sql, &w->capture->names, ret, err));
+    return published_altered(w->published, *ret) ? ask_snapshot(w, &xmin, ret_xmax, err) : 0;
+}
+
+/* Told by each poll while it lasts, so also behind each snapshot, and by the first one that finds it right again: a single note for all tables. */
+static void see_published(struct watcher *w, json_t *published, uint64_t from_lsn, uint64_t to_lsn, uint64_t xmax)
+{
+    const char *altered = published_altered(w->published, published);
+
+    if (altered) {
+        CLEANUP(mem_free_ptr)
+        char *reason = mem_printf("somebody altered the publication %s: what is changed until `salvor setup %s` has put it right may be in no event", altered,
+                                  w->capture->config->protect.source);
+
+        json_t *note = note_inexact(NULL, 0, past(w, from_lsn), position_of_lsn(to_lsn), reason);
+        json_set_u64(note, "xmax", xmax);
+        capture_put_note(w->capture, note);
+    }
+    if (json_equal(w->published, published))
+        return;
+    w->dirty = true;
+    w->noted_seen_lsn = 0; /* the next note of a good poll tells of it */
+    json_decref(w->published);
+    w->published = json_incref(published);
 }
 
 /* Fingerprint and snapshot are of one moment. The transaction ends whatever comes of it. */
@@ -379,23 +420,26 @@ static int poll_schema(struct watcher *w, uint64_t *ret_lsn, struct error *err)
 {
     CLEANUP(mem_free_ptr) char *fingerprint = NULL;
     CLEANUP(mem_free_ptr) char *before = w->schema.fingerprint ? mem_strdup(w->schema.fingerprint) : NULL;
+    CLEANUP(mem_free_ptr) char *recording = NULL;
     JSON_AUTO snapshot = NULL;
+    JSON_AUTO published = NULL;
     struct schema_poll p = {0};
-    uint64_t from_lsn;
-    char *recording;
+    uint64_t from_lsn, xmax = 0;
     bool triggers;
 
     TRY(ask_written_lsn(w, &p.lsn, err));
     TRY(ask_snapshot(w, &p.xmin, &p.next_xid, err));
     w->xmin = p.xmin;
     TRY(look_at_schema(w, &fingerprint, &snapshot, err));
-    TRY(pg_inserted_lsn(&w->sql, &p.end_lsn, err));
     TRY(pg_recording(&w->sql, &w->capture->names, &recording, &triggers, err));
+    TRY(look_at_published(w, &published, &xmax, err));
+    TRY(pg_inserted_lsn(&w->sql, &p.end_lsn, err));
     p.fingerprint = fingerprint;
     *ret_lsn = p.lsn;
     enum schema_verdict verdict = schema_watch_poll(&w->schema, &p, &from_lsn);
     add_look(w, snapshot, &p, triggers, from_lsn);
     see_recording(w, recording, from_lsn, p.end_lsn);
+    see_published(w, published, from_lsn, p.end_lsn, xmax);
     switch (verdict) {
     case SCHEMA_SAME:
         break;
@@ -793,6 +837,7 @@ void *watcher_thread(void *arg)
     listing_release(&w.listing);
     json_decref(w.sequences);
     json_decref(w.look);
+    json_decref(w.published);
     free(w.recording);
     return NULL;
 }

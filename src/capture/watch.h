@@ -36,6 +36,12 @@ enum schema_verdict {
 enum schema_verdict schema_watch_poll(struct schema_watch *w, const struct schema_poll *p, uint64_t *ret_from_lsn);
 void schema_watch_release(struct schema_watch *w);
 
+/*
+ * Of two that follow each other (pg_published): a publication that somebody touched between them, or that does not publish what it should.
+ * before NULL: not known. NULL: there is none.
+ */
+const char *published_altered(const json_t *before, const json_t *now);
+
 /* --- changes that nobody captured (watch_judge.c) --------------------------------------------------------------- */
 
 #define COUNTS_LATE_US (70 * CLOCK_US_PER_S) /* the server's counts are late by up to a minute */

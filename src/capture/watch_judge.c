@@ -43,6 +43,17 @@ enum schema_verdict schema_watch_poll(struct schema_watch *w, const struct schem
     return moved ? SCHEMA_SEEN : SCHEMA_SAME;
 }
 
+const char *published_altered(const json_t *before, const json_t *now)
+{
+    const char *name;
+    json_t *stamp;
+
+    json_object_foreach((json_t *)(uintptr_t)now, name, stamp)
+        if (json_string_length(stamp) == 0 || (before && !json_equal(json_object_get(before, name), stamp)))
+            return name;
+    return NULL;
+}
+
 /* --- counts ------------------------------------------------------------------------------------------------------ */
 
 void change_counts_release(struct change_counts *c)

@@ -88,7 +88,7 @@ static char *describe(enum choose_kind kind, const json_t *note)
     case CHOOSE_SCHEMA:
         return mem_printf("the schema changed (%s)", reason);
     case CHOOSE_INEXACT:
-        return mem_printf("table %s is inexact (%s)", table, reason);
+        return json_object_get(note, "table") ? mem_printf("table %s is inexact (%s)", table, reason) : mem_printf("all tables are inexact (%s)", reason);
     case CHOOSE_GAP:
         return mem_printf("changes are missing (%s)", reason);
     }

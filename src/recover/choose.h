@@ -37,7 +37,7 @@ struct choose_change {
 struct choose_note {
     enum choose_kind { CHOOSE_SCHEMA, CHOOSE_INEXACT, CHOOSE_GAP } kind;
     struct position from, to;
-    uint32_t table; /* CHOOSE_INEXACT: its id */
+    uint32_t table; /* CHOOSE_INEXACT: its id; 0: all tables are inexact */
     bool placed;    /* at from = to, by the transaction `xid`; CHOOSE_SCHEMA: an event trigger told of it */
     uint32_t xid;
     /* CHOOSE_INEXACT, placed: it stands in the way of what holds one of these and not itself. NULL: of all that does not hold it. */

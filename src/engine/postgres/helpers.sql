@@ -96,7 +96,8 @@ REVOKE ALL ON @schema@.asked_out FROM PUBLIC;
 -- One change of @keys@ or of an identity. All our own commands run here: the triggers know them by this function's name
 -- on the call stack. false: somebody else holds what it takes.
 --   what   'join', 'leave', 'full', or 'given': the table, which has joined, is put down in the publication's comment, so
---          that teardown takes REPLICA IDENTITY FULL back
+--          that teardown takes REPLICA IDENTITY FULL back. 'touch': somebody else's hand was at the list, and may take back what
+--          it did before anybody looks: the publication's own row gets another xmin, which polls compare (pg_published)
 CREATE OR REPLACE FUNCTION @schema@.change(t oid, what text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '1ms' SET jit = off
 AS $salvor$
@@ -114,6 +115,8 @@ BEGIN
         SELECT coalesce(obj_description(oid, 'pg_publication'), '@given@') INTO given
         FROM pg_publication WHERE pubname = '@keys@';
         EXECUTE format('COMMENT ON PUBLICATION @keys@ IS %L', given || ' ' || t);
+    ELSIF what = 'touch' THEN
+        ALTER PUBLICATION @keys@ SET (publish = 'update, delete');
     ELSE
         EXECUTE format('ALTER PUBLICATION @keys@ %s TABLE ONLY %s',
                        CASE what WHEN 'join' THEN 'ADD' ELSE 'DROP' END, t::regclass);
@@ -269,6 +272,10 @@ BEGIN
         IF position('@schema@.change(' IN stack) > 0 OR TG_TAG = 'REFRESH MATERIALIZED VIEW' THEN
             RETURN;
         END IF;
+        IF TG_TAG = 'ALTER PUBLICATION' AND EXISTS (SELECT FROM pg_event_trigger_ddl_commands() c
+                                                    WHERE c.object_identity LIKE '% in publication @keys@') THEN
+            PERFORM @schema@.change(0, 'touch');
+        END IF;
         SELECT count(*), string_agg(DISTINCT c.object_type || ' ' || c.object_identity, ', ') INTO lasting, objects
         FROM pg_event_trigger_ddl_commands() c
         WHERE c.schema_name IS DISTINCT FROM 'pg_temp' AND c.schema_name IS DISTINCT FROM '@schema@'
@@ -345,6 +352,10 @@ BEGIN
         GET DIAGNOSTICS stack = PG_CONTEXT;
         IF position('@schema@.change(' IN stack) > 0 THEN
             RETURN;
+        END IF;
+        IF TG_TAG = 'ALTER PUBLICATION' AND EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d
+                                                    WHERE d.object_identity LIKE '% in publication @keys@') THEN
+            PERFORM @schema@.change(0, 'touch');
         END IF;
         SELECT count(*), string_agg(d.object_type || ' ' || d.object_identity, ', ') INTO lasting, objects
         FROM pg_event_trigger_dropped_objects() d

@@ -187,6 +187,24 @@ int pg_keep_look(struct pg_conn *sql, const struct pg_protect_config *config, ch
     return 0;
 }
 
+int pg_published(struct pg_conn *sql, const struct pg_names *names, json_t **ret, struct error *err)
+{
+    const char *params[] = {names->publication_rows, names->publication_keys};
+    CLEANUP(pg_result_free) PGresult *r = NULL;
+    struct protect_state st;
+
+    /* The rows before their judgement: what is touched between the two is seen next time. */
+    TRY(pg_query(sql,
+                 "SELECT coalesce((SELECT concat_ws(' ', p.oid, p.xmin) FROM pg_publication p WHERE p.pubname = $1), ''),"
+                 " coalesce((SELECT concat_ws(' ', p.oid, p.xmin) FROM pg_publication p WHERE p.pubname = $2), '')",
+                 params, 2, PG_QUERY_TIMEOUT_MS, &r, err));
+    TRY(protect_state_get(sql, names, &st, err));
+    *ret = json_object();
+    json_set_str(*ret, names->publication_rows, st.rows_right ? PQgetvalue(r, 0, 0) : "");
+    json_set_str(*ret, names->publication_keys, st.keys_right ? PQgetvalue(r, 0, 1) : "");
+    return 0;
+}
+
 int pg_recording(struct pg_conn *sql, const struct pg_names *names, char **ret_stamp, bool *ret, struct error *err)
 {
     const char *params[] = {names->trigger_ddl, names->trigger_drop};
@@ -211,7 +229,7 @@ int pg_listed(struct pg_conn *sql, const struct pg_names *names, json_t **ret, s
     CLEANUP(pg_result_free) PGresult *r = NULL;
 
     TRY(pg_query(sql,
-                 "SELECT CASE p.pubname WHEN $1 THEN 'r' ELSE 'k' END || c.oid, n.nspname || '.' || c.relname FROM pg_publication p JOIN pg_publication_rel r "
+                 "SELECT CASE p.pubname WHEN $1 THEN 'r' ELSE 'k' END || c.oid || '.' || r.oid, n.nspname || '.' || c.relname FROM pg_publication p JOIN pg_publication_rel r "
                  "ON r.prpubid = p.oid JOIN pg_class c ON c.oid = r.prrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE p.pubname IN ($1, $2) AND "
                  "NOT EXISTS (SELECT FROM pg_publication WHERE pubname = $1 AND puballtables) ORDER BY c.oid, p.pubname",
                  params, 2, PG_QUERY_TIMEOUT_MS, &r, err));

@@ -104,8 +104,13 @@ MUST_CHECK int pg_keep_lists(struct pg_conn *sql, const struct pg_protect_config
  *   ret_stamp  what this rests on, as a text that is another one where any of it was touched, there and back too. Owner: caller
  */
 MUST_CHECK int pg_recording(struct pg_conn *sql, const struct pg_names *names, char **ret_stamp, bool *ret, struct error *err);
-/* List mode: what is on the two lists, whoever put it there: {"r<relation id>" (all tables) or "k<relation id>" (keyed ones): "schema.name"}, ordered. Trigger
- * mode: nothing. */
+/*
+ * {publication: how it stands}: another text where somebody touched it since, there and back too; in trigger mode also where somebody touched its list by hand
+ * (helpers.sql, after_ddl). "": it does not publish what it should, or is not there.
+ */
+MUST_CHECK int pg_published(struct pg_conn *sql, const struct pg_names *names, json_t **ret, struct error *err);
+/* List mode: what is on the two lists, whoever put it there: {"r<relation id>.<the list's own id of it>" (all tables) or "k<...>" (keyed ones): "schema.name"},
+ * ordered. A table that was taken off and put back has another id of the list's. Trigger mode: nothing. */
 MUST_CHECK int pg_listed(struct pg_conn *sql, const struct pg_names *names, json_t **ret, struct error *err);
 
 /*

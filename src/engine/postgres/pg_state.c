@@ -36,17 +36,19 @@ enum state_column {
     STATE_COLUMNS,
 };
 
+/* Nothing but ordinary tables, with all their rows and columns. */
+#define WHOLE_TABLES(publication)                                                                                                                     \
+    " AND NOT EXISTS (SELECT FROM pg_publication_namespace s WHERE s.pnpubid = " publication ".oid)"                                                  \
+    " AND NOT EXISTS (SELECT FROM pg_publication_rel m JOIN pg_class c ON c.oid = m.prrelid WHERE m.prpubid = " publication ".oid"                    \
+    " AND (m.prqual IS NOT NULL OR m.prattrs IS NOT NULL OR c.relkind <> 'r'))"
+
 /* Of format(): 1 rows, 2 keys, 3 schema, 4 the event triggers. */
 static const char state_query[] =
     "SELECT current_user, u.rolsuper, has_database_privilege(current_database(), 'CREATE'),"
     " r.oid IS NOT NULL, r.puballtables,"
-    " r.pubinsert AND r.pubtruncate AND NOT r.pubupdate AND NOT r.pubdelete AND NOT r.pubviaroot,"
+    " r.pubinsert AND r.pubtruncate AND NOT r.pubupdate AND NOT r.pubdelete AND NOT r.pubviaroot" WHOLE_TABLES("r") ","
     " k.oid IS NOT NULL,"
-    " k.pubupdate AND k.pubdelete AND NOT k.pubinsert AND NOT k.pubtruncate AND NOT k.pubviaroot AND NOT k.puballtables"
-    " AND NOT EXISTS (SELECT FROM pg_publication_namespace s WHERE s.pnpubid IN (k.oid, r.oid))"
-    " AND NOT EXISTS (SELECT FROM pg_publication_rel m JOIN pg_class c ON c.oid = m.prrelid WHERE m.prpubid IN (k.oid, "
-    "r.oid)"
-    " AND (m.prqual IS NOT NULL OR m.prattrs IS NOT NULL OR c.relkind <> 'r')),"
+    " k.pubupdate AND k.pubdelete AND NOT k.pubinsert AND NOT k.pubtruncate AND NOT k.pubviaroot AND NOT k.puballtables" WHOLE_TABLES("k") ","
     " n.oid IS NOT NULL, o.rolsuper,"
     " (SELECT count(*) FROM pg_event_trigger e WHERE e.evtname IN (%4$s) AND e.evtenabled = 'A') = 3,"
     " f.oid IS NOT NULL AND has_schema_privilege(n.oid, 'USAGE') AND has_function_privilege(f.oid, 'EXECUTE')"

@@ -5,6 +5,7 @@
 #include "unit.h"
 
 #include "base/clock.h"
+#include "base/mem.h"
 #include "capture/exact.h"
 
 static struct position at(uint64_t offset) { return position_of_lsn(offset); }
@@ -71,11 +72,32 @@ static void all_can_be_had_up_to_the_first_note(void **state)
     }
 }
 
+static void the_reason_says_what_ends_it(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *entry, *reason;
+    } cases[] = {
+        {"{\"id\":7,\"table\":\"s.t\",\"reason\":\"why\"}", "table s.t is not exact from there on (why), until rows of it are read anew"},
+        {"{\"id\":0,\"reason\":\"why\"}", "no table is exact from there on (why), until a snapshot is taken after that"},
+        {"{\"how\":\"trigger\",\"xid\":7,\"reason\":\"why\"}", "the schema changed there (why), and is not captured yet"},
+        {"{\"how\":\"poll\",\"reason\":\"why\"}", "the schema changed there (why), and no event trigger recorded how: until the next snapshot"},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        JSON_AUTO entry = status_of(cases[i].entry);
+        CLEANUP(mem_free_ptr) char *reason = exact_reason(entry);
+
+        assert_string_equal(reason, cases[i].reason);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_position_has_the_time_of_what_was_durable_before_it),
         cmocka_unit_test(all_can_be_had_up_to_the_first_note),
+        cmocka_unit_test(the_reason_says_what_ends_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -42,6 +42,24 @@ static void test_a_table_has_one_entry_that_grows(void **state)
     assert_int_equal(json_array_size(r->c.schema_changed), 0);
 }
 
+/* One entry for all tables; rows of one that were read anew do not end it. */
+static void test_all_tables(void **state)
+{
+    struct role *r = *state;
+
+    remember(r, note_inexact(NULL, 0, at(0x200), at(0x300), "a publication"));
+    remember(r, note_inexact(NULL, 0, at(0x300), at(0x400), "a publication"));
+    json_object_set_new(r->c.renewed, "newer", json_pack("{s:s,s:i,s:b,s:[i]}", "position", "0/500", "xmin", 0, "among_open", false, "tables", 1));
+    notes_prune(&r->c);
+    assert_int_equal(json_array_size(r->c.inexact), 1);
+    assert_string_equal(member(r->c.inexact, 0, "from"), "0/200");
+    assert_string_equal(member(r->c.inexact, 0, "to"), "0/400");
+    assert_null(member(r->c.inexact, 0, "table"));
+    r->c.snapshot_position = at(0x400);
+    notes_prune(&r->c);
+    assert_int_equal(json_array_size(r->c.inexact), 0);
+}
+
 static void test_what_forbids_nothing_is_not_kept(void **state)
 {
     struct role *r = *state;
@@ -273,6 +291,7 @@ int main(void)
 #define ROW(name) cmocka_unit_test_setup_teardown(name, role_new, role_free)
     const struct CMUnitTest tests[] = {
         ROW(test_a_table_has_one_entry_that_grows),
+        ROW(test_all_tables),
         ROW(test_what_forbids_nothing_is_not_kept),
         ROW(test_pruned_by_the_snapshot_that_covers_it),
         ROW(test_transactions_that_may_be_open),

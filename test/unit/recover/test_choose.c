@@ -165,8 +165,9 @@ static void test_obstacles(void **state)
     json_array_append_new(notes, note("schema_changed", "0/300", "0/400", "ALTER TABLE"));
     json_array_append_new(notes, note("inexact", "0/200", "0/500", "no key"));
     json_array_append_new(notes, note("gap", "0/600", "0/700", "slot lost"));
+    json_array_append_new(notes, json_pack("{s:s,s:s,s:s,s:s,s:i}", "kind", "inexact", "from", "0/800", "to", "0/900", "reason", "a publication", "id", 0));
     assert_ok(choose_notes_read(notes, &n, &err), err);
-    assert_int_equal(n.count, 3);
+    assert_int_equal(n.count, 4);
     assert_null(choose_obstacle(&n, begin(0x100), at(0x1FF)));
     const struct choose_note *found = choose_obstacle(&n, begin(0x100), at(0x1000));
     assert_non_null(found);
@@ -176,7 +177,9 @@ static void test_obstacles(void **state)
     found = choose_obstacle(&n, begin(0x500), at(0x1000));
     assert_int_equal(found->kind, CHOOSE_GAP);
     assert_contains(found->text, "slot lost");
-    assert_null(choose_obstacle(&n, begin(0x700), at(0x1000)));
+    found = choose_obstacle(&n, begin(0x700), at(0x1000));
+    assert_string_equal(found->text, "all tables are inexact (a publication)");
+    assert_null(choose_obstacle(&n, begin(0x900), at(0x1000)));
     assert_int_equal(choose_obstacle(&n, begin(0x310), at(0x350))->kind, CHOOSE_INEXACT);
     choose_notes_release(&n);
 }
