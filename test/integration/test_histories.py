@@ -79,6 +79,8 @@ def judge(ground, dbname, kind, players, lsn, truth_at, tally, played, text=None
     why = ground.refusal(players, lsn, said, played.rests) if outcome == "refused" and played else None
     if outcome == "refused" and not why:
         pytest.fail(f"{dbname}: a recovery to {lsn} was refused, seeds {[p.history.seed for p in players]}: {said}", pytrace=False)
+    if why:
+        print(f"{dbname}, {lsn}: {why}: {said}", flush=True)
     if outcome == "exact" and said:
         player, number, what = said[0]
         seed = player.history.seed
