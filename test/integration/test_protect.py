@@ -517,6 +517,25 @@ def test_another_publication_for_all_tables_gets_no_foreign_rows(shop):
     assert shop.listed() == ["t"]
 
 
+def test_what_cannot_be_told_is_settled_all_the_same(shop):
+    """Somebody holds the table through which changes are told: the list is right even so, and no writer fails."""
+    shop.app("CREATE TABLE t (id int PRIMARY KEY, v int); CREATE TABLE u (id int PRIMARY KEY, v int)")
+    holder = shop.connect(SUPER, autocommit=False).cursor()
+    holder.execute("LOCK TABLE salvor_shop.ddl IN SHARE MODE")
+    c = shop.session()
+    c.execute("ALTER TABLE t DROP CONSTRAINT t_pkey")
+    write(c)
+    c.execute("DROP INDEX IF EXISTS nothing; ALTER TABLE u REPLICA IDENTITY NOTHING")
+    write(c, "u")
+    c.execute("CREATE TABLE n (id int PRIMARY KEY, v int)")
+    write(c, "n")
+    assert shop.listed() == ["n"]
+    holder.connection.rollback()
+    c.execute("ALTER TABLE t ADD PRIMARY KEY (id)")
+    write(c)
+    assert shop.listed() == ["n", "t"]
+
+
 def test_random_migrations_and_writers_at_once(shop):
     """Four sessions that each change and write tables of their own, beside the poll: no statement fails."""
     failures, stop = [], threading.Event()

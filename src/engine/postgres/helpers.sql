@@ -243,9 +243,29 @@ BEGIN
     IF EXISTS (SELECT FROM pg_publication WHERE puballtables AND pubinsert AND pubname !~ '^salvor_[a-z0-9_]+_rows$') THEN
         RETURN;
     END IF;
-    INSERT INTO @schema@.ddl AS d VALUES ((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, clock_timestamp(),
-        tag, left(object, 1000), left(detail, 4000), CASE WHEN octet_length(state) <= 8388608 THEN state ELSE '' END) RETURNING d.ctid INTO place;
-    DELETE FROM @schema@.ddl AS d WHERE d.ctid = place;
+    FOR attempt IN 1..20 LOOP
+        BEGIN
+            INSERT INTO @schema@.ddl AS d VALUES ((extract(epoch FROM clock_timestamp()) * 1000000)::bigint, clock_timestamp(),
+                tag, left(object, 1000), left(detail, 4000), CASE WHEN octet_length(state) <= 8388608 THEN state ELSE '' END) RETURNING d.ctid INTO place;
+            DELETE FROM @schema@.ddl AS d WHERE d.ctid = place;
+            RETURN;
+        EXCEPTION WHEN lock_not_available THEN -- somebody else makes the table longer at this moment, or holds it
+            IF attempt = 20 THEN
+                RAISE;
+            END IF;
+        END;
+    END LOOP;
+END
+$salvor$;
+
+-- A change of which no more can be told than that it was. Where not even that can be, the poll finds a change that no record accounts for.
+CREATE OR REPLACE FUNCTION @schema@.note_failed(tag text, why text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off
+AS $salvor$
+BEGIN
+    PERFORM @schema@.note(tag, '', 'failed: ' || why, '');
+EXCEPTION WHEN OTHERS THEN
+    NULL;
 END
 $salvor$;
 
@@ -313,17 +333,21 @@ BEGIN
         IF current_setting('@schema@.left', true) <> '' THEN
             PERFORM set_config('@schema@.left', '', true);
         END IF;
-        PERFORM @schema@.note(TG_TAG, coalesce(objects, ''), detail, @schema@.state_of(ids, made,
-            ARRAY(SELECT c.objid FROM pg_event_trigger_ddl_commands() c WHERE c.classid = 'pg_type'::regclass),
-            EXISTS (SELECT FROM pg_event_trigger_ddl_commands() c JOIN pg_type t ON c.objid IN (t.typinput::oid, t.typoutput::oid)
-                    WHERE c.classid = 'pg_proc'::regclass)));
+        BEGIN -- what cannot be told must not undo what was settled (a cancel is no such thing: all is begun again)
+            PERFORM @schema@.note(TG_TAG, coalesce(objects, ''), detail, @schema@.state_of(ids, made,
+                ARRAY(SELECT c.objid FROM pg_event_trigger_ddl_commands() c WHERE c.classid = 'pg_type'::regclass),
+                EXISTS (SELECT FROM pg_event_trigger_ddl_commands() c JOIN pg_type t ON c.objid IN (t.typinput::oid, t.typoutput::oid)
+                        WHERE c.classid = 'pg_proc'::regclass)));
+        EXCEPTION WHEN OTHERS THEN
+            PERFORM @schema@.note_failed(TG_TAG, SQLERRM);
+        END;
         RETURN;
     EXCEPTION
         WHEN query_canceled THEN
             CONTINUE;
         WHEN OTHERS THEN
             BEGIN
-                PERFORM @schema@.note(TG_TAG, '', 'failed: ' || SQLERRM, '');
+                PERFORM @schema@.note_failed(TG_TAG, SQLERRM);
             EXCEPTION WHEN OTHERS OR query_canceled THEN
                 NULL; -- a teardown took the schema from under us
             END;
@@ -387,16 +411,20 @@ BEGIN
             detail := detail || @schema@.settle(r.id, false);
             ids := ids || r.id;
         END LOOP;
-        IF TG_TAG LIKE 'DROP %' OR detail <> '' THEN
-            PERFORM @schema@.note(TG_TAG, coalesce(objects, ''), detail, @schema@.state_of(ids, '{}', '{}', false));
-        END IF;
+        BEGIN -- as in after_ddl
+            IF TG_TAG LIKE 'DROP %' OR detail <> '' THEN
+                PERFORM @schema@.note(TG_TAG, coalesce(objects, ''), detail, @schema@.state_of(ids, '{}', '{}', false));
+            END IF;
+        EXCEPTION WHEN OTHERS THEN
+            PERFORM @schema@.note_failed(TG_TAG, SQLERRM);
+        END;
         RETURN;
     EXCEPTION
         WHEN query_canceled THEN
             CONTINUE;
         WHEN OTHERS THEN
             BEGIN
-                PERFORM @schema@.note(TG_TAG, '', 'failed: ' || SQLERRM, '');
+                PERFORM @schema@.note_failed(TG_TAG, SQLERRM);
             EXCEPTION WHEN OTHERS OR query_canceled THEN
                 NULL; -- a teardown took the schema from under us
             END;
