@@ -179,13 +179,15 @@ static bool note_stands_for(const struct changes_known *k, struct position targe
     return stands;
 }
 
-static bool find_note(const struct bridge_config *c, const struct changes_known *k, struct manifest *at)
+/* Changes that the snapshot has are none of those known: of a capture from before it nothing says that it has them. */
+static bool find_note(const struct bridge_config *c, const struct changes_known *k, const struct manifest *from, struct manifest *at)
 {
+    struct position seen;
     const json_t *note;
     size_t i;
 
     json_array_foreach(c->notes, i, note)
-        if (note_stands_for(k, c->target, note, at))
+        if (position_in(note, "at", &seen) && position_compare(seen, from->position) >= 0 && note_stands_for(k, c->target, note, at))
             return true;
     return false;
 }
@@ -221,7 +223,7 @@ int bridge_choose(const struct bridge_config *c, const struct manifest *from, st
     manifest_init(&captured);
     read_changes(c->notes, from, &k);
     TRY(count_changes(&k, c->target, &ret->changes, err));
-    bool noted = find_note(c, &k, &captured);
+    bool noted = find_note(c, &k, from, &captured);
     int rc = find_snapshot(c, &k, from, &ret->at, err);
     TRY(rc);
     /* The earlier one: what is emptied behind it has the file that the records tell of. At the same position the snapshot: what stands under
