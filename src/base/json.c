@@ -242,7 +242,7 @@ static json_t *narrowed(const json_t *string)
     for (size_t i = 0; i < s.n; i++) {
         bool pair = s.p[i] >= 0x80 && i + 1 < s.n;
 
-        bytes[n++] = pair ? (uint8_t)(s.p[i] << 6 | (s.p[i + 1] & 0x3f)) : s.p[i];
+        bytes[n++] = pair ? (uint8_t)((unsigned)s.p[i] << 6 | (s.p[i + 1] & 0x3fu)) : s.p[i];
         i += pair;
     }
     return json_bytes(slice_of(bytes, n));

@@ -226,9 +226,10 @@ int bridge_choose(const struct bridge_config *c, const struct manifest *from, st
     bool noted = find_note(c, &k, from, &captured);
     int rc = find_snapshot(c, &k, from, &ret->at, err);
     TRY(rc);
-    /* The earlier one: what is emptied behind it has the file that the records tell of. At the same position the snapshot: what stands under
-     * both's name may be the snapshot's, which says less. */
-    ret->is_snapshot = rc > 0 && !(noted && position_compare(captured.position, ret->at.position) < 0);
+    /* Between the two snapshots the capture: what is emptied behind it has the file that the records tell of. At the same position the later snapshot:
+     * what stands under both's name may be the snapshot's, which says less. */
+    bool between = noted && position_compare(captured.position, from->position) > 0 && position_compare(captured.position, ret->at.position) < 0;
+    ret->is_snapshot = rc > 0 && !between;
     if (ret->is_snapshot)
         return 0;
     manifest_release(&ret->at);
