@@ -141,7 +141,7 @@ static uint64_t first_between(const json_t *last, const json_t *look)
 }
 
 /*
- * What event triggers never tell of is the polls' own (watch.c); and so is every difference between two polls while commands are not
+ * What event triggers never tell of is the polls' own (watch_schema.c); and so is every difference between two polls while commands are not
  * recorded. A capture between them is judged in any case: the polls may have missed a change there and back.
  */
 static bool is_judged(const json_t *last, const json_t *look)
