@@ -674,6 +674,7 @@ def replay_peer(server, wanted, fsync="off"):
         shutil.rmtree(os.path.join(server.root, "spool"), ignore_errors=True)
         for path in pathlib.Path(target.datadir).iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+        os.sync()  # as before ours
         began = time.monotonic()
         pgbackrest(server, f"--pg1-path={target.datadir}", "restore")
         restored = time.monotonic() - began
@@ -701,6 +702,7 @@ def answers(target):
 def recover_local(box, name, server, wanted):
     """Seconds of the whole command, and of its phases."""
     directory = os.path.join(server.root, "local")
+    os.sync()  # what was removed before is not to be written now
     try:
         began = time.monotonic()
         found = box.recover(name, "--local", directory, timeout=900)
