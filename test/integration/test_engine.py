@@ -345,11 +345,27 @@ def test_fingerprint_stays_without_changes(server, db):
         assert now() == before
         for statement in OURS.split(";"):
             c.execute(statement)
-            if "EVENT TRIGGER" in statement and "COMMENT" not in statement:
-                before = now()  # it records what the columns' rows in the catalogue told of until now
             assert now() == before, statement
-        c.execute("ALTER TABLE b ALTER COLUMN n TYPE int USING n + 1")
-        assert now() == before
+
+
+def test_rows_written_anew_count_where_no_command_is_recorded(server, db):
+    """Both of Salvor's event triggers are on, and no publication for all tables of somebody else's keeps them from recording."""
+    with watched(server, db) as (c, now):
+        def seen():
+            before = now()
+            c.execute("ALTER TABLE fk ALTER COLUMN a_id TYPE int USING a_id + 0")
+            return now() != before
+        c.execute("ALTER TABLE fk DROP CONSTRAINT fk_a_id_fkey; CREATE SCHEMA salvor_x; CREATE FUNCTION salvor_x.tg() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'")
+        for name, event in (("ddl", "ddl_command_end"), ("drop", "sql_drop")):
+            assert seen()
+            c.execute(f"CREATE EVENT TRIGGER salvor_x_{name} ON {event} EXECUTE FUNCTION salvor_x.tg(); ALTER EVENT TRIGGER salvor_x_{name} ENABLE ALWAYS")
+        assert not seen()
+        c.execute("ALTER EVENT TRIGGER salvor_x_ddl DISABLE")
+        assert seen()
+        c.execute("ALTER EVENT TRIGGER salvor_x_ddl ENABLE ALWAYS; CREATE PUBLICATION salvor_x_rows FOR ALL TABLES")
+        assert not seen()
+        c.execute("CREATE PUBLICATION theirs FOR ALL TABLES")
+        assert seen()
 
 
 THERE_AND_BACK = """

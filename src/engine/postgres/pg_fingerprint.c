@@ -11,7 +11,7 @@
  * Objects of the system (OID below 16384) count where a dump would show them: their grants.
  *
  * Everything else is by OID: an object that was dropped and made again has changed, even if it looks the same. And where no event trigger of Salvor's
- * records commands, a column also by the transaction that last wrote its row in the catalogue: ALTER COLUMN ... TYPE ... USING that keeps the type writes all rows of
+ * records commands (pg_recording), a column also by the transaction that last wrote its row in the catalogue: ALTER COLUMN ... TYPE ... USING that keeps the type writes all rows of
  * the table anew, without an event and with the same declaration. (VACUUM FULL and CLUSTER write the rows of columns that had a constant default when they were
  * added: one change too many is seen there.)
  */
@@ -33,7 +33,7 @@ struct part {
 
 /*
  * Shared by the parts: ns schemas that count; rel relations but no indexes; left_out the temporary objects and Salvor's, for
- * the catalogues that know an object only by its OID; recorded whether Salvor's event trigger is there.
+ * the catalogues that know an object only by its OID; recorded whether commands are, as pg_recording says it.
  */
 static const char common[] =
     "ns AS MATERIALIZED (SELECT n.* FROM pg_namespace n, me WHERE n.nspname !~ '^pg_(toast|temp_)'"
@@ -58,8 +58,8 @@ static const char common[] =
     " UNION ALL SELECT e.oid FROM pg_event_trigger e, me WHERE " /* Salvor's: their function lies in its schema */
     " e.evtfoid IN (SELECT oid FROM pg_proc WHERE pronamespace IN (SELECT oid FROM hidden))"
     " UNION ALL SELECT b.oid FROM pg_publication b, me WHERE b.pubname IN (me.helper || '_rows', me.helper || '_keys')), "
-    "recorded AS MATERIALIZED (SELECT EXISTS (SELECT FROM pg_event_trigger WHERE evtfoid IN"
-    " (SELECT p.oid FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN me ON n.nspname = me.helper)) AS is)";
+    "recorded AS MATERIALIZED (SELECT (SELECT count(*) = 2 FROM pg_event_trigger e, me WHERE e.evtname IN (me.helper || '_ddl', me.helper || '_drop')"
+    " AND e.evtenabled = 'A') AND NOT EXISTS (SELECT FROM pg_publication WHERE puballtables AND pubinsert AND pubname !~ '^salvor_[a-z0-9_]+_rows$') AS is)";
 
 #define ALWAYS 0, UP_TO_ANY
 #define USER_MADE(alias_) " WHERE " alias_ ".oid >= 16384"
