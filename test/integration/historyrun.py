@@ -217,7 +217,8 @@ class Ground:
         self.box.wait_durable(dbname, lsn, 120)
 
         def captured(status):  # what a snapshot beside covers is not listed any more, and is captured all the same
-            listed = [c["to"] for c in status["schema_changed"]] + CHANGED.findall("\n".join(x for x in self.box.log_text().splitlines() if f"capture {dbname}: " in x))
+            since = self.box.log_text().rpartition(f"capture {dbname}: incarnation ")[2]
+            listed = [c["to"] for c in status["schema_changed"]] + CHANGED.findall("\n".join(x for x in since.splitlines() if f"capture {dbname}: " in x))
             return parse_lsn(status["schema_captured"] or "0/0") >= max(map(parse_lsn, listed), default=0)
         self.box.wait("the schema to be captured", lambda: captured(self.box.status(dbname)), 180)
 
