@@ -320,8 +320,6 @@ static int put_schema(struct take *t, struct vault *v, struct error *err)
     JSON_AUTO state = json_object();
 
     TRY(schema_put(v, t->manifest, buf_slice(&t->dump), buf_slice(&t->sql), err));
-    if (!t->layout)
-        return 0;
     json_object_set(state, "layout", t->layout);
     return schema_put_state(v, t->manifest, state, err);
 }

@@ -10,10 +10,16 @@ SEGMENTS = 30
 ROW = "INSERT INTO t (what) SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 2400)"  # its segment is sealed at once
 
 
-def in_stub(box, stub):
+def in_stub(servers, boxes, stub):
+    server = servers()
+    server.sql("CREATE DATABASE shop")
+    server.sql("CREATE TABLE t (id bigserial PRIMARY KEY, what text)", dbname="shop")
+    box = prepare(server, boxes, segment_size="64KiB")
     box.vaults = {"main": {"driver": "s3", "endpoint": stub.endpoint, "bucket": "bucket", "prefix": "p"}}
     box.env = keys_of("AKSTUB", "SKstub")
     box.write_config()
+    begin(server, box)
+    return server, box
 
 
 def fill(server, box, segments):
@@ -23,13 +29,8 @@ def fill(server, box, segments):
 
 
 def test_requests_of_a_plan(servers, boxes):
-    server = servers()
-    server.sql("CREATE DATABASE shop")
-    server.sql("CREATE TABLE t (id bigserial PRIMARY KEY, what text)", dbname="shop")
-    box = prepare(server, boxes, segment_size="64KiB")
     with S3Stub() as stub:
-        in_stub(box, stub)
-        begin(server, box)
+        server, box = in_stub(servers, boxes, stub)
         fill(server, box, SEGMENTS)
         box.stop()
         segments = [key for key in stub.objects if re.search(r"/rows/.*\.seg$", key)]
@@ -44,13 +45,8 @@ def test_requests_of_a_plan(servers, boxes):
 
 def test_a_purge_beside_a_plan(servers, boxes):
     """What lay before the snapshot goes between the plan's listing and its first reading: the plan is made again from what is there."""
-    server = servers()
-    server.sql("CREATE DATABASE shop")
-    server.sql("CREATE TABLE t (id bigserial PRIMARY KEY, what text)", dbname="shop")
-    box = prepare(server, boxes, segment_size="64KiB")
     with S3Stub() as stub:
-        in_stub(box, stub)
-        begin(server, box)
+        server, box = in_stub(servers, boxes, stub)
         fill(server, box, 5)
         box.ok("snapshot", "shop")
         snapshot = box.status("shop")["snapshots"][-1]["id"].split("-")[0]

@@ -258,7 +258,8 @@ BEGIN
 END
 $salvor$;
 
--- A change of which no more can be told than that it was. Where not even that can be, the poll finds a change that no record accounts for.
+-- A change of which no more can be told than that it was. Where not even that can be, the poll finds a difference that no record accounts for; not where a
+-- recorded command stands between the same two looks, or where the catalogue reads as before (a rewrite that keeps the type).
 CREATE OR REPLACE FUNCTION @schema@.note_failed(tag text, why text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $salvor$

@@ -73,7 +73,8 @@ MUST_CHECK int pg_sequences(struct pg_conn *sql, const char *helper_schema, stru
 MUST_CHECK int pg_schema_fingerprint(struct pg_conn *sql, const char *helper_schema, char **ret, struct error *err);
 /*
  * Which transactions wrote what a dump's functions look at as it stands now, whatever the snapshot says: it differs also where something was changed and
- * changed back. Rows of tables, TRUNCATE and temporary objects do not count. Cost: one query, about 10 ms for a thousand tables.
+ * changed back. Rows of tables, TRUNCATE and temporary objects do not count; nor, since TRUNCATE and REINDEX write the same rows, do names of sequences and
+ * indexes, nor statistics and text search objects: there and back during a dump, these are not seen. Cost: one query, about 10 ms for a thousand tables.
  */
 MUST_CHECK int pg_schema_stamp(struct pg_conn *sql, char **ret, struct error *err);
 /* Of two fingerprints: is what event triggers never tell of (the database's own properties, event triggers, the mark of CLUSTER, whether a view has

@@ -435,7 +435,7 @@ static int check_others(struct check *c, struct error *err)
 
     TRY(pg_query(
         &c->sql,
-        "SELECT pubname FROM pg_publication WHERE puballtables AND pubinsert AND pubname !~ '^salvor_[a-z0-9_]+_rows$'",
+        "SELECT pubname FROM pg_publication WHERE " PG_BARS_RECORDS,
         NULL, 0, PG_QUERY_TIMEOUT_MS, &r, err));
     for (int i = 0; i < PQntuples(r); i++)
         ADD(c, WARN, "publication", PQgetvalue(r, i, 0), NULL,

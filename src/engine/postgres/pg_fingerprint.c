@@ -16,6 +16,7 @@
  * added: one change too many is seen there.)
  */
 #include "engine/postgres/pg_catalog.h"
+#include "engine/postgres/pg_protect.h"
 
 #define QUERY_BYTES_MAX ((size_t)256 << 10)
 #define UP_TO_ANY 999999
@@ -59,7 +60,7 @@ static const char common[] =
     " e.evtfoid IN (SELECT oid FROM pg_proc WHERE pronamespace IN (SELECT oid FROM hidden))"
     " UNION ALL SELECT b.oid FROM pg_publication b, me WHERE b.pubname IN (me.helper || '_rows', me.helper || '_keys')), "
     "recorded AS MATERIALIZED (SELECT (SELECT count(*) = 2 FROM pg_event_trigger e, me WHERE e.evtname IN (me.helper || '_ddl', me.helper || '_drop')"
-    " AND e.evtenabled = 'A') AND NOT EXISTS (SELECT FROM pg_publication WHERE puballtables AND pubinsert AND pubname !~ '^salvor_[a-z0-9_]+_rows$') AS is)";
+    " AND e.evtenabled = 'A') AND NOT EXISTS (SELECT FROM pg_publication WHERE " PG_BARS_RECORDS ") AS is)";
 
 #define ALWAYS 0, UP_TO_ANY
 #define USER_MADE(alias_) " WHERE " alias_ ".oid >= 16384"

@@ -213,7 +213,7 @@ int pg_recording(struct pg_conn *sql, const struct pg_names *names, char **ret_s
     /* A row's xmin is another one after each command that touched it. */
     TRY(pg_query(sql,
                  "WITH t AS (SELECT * FROM (SELECT e.*, e.xmin AS stamp FROM pg_event_trigger e) e WHERE evtname IN ($1, $2)), "
-                 "p AS (SELECT b.oid, b.xmin AS stamp FROM pg_publication b WHERE puballtables AND pubinsert AND pubname !~ '^salvor_[a-z0-9_]+_rows$') "
+                 "p AS (SELECT b.oid, b.xmin AS stamp FROM pg_publication b WHERE " PG_BARS_RECORDS ") "
                  "SELECT (SELECT count(*) = 2 FROM t WHERE evtenabled = 'A') AND NOT EXISTS (SELECT FROM p), concat("
                  "(SELECT string_agg(concat_ws(' ', oid, evtenabled, stamp), ', ' ORDER BY oid) FROM t), '; ', "
                  "(SELECT string_agg(concat_ws(' ', oid, stamp), ', ' ORDER BY oid) FROM p))",

@@ -99,6 +99,8 @@ struct pg_poll_change {
 MUST_CHECK int pg_keep_lists(struct pg_conn *sql, const struct pg_protect_config *config, struct pg_poll_change **ret,
                              size_t *ret_count, struct error *err);
 
+/* Of pg_publication: somebody else's that sends what is recorded to its subscribers too; beside one nothing is recorded (helpers.sql, note). */
+#define PG_BARS_RECORDS "puballtables AND pubinsert AND pubname !~ '^salvor_[a-z0-9_]+_rows$'"
 /*
  * Trigger mode: is each command recorded now? Not where an event trigger is gone or disabled, or a publication of somebody's has all tables (helpers.sql, note).
  *   ret_stamp  what this rests on, as a text that is another one where any of it was touched, there and back too. Owner: caller
