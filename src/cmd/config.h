@@ -72,6 +72,12 @@ MUST_CHECK int config_source(const struct config *c, const char *name, const str
 const struct config_section *config_vault(const struct config *c, const char *name);
 /* Opens the vault of a [vault NAME]. Errors: those of vault_open. */
 MUST_CHECK int config_vault_open(const struct config_section *section, struct vault **ret, struct error *err);
+/* The same in a thread, since a store may hang: what it has opened once the attempt is over. `opening` is the attempt's, and goes with it. */
+struct vault_opening {
+    const struct config_section *section; /* the configuration's, which outlives all but the end of the process */
+    struct vault *vault; /* who takes it puts NULL there */
+};
+struct attempt *config_vault_attempt(const struct config_section *section, struct vault_opening **opening);
 /*
  * Every vault's key, as far as the vaults answer soon. One that does not, or is not there, is passed over with a warning in the log.
  * Errors: those of vault_check_key, of the first.

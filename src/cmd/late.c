@@ -2,46 +2,17 @@
 #include "cmd/late.h"
 
 #include <stdio.h>
-#include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/mem.h"
 
 #define PAUSE_FIRST_US (5 * CLOCK_US_PER_S)
 #define PAUSE_MOST_US (60 * CLOCK_US_PER_S)
 
-/* What the thread works on; the section is the configuration's, which outlives all but the end of the process. */
-struct late_opening {
-    const struct config_section *section;
-    struct vault *vault;
-};
-
-static void opening_free(void *arg)
-{
-    struct late_opening *o = arg;
-
-    vault_free(o->vault);
-    free(o);
-}
-
-static int opening_run(void *arg, struct error *err)
-{
-    struct late_opening *o = arg;
-
-    return config_vault_open(o->section, &o->vault, err);
-}
-
 void late_init(struct late_vault *l, const struct config_section *section)
 {
     *l = (struct late_vault){.section = section, .pause_us = PAUSE_FIRST_US, .next_mono_us = clock_mono_us() + PAUSE_FIRST_US};
-}
-
-static void begin(struct late_vault *l)
-{
-    l->opening = mem_zalloc(1, sizeof *l->opening);
-    l->opening->section = l->section;
-    l->attempt = attempt_start("late", opening_run, l->opening, opening_free);
 }
 
 void late_end(struct late_vault *l)
@@ -66,7 +37,7 @@ struct vault *late_look(struct late_vault *l, int64_t now_mono_us)
     struct vault *v = NULL;
 
     if (!l->attempt && now_mono_us >= l->next_mono_us)
-        begin(l);
+        l->attempt = config_vault_attempt(l->section, &l->opening);
     if (!l->attempt || !attempt_is_over(l->attempt))
         return NULL;
     if (attempt_wait(l->attempt, 0, &why) < 0) {

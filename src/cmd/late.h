@@ -11,7 +11,7 @@
 struct late_vault {
     const struct config_section *section; /* the configuration's */
     struct attempt *attempt;              /* NULL: none is under way */
-    struct late_opening *opening;         /* of the attempt */
+    struct vault_opening *opening;        /* of the attempt */
     int64_t pause_us, next_mono_us;
     char told[ERROR_MESSAGE_BYTES];       /* why not, as logged last */
 };

@@ -80,15 +80,9 @@ int config_vault_open(const struct config_section *section, struct vault **ret, 
     return vault_open(&vc, ret, err);
 }
 
-/* Opening reads the vault, which may hang. What the thread uses is the configuration's, which outlives all but the end of the process. */
-struct opening {
-    const struct config_section *section;
-    struct vault *vault;
-};
-
 static void opening_free(void *arg)
 {
-    struct opening *o = arg;
+    struct vault_opening *o = arg;
 
     vault_free(o->vault);
     free(o);
@@ -96,18 +90,25 @@ static void opening_free(void *arg)
 
 static int opening_run(void *arg, struct error *err)
 {
-    struct opening *o = arg;
+    struct vault_opening *o = arg;
 
     return config_vault_open(o->section, &o->vault, err);
 }
 
-static int open_in_time(const struct config_section *section, int64_t patience_us, struct vault **ret, struct error *err)
+struct attempt *config_vault_attempt(const struct config_section *section, struct vault_opening **opening)
 {
-    struct opening *o = mem_zalloc(1, sizeof *o);
-    struct error why = ERROR_INIT;
+    struct vault_opening *o = mem_zalloc(1, sizeof *o);
 
     o->section = section;
-    CLEANUP(attempt_free_ptr) struct attempt *a = attempt_start("open", opening_run, o, opening_free);
+    *opening = o;
+    return attempt_start("open", opening_run, o, opening_free);
+}
+
+static int open_in_time(const struct config_section *section, int64_t patience_us, struct vault **ret, struct error *err)
+{
+    struct vault_opening *o;
+    struct error why = ERROR_INIT;
+    CLEANUP(attempt_free_ptr) struct attempt *a = config_vault_attempt(section, &o);
     int result = attempt_wait(a, clock_mono_us() + patience_us, &why);
     if (result == -ERROR_TIMEOUT && !attempt_is_over(a))
         return error_set(err, ERROR_TIMEOUT, "vault %s has not answered within %d s: does the file system that it lies on hang?", section->name,
