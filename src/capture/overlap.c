@@ -222,6 +222,21 @@ static bool fetch(struct overlap *o)
     return o->next != NULL;
 }
 
+static void pass(struct overlap *o)
+{
+    free(o->next);
+    o->next = NULL;
+}
+
+/* A transaction of which nothing is left (all of it undone, or of tables that are nobody's business) is sent where it was streamed and is not where it
+ * came whole; which of the two it is, is another matter each time it is sent. The first at or behind lsn that must come. */
+static bool fetch_from(struct overlap *o, uint64_t lsn)
+{
+    while (fetch(o) && !o->next->end && o->next->events_count == 0 && o->next->end_lsn < lsn)
+        pass(o);
+    return o->next != NULL;
+}
+
 #define LSN_FORMAT "%X/%X"
 #define LSN_PARTS(lsn_) (unsigned)((lsn_) >> 32), (unsigned)((lsn_) & UINT32_MAX)
 
@@ -259,24 +274,25 @@ static int at_end(struct overlap *o, struct error *err)
 
 int overlap_compare(struct overlap *o, const struct framed *t, char ret_reason[static 256], struct error *err)
 {
-    if (!fetch(o))
+    if (!fetch_from(o, t->end_lsn))
         return OVERLAP_WAIT;
     if (o->next->end)
         TRY(at_end(o, err));
     /* The spool alone was read and begins later: what comes before cannot be judged. */
     if (t->end_lsn <= atomic_load(&o->readable_lsn))
         return OVERLAP_SKIPPED;
+    if (t->events_count == 0 && (o->next->end || o->next->end_lsn > t->end_lsn))
+        return OVERLAP_SAME;
     if (o->next->end)
         return differs(ret_reason, t, "there is none so late");
     int rc = judge(o->next, t, ret_reason);
-    free(o->next);
-    o->next = NULL;
+    pass(o);
     return rc;
 }
 
 int overlap_end(struct overlap *o, char ret_reason[static 256], struct error *err)
 {
-    if (!fetch(o))
+    if (!fetch_from(o, UINT64_MAX))
         return OVERLAP_WAIT;
     if (!o->next->end) {
         (void)snprintf(ret_reason, 256,

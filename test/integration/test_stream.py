@@ -399,6 +399,30 @@ def test_capture_killed_inside(servers, protected):
     assert slot_figures(server)["streamed"] > 0
 
 
+@pytest.mark.timeout(600)
+def test_nothing_is_left(servers, protected):
+    """A transaction of which all was undone is streamed, with its commit; sent again it comes whole, and the server then leaves it out."""
+    server = shop(servers)
+    box = protected(server, rpo="1s", heartbeat="1h")
+    box.wait_streaming("shop")
+    truths = Truths(server)
+    truths.look()
+    one = Client(server)
+    for number in range(3):
+        one("BEGIN", "SAVEPOINT s1")
+        one.rows("a", 1000, 3000)
+        one("ROLLBACK TO s1", "COMMIT")
+        truths.note(f"nothing {number}")
+        box.wait_durable("shop", truths.said[-1][0])
+        assert box.kill_role("capture shop")
+        one(f"INSERT INTO whole VALUES ({number}, 'y')")
+        truths.note(f"behind it {number}")
+        box.wait_durable("shop", truths.said[-1][0])
+    status = box.status("shop")
+    assert status["incarnation"] == "0001" and status["gaps"] == [], status
+    truths.check(box)
+
+
 @pytest.mark.timeout(7200 if SOAK else 600)
 def test_server_killed_inside(servers, protected):
     seed = int(os.environ.get("SALVOR_SEED", random.randrange(10**6)))

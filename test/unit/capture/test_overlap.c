@@ -177,6 +177,46 @@ static void test_missing_and_too_many(void **state)
     made_close(&m);
 }
 
+/* A transaction of which nothing is left comes, or comes not, from one session to the next: on either side it is passed over, and nothing else is. */
+static void test_nothing_is_left(void **state)
+{
+    char reason[256];
+
+    (void)state;
+    for (uint64_t empty = 10; empty <= LAST; empty++)
+        for (int way = 0; way < 4; way++) {
+            bool kept = way & 1, again = way & 2;
+            struct made m;
+
+            made_open(&m);
+            for (uint64_t i = 1; i <= LAST; i++)
+                if (i != empty)
+                    made_transaction(&m, i);
+                else if (kept) {
+                    made_part(&m, i, 0, 0, "", true);
+                    made_flush(&m);
+                }
+            struct overlap *o = start_at(&m, 10, false);
+            for (uint64_t i = 10; i <= LAST; i++) {
+                struct framed t = sent(i);
+                if (i == empty) {
+                    t.events_count = 0;
+                    t.hash = (struct hash128){0};
+                }
+                if (i != empty || again)
+                    assert_int_equal(compare(o, &t, false, reason), OVERLAP_SAME);
+            }
+            assert_int_equal(finish(o, reason), OVERLAP_SAME);
+            overlap_free(o);
+
+            o = start_at(&m, 10, false);
+            struct framed t = sent(empty == 10 ? 12 : 11); /* not the first that must come */
+            assert_int_equal(compare(o, &t, false, reason), OVERLAP_DIFFERS);
+            overlap_free(o);
+            made_close(&m);
+        }
+}
+
 /* No vault is at hand, and the spool begins with the second file: what is older is passed over, the rest compared. */
 static void test_without_the_vault(void **state)
 {
@@ -253,6 +293,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_same),          cmocka_unit_test(test_differences),
         cmocka_unit_test(test_missing_and_too_many), cmocka_unit_test(test_without_the_vault),
+        cmocka_unit_test(test_nothing_is_left),
         cmocka_unit_test(test_nothing_to_compare_with), cmocka_unit_test(test_ends_at_any_time),
     };
 
