@@ -62,6 +62,16 @@ static int refuse_command(const struct chain_transaction *t, const struct pg_ddl
                      (int)(d->object.n < 200 ? d->object.n : 200), (const char *)d->object.p, why);
 }
 
+/* The trigger itself may have said why (note_failed). */
+static int refuse_unknown(const struct chain_transaction *t, const struct pg_ddl_record *d, struct error *err)
+{
+    char why[300];
+
+    (void)snprintf(why, sizeof why, "what it left behind is not known%s%.*s", d->detail.n > 0 ? ": " : "", (int)(d->detail.n < 200 ? d->detail.n : 200),
+                   d->detail.n > 0 ? (const char *)d->detail.p : "");
+    return refuse_command(t, d, why, err);
+}
+
 static bool has_generated(const struct layout *l)
 {
     for (size_t i = 0; i < l->count; i++)
@@ -151,7 +161,7 @@ static int apply_record(struct bridge *b, const struct chain_transaction *t, con
 
     b->records++;
     if (d->state.n == 0 || json_parse_bytes(d->state, "a record", &state, NULL) < 0 || layout_read(state, true, &l, NULL) < 0)
-        return refuse_command(t, d, "what it left behind is not known", err);
+        return refuse_unknown(t, d, err);
     TRY(check_command(b, t, d, &l, err));
     if (bridge_label_changed(b, l.enums))
         return refuse_command(t, d, "a value of an enum was renamed", err);
