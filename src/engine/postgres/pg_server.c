@@ -15,6 +15,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <netinet/in.h>
 #include <pwd.h>
@@ -23,6 +24,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -42,7 +44,8 @@
 #define INITDB_TIMEOUT_US (5 * 60 * CLOCK_US_PER_S)
 #define START_TIMEOUT_S   120
 #define LEFTOVER_PATIENCE_US (15 * CLOCK_US_PER_S)
-#define STOP_TIMEOUT_S    600 /* the last checkpoint of a loaded server */
+#define STOP_TIMEOUT_US   (600 * CLOCK_US_PER_S) /* the last checkpoint of a loaded server */
+#define LOOK_MS           5
 #define SYNC_TIMEOUT_US   (6 * 3600 * CLOCK_US_PER_S)
 
 void pg_server_release(struct pg_server *s)
@@ -165,8 +168,7 @@ static int give(const struct pg_server *s, const char *path, struct error *err)
 }
 
 /* Runs a program of PostgreSQL as the server's user, in a directory that it can read. */
-static int run_as_owner(const struct pg_server *s, const char *const *argv, int64_t timeout_us, bool outlives,
-                        struct error *err)
+static int run_as_owner(const struct pg_server *s, const char *const *argv, int64_t timeout_us, struct error *err)
 {
     struct spawn spawn = SPAWN_INIT;
 
@@ -174,8 +176,7 @@ static int run_as_owner(const struct pg_server *s, const char *const *argv, int6
     spawn.env = tools_env;
     spawn.user = s->system_user;
     spawn.directory = s->directory;
-    spawn.new_session = outlives;
-    spawn.die_with_parent = !outlives;
+    spawn.die_with_parent = true;
     return spawn_run(&spawn, slice_of(NULL, 0), clock_mono_us() + timeout_us, NULL, err);
 }
 
@@ -248,7 +249,7 @@ static bool await_end(pid_t pid, const char *data, int64_t timeout_us)
     while (runs_in(pid, data)) {
         if (clock_mono_us() > deadline)
             return false;
-        clock_sleep_ms(20);
+        clock_sleep_ms(LOOK_MS);
     }
     return true;
 }
@@ -445,7 +446,7 @@ static int run_initdb(const struct pg_server *s, const struct pg_server_options 
         add(&a, mem_strdup("--data-checksums"));
     if (json_integer_value(segment) >= 1 << 20)
         add(&a, mem_printf("--wal-segsize=%lld", (long long)(json_integer_value(segment) >> 20)));
-    if (run_as_owner(s, a.argv, INITDB_TIMEOUT_US, false, err) < 0)
+    if (run_as_owner(s, a.argv, INITDB_TIMEOUT_US, err) < 0)
         return error_prefix(err, "making a server in %s", s->directory);
     return 0;
 }
@@ -687,6 +688,64 @@ static int start_error(const struct pg_server *s, struct error *err)
                      last, path);
 }
 
+/* The eighth line of the server's file says so; the file is there from its first moment on. */
+static bool is_ready(const char *data)
+{
+    CLEANUP(mem_free_ptr) char *path = mem_printf("%s/postmaster.pid", data);
+    CLEANUP(buf_release) struct buf text = BUF_INIT(TEXT_BYTES_MAX);
+    pid_t pid;
+
+    if (file_read_all(path, TEXT_BYTES_MAX, &text, NULL) < 0)
+        return false;
+    const char *line = buf_cstr(&text);
+    for (int i = 1; line && i < 8; i++) {
+        line = strchr(line, '\n');
+        line = line ? line + 1 : NULL;
+    }
+    return line && strncmp(line, "ready", 5) == 0 && server_pid(data, &pid) >= 0 && runs_in(pid, data);
+}
+
+static bool has_ended(pid_t pid)
+{
+    siginfo_t info = {0};
+
+    return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == pid;
+}
+
+/* pg_ctl looks ten times a second, and a server is there sooner. *pg_ctl becomes 0 where it has ended. */
+static int await_start(const char *data, pid_t *pg_ctl, struct error *err)
+{
+    int status;
+
+    while (!has_ended(*pg_ctl)) {
+        if (is_ready(data))
+            return 0;
+        clock_sleep_ms(LOOK_MS);
+    }
+    TRY(spawn_wait(*pg_ctl, 0, &status, err));
+    *pg_ctl = 0;
+    return status == 0 ? 0 : error_set(err, ERROR_IO, "pg_ctl start ended with status %d", status);
+}
+
+/* It may outlive us; what it says stands in the server's log. */
+static int spawn_quietly(const struct pg_server *s, const char *const *argv, pid_t *ret_pid, struct error *err)
+{
+    struct spawn spawn = SPAWN_INIT;
+    int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+    if (null < 0)
+        return error_errno(err, errno, "cannot open /dev/null");
+    spawn.argv = argv;
+    spawn.env = tools_env;
+    spawn.user = s->system_user;
+    spawn.directory = s->directory;
+    spawn.new_session = true;
+    spawn.stdout_fd = spawn.stderr_fd = null;
+    int rc = spawn_start(&spawn, ret_pid, err);
+    close(null);
+    return rc;
+}
+
 static int start_once(const struct pg_server *s, bool loading, struct error *err)
 {
     CLEANUP(mem_free_ptr) char *pg_ctl = mem_printf("%s/pg_ctl", s->bin);
@@ -694,11 +753,13 @@ static int start_once(const struct pg_server *s, bool loading, struct error *err
     CLEANUP(mem_free_ptr) char *log = inside(s, "log/postgresql.log");
     CLEANUP(mem_free_ptr) char *seconds = mem_printf("%d", START_TIMEOUT_S);
     const char *argv[] = {pg_ctl, "start", "-D", data, "-l", log, "-w", "-t", seconds, "-s", NULL};
+    pid_t pid;
 
     TRY(write_settings(s, loading, err));
-    if (run_as_owner(s, argv, (START_TIMEOUT_S + 10) * CLOCK_US_PER_S, true, err) < 0)
-        return start_error(s, err);
-    return 0;
+    TRY(spawn_quietly(s, argv, &pid, err));
+    int rc = await_start(data, &pid, err);
+    spawn_stop(&pid);
+    return rc < 0 ? start_error(s, err) : 0;
 }
 
 /* Whoever has taken the port may have left it again by now. */
@@ -724,18 +785,15 @@ int pg_server_start(struct pg_server *s, bool loading, struct error *err)
 
 int pg_server_stop(struct pg_server *s, struct error *err)
 {
-    CLEANUP(mem_free_ptr) char *pg_ctl = mem_printf("%s/pg_ctl", s->bin);
     CLEANUP(mem_free_ptr) char *data = inside(s, "data");
-    CLEANUP(mem_free_ptr) char *seconds = mem_printf("%d", STOP_TIMEOUT_S);
-    const char *argv[] = {pg_ctl, "stop", "-D", data, "-m", "fast", "-w", "-t", seconds, "-s", NULL};
-    struct error own = ERROR_INIT;
     pid_t pid = 0;
 
-    err = err ? err : &own;
     if (server_pid(data, &pid) < 0 || !runs_in(pid, data))
         return 0;
-    if (run_as_owner(s, argv, (STOP_TIMEOUT_S + 10) * CLOCK_US_PER_S, false, err) < 0)
-        return error_prefix(err, "stopping the server in %s", s->directory);
+    if (kill(pid, SIGINT) < 0) /* "fast": sessions end, then a checkpoint */
+        return error_errno(err, errno, "stopping the server in %s (process %ld)", s->directory, (long)pid);
+    if (!await_end(pid, data, STOP_TIMEOUT_US))
+        return error_set(err, ERROR_TIMEOUT, "the server in %s (process %ld) does not end", s->directory, (long)pid);
     return 0;
 }
 
@@ -747,7 +805,7 @@ static int sync_files(const struct pg_server *s, struct error *err)
     struct error own = ERROR_INIT;
 
     err = err ? err : &own;
-    if (run_as_owner(s, argv, SYNC_TIMEOUT_US, false, err) < 0)
+    if (run_as_owner(s, argv, SYNC_TIMEOUT_US, err) < 0)
         return error_prefix(err, "making the files in %s durable", data);
     return dir_sync(s->directory, err);
 }
