@@ -62,13 +62,16 @@ static int refuse_command(const struct chain_transaction *t, const struct pg_ddl
                      (int)(d->object.n < 200 ? d->object.n : 200), (const char *)d->object.p, why);
 }
 
-/* The trigger itself may have said why (note_failed). */
+/* The trigger itself may have said why: sentences that end with "; ". */
 static int refuse_unknown(const struct chain_transaction *t, const struct pg_ddl_record *d, struct error *err)
 {
+    const char *said = (const char *)d->detail.p;
+    size_t n = d->detail.n < 200 ? d->detail.n : 200;
     char why[300];
 
-    (void)snprintf(why, sizeof why, "what it left behind is not known%s%.*s", d->detail.n > 0 ? ": " : "", (int)(d->detail.n < 200 ? d->detail.n : 200),
-                   d->detail.n > 0 ? (const char *)d->detail.p : "");
+    while (n > 0 && (said[n - 1] == ' ' || said[n - 1] == ';'))
+        n--;
+    (void)snprintf(why, sizeof why, "what it left behind is not known%s%.*s", n > 0 ? ": " : "", (int)n, n > 0 ? said : "");
     return refuse_command(t, d, why, err);
 }
 

@@ -25,6 +25,7 @@ COLUMNS = """SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.r
 REFUSALS = ("the schema changed", "is inexact")
 TOO_CLOSE = "changes followed too closely"
 BY_POLL = ("is held by another transaction", "captured only from now on")
+HIDDEN = "hidden by the transaction's isolation level: another one changed"
 UNLISTED = re.compile(r"table (\w+\.\w+) is inexact \(rows of it were updated or deleted")
 WORDS = re.compile(r"table \w+\.e is inexact \(a transaction wrote values into it before the schema changed")
 CHANGED = re.compile(r'"kind":"schema_changed",.*"to":"([0-9A-F/]+)"')
@@ -266,6 +267,8 @@ class Ground:
             return "noticed by a poll"
         if any(p.refusable_from and at >= p.refusable_from for p in players):
             return "a change that is not crossed"
+        if HIDDEN in sentence:
+            return "another one's change of the same table, hidden from a change by its isolation level"
         if WORDS.search(sentence) and any(change <= at for p in players for change in p.changed_at):
             return "values that were written before a change and committed behind it, beside a snapshot or a start of capture"
         for table in UNLISTED.findall(sentence):

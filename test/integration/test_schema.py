@@ -369,3 +369,44 @@ def test_a_change_that_a_capture_did_not_see_yet(servers, protected):
     h.see("granted again")
     box.wait_durable("shop", h.moments[-1][1])
     assert all(recovered_at(server, box, m, i)["verified"] for i, m in enumerate(h.moments))
+
+
+def test_what_an_isolation_level_hides(servers, protected):
+    """A transaction whose snapshot is from before somebody else's change alters the same table: its record says what the table is, and where that is hidden from it, that it does not know."""
+    server, box = start(servers, protected)
+    h = History(server, box)
+    old = server.connect("shop", autocommit=False)
+    old.set_session(isolation_level="REPEATABLE READ")
+    cursor = old.cursor()
+
+    def meanwhile(statement, own):
+        cursor.execute("SELECT 1")
+        server.sql(statement, dbname="shop")
+        cursor.execute(own)
+        old.commit()
+        server.sql("ALTER TABLE loose ALTER v SET DEFAULT 'known to all'; UPDATE loose SET v = 'after' WHERE id = 203", dbname="shop")
+        h.captured()
+        h.see(own)
+
+    meanwhile("ALTER TABLE loose RENAME TO slack; ALTER TABLE slack RENAME TO loose",
+              "ALTER TABLE loose RENAME TO lax; UPDATE lax SET v = 'lax' WHERE id < 210; ALTER TABLE lax RENAME TO loose")
+    meanwhile("ALTER TABLE item ADD COLUMN other int", "ALTER TABLE pair RENAME TO couple; INSERT INTO couple VALUES (1, 'of', 2, 'two'); ALTER TABLE couple RENAME TO pair")
+    meanwhile("INSERT INTO part VALUES (60, 'of another')", "ALTER TABLE part ADD COLUMN w text DEFAULT 'w'; INSERT INTO part VALUES (61, 'own', 'ww')")
+    exact = len(h.moments)
+    server.sql("ALTER TABLE loose ADD COLUMN c text", dbname="shop")
+    meanwhile("ALTER TABLE loose DROP COLUMN c; ALTER TABLE loose ADD COLUMN c text; UPDATE loose SET c = 'of another' WHERE id < 205",
+              "ALTER TABLE loose ALTER v SET DEFAULT 'x'; INSERT INTO loose (id, v, c) VALUES (300, 'hidden', 'its c')")
+    box.wait_durable("shop", h.moments[-1][1])
+    for i in range(exact):
+        assert recovered_at(server, box, h.moments[i], i)["verified"]
+    box.fails(3, "recover", "shop", "--to", h.moments[exact][1], "--into", server.conninfo("postgres"), "--dry-run", says="isolation level: another one changed public.loose")
+    for statement, own in ("CREATE TABLE part_9 PARTITION OF part FOR VALUES FROM (900) TO (1000)", "ALTER TABLE part DROP COLUMN w; ALTER TABLE part ADD COLUMN w text"), \
+                          ("CREATE TABLE heir (PRIMARY KEY (id)) INHERITS (parent)", "ALTER TABLE parent ADD COLUMN w text"):
+        box.ok("snapshot", "shop")
+        meanwhile(statement, own)
+        box.wait_durable("shop", h.moments[-1][1])
+        box.fails(3, "recover", "shop", "--to", h.moments[-1][1], "--into", server.conninfo("postgres"), "--dry-run", says="isolation level: another one changed public.pa")
+    box.ok("snapshot", "shop")
+    h.later()
+    box.wait_durable("shop", h.moments[-1][1])
+    recovered_at(server, box, h.moments[-1], exact)

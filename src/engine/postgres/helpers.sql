@@ -207,6 +207,38 @@ BEGIN
 END
 $salvor$;
 
+-- Under REPEATABLE READ queries see the past: a row of the catalogue that another transaction replaced since, and beside it what this one made of the replacement.
+-- The newest is the one. What identifies the rows of a table:
+CREATE OR REPLACE FUNCTION @schema@.identity_index(t oid, identity "char") RETURNS SETOF pg_catalog.pg_index
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $salvor$
+    SELECT x.* FROM (SELECT DISTINCT ON (i.indexrelid) i.* FROM pg_index i WHERE i.indrelid = t ORDER BY i.indexrelid, age(i.xmin)) x
+    WHERE x.indislive AND x.indisvalid AND x.indisunique AND x.indimmediate AND x.indpred IS NULL
+      AND CASE identity WHEN 'd' THEN x.indisprimary WHEN 'i' THEN x.indisreplident ELSE false END
+$salvor$;
+
+-- What another transaction changed of these tables, and this one's queries cannot see. Functions that look at the present tell of it: the file, the identity, the columns
+-- by their numbers, the partitions. (A change of anything else leaves a state that agrees with no row that is written later.) Other heirs no function tells of.
+CREATE OR REPLACE FUNCTION @schema@.hidden(ids oid[], altered oid[]) RETURNS text
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '1ms' SET jit = off
+AS $salvor$
+BEGIN
+    IF current_setting('transaction_isolation') LIKE 'read %' THEN
+        RETURN '';
+    END IF;
+    RETURN (SELECT coalesce('hidden by the transaction''s isolation level: another one changed ' || string_agg(t::regclass::text, ', ') || '; ', '')
+            FROM (SELECT unnest(ids) UNION SELECT h.relid FROM unnest(altered) p, pg_partition_tree(p) h
+                  WHERE h.isleaf AND NOT EXISTS (SELECT FROM pg_class k WHERE k.oid = h.relid AND k.relkind <> 'r')) u (t) LEFT JOIN LATERAL (SELECT k.* FROM pg_class k WHERE k.oid = t ORDER BY age(k.xmin) LIMIT 1) x ON true
+            WHERE x.oid IS NULL OR NOT t = ANY (ids) OR (x.relhassubclass AND t = ANY (altered)) OR x.relfilenode <> pg_relation_filenode(t)
+               OR pg_get_replica_identity_index(t) IS DISTINCT FROM (SELECT i.indexrelid::regclass FROM @schema@.identity_index(t, x.relreplident) i)
+               OR EXISTS (SELECT FROM generate_series(1, x.relnatts + 1) number
+                          WHERE (SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = t AND a.attnum = number ORDER BY age(a.xmin) LIMIT 1)
+                                IS DISTINCT FROM (pg_identify_object_as_address('pg_class'::regclass, t, number)).object_names[3]));
+EXCEPTION WHEN OTHERS THEN
+    RETURN 'hidden by the transaction''s isolation level, perhaps: ' || SQLERRM || '; ';
+END
+$salvor$;
+
 -- What the command left behind of the tables and enums that it touched: what their rows are made of, in the words of pg_layout.c. Never the
 -- command's text: what a recovery goes by is the state (docs/formats/events.md, "The record of a schema change").
 CREATE OR REPLACE FUNCTION @schema@.state_of(ids oid[], made oid[], enums oid[], code boolean) RETURNS text
@@ -220,12 +252,12 @@ BEGIN
             'columns_made', c.relnatts, 'identity', c.relreplident,
             'changed', CASE WHEN current_setting('track_counts')::boolean
                             THEN pg_stat_get_xact_tuples_updated(c.oid) + pg_stat_get_xact_tuples_deleted(c.oid) END,
-            'keys', (SELECT to_json((x.indkey::int2[])[0:x.indnkeyatts - 1]) FROM pg_index x
-                     WHERE x.indrelid = c.oid AND x.indislive AND x.indisvalid AND x.indisunique AND x.indimmediate AND x.indpred IS NULL
-                       AND CASE c.relreplident WHEN 'd' THEN x.indisprimary WHEN 'i' THEN x.indisreplident ELSE false END),
+            'keys', (SELECT to_json((x.indkey::int2[])[0:x.indnkeyatts - 1]) FROM @schema@.identity_index(c.oid, c.relreplident) x),
             'columns', (SELECT coalesce(json_agg(json_build_array(a.attnum, a.attname, a.atttypid::int8, a.atttypmod) ORDER BY a.attnum), '[]')
-                        FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '')
-            ) ORDER BY c.oid), '[]') FROM pg_class c WHERE c.oid = ANY (ids) AND c.relkind = 'r'))::text;
+                        FROM (SELECT DISTINCT ON (y.attnum) y.* FROM pg_attribute y WHERE y.attrelid = c.oid AND y.attnum > 0
+                              ORDER BY y.attnum, age(y.xmin)) a WHERE NOT a.attisdropped AND a.attgenerated = '')
+            ) ORDER BY c.oid), '[]')
+            FROM (SELECT DISTINCT ON (k.oid) k.* FROM pg_class k WHERE k.oid = ANY (ids) AND k.relkind = 'r' ORDER BY k.oid, age(k.xmin)) c))::text;
 END
 $salvor$;
 
@@ -283,6 +315,7 @@ DECLARE
     lasting bigint;
     objects text;
     detail text;
+    hidden text;
     ids oid[];
     made oid[];
     r record;
@@ -335,10 +368,12 @@ BEGIN
             PERFORM set_config('@schema@.left', '', true);
         END IF;
         BEGIN -- what cannot be told must not undo what was settled (a cancel is no such thing: all is begun again)
-            PERFORM @schema@.note(TG_TAG, coalesce(objects, ''), detail, @schema@.state_of(ids, made,
+            hidden := @schema@.hidden(ids, ARRAY(SELECT c.objid FROM pg_event_trigger_ddl_commands() c WHERE c.classid = 'pg_class'::regclass
+                                                 AND c.object_type LIKE '%table'));
+            PERFORM @schema@.note(TG_TAG, coalesce(objects, ''), detail || hidden, CASE hidden WHEN '' THEN @schema@.state_of(ids, made,
                 ARRAY(SELECT c.objid FROM pg_event_trigger_ddl_commands() c WHERE c.classid = 'pg_type'::regclass),
                 EXISTS (SELECT FROM pg_event_trigger_ddl_commands() c JOIN pg_type t ON c.objid IN (t.typinput::oid, t.typoutput::oid)
-                        WHERE c.classid = 'pg_proc'::regclass)));
+                        WHERE c.classid = 'pg_proc'::regclass)) ELSE '' END);
         EXCEPTION WHEN OTHERS THEN
             PERFORM @schema@.note_failed(TG_TAG, SQLERRM);
         END;
@@ -369,6 +404,7 @@ DECLARE
     lasting bigint;
     objects text;
     detail text;
+    hidden text;
     ids oid[];
     r record;
 BEGIN
@@ -414,7 +450,9 @@ BEGIN
         END LOOP;
         BEGIN -- as in after_ddl
             IF TG_TAG LIKE 'DROP %' OR detail <> '' THEN
-                PERFORM @schema@.note(TG_TAG, coalesce(objects, ''), detail, @schema@.state_of(ids, '{}', '{}', false));
+                hidden := @schema@.hidden(ids, '{}');
+                PERFORM @schema@.note(TG_TAG, coalesce(objects, ''), detail || hidden,
+                                      CASE hidden WHEN '' THEN @schema@.state_of(ids, '{}', '{}', false) ELSE '' END);
             END IF;
         EXCEPTION WHEN OTHERS THEN
             PERFORM @schema@.note_failed(TG_TAG, SQLERRM);
