@@ -6,7 +6,8 @@
  * waited for its end.
  *
  * A capture has the changes that its snapshot of the server saw, by their transactions' ids; a snapshot of the source those at or before its position.
- * It stands for the target iff these are exactly the changes at or before the target. Changes that no event trigger has told of have no place in
+ * It stands for the target iff these are exactly the changes at or before the target, those that the beginning holds among them: a snapshot of a slot holds all that is committed
+ * in the log, and what waits there for a standby is in no capture yet, also in one from behind the snapshot. Changes that no event trigger has told of have no place in
  * the commit order that is known well enough; those of the database's own properties leave rows as they are, and have happened
  * somewhere between two polls: what lies outside of these stands either before or behind them.
  */
@@ -18,12 +19,14 @@
 #include "recover/choose.h"
 
 #define CAPTURES_LOOKED_AT 16 /* from the last one back: each costs a look at every change */
+#define IDS_RUNNING_MAX (UINT32_C(1) << 24) /* from the one past the last that has ended on: fewer than these are there of transactions that run */
 
 struct schema_change {
     struct position from, to;
     uint32_t xid;
     bool placed; /* by an event trigger's record */
     bool of_database; /* its properties alone */
+    bool held;        /* by the snapshot that is begun with */
 };
 
 struct changes_known {
@@ -69,7 +72,6 @@ static bool holds(const struct manifest *from, const struct schema_change *c)
     return position_compare(c->to, manifest_all(from)) <= 0;
 }
 
-/* Those that are not in the snapshot. */
 static void read_changes(const json_t *notes, const struct manifest *from, struct changes_known *k)
 {
     const json_t *note, *xid;
@@ -84,8 +86,7 @@ static void read_changes(const json_t *notes, const struct manifest *from, struc
         c.placed = json_is_integer(xid) && position_compare(c.from, c.to) == 0;
         c.xid = (uint32_t)json_integer_value(xid);
         c.of_database = was_noticed(note, NOTE_HOW_DATABASE);
-        if (holds(from, &c))
-            continue;
+        c.held = holds(from, &c);
         MEM_GROW(k->items, k->cap, k->count);
         k->items[k->count++] = c;
     }
@@ -97,7 +98,7 @@ static int count_changes(const struct changes_known *k, struct position target, 
 
     *ret = 0;
     for (size_t i = 0; i < k->count; i++) {
-        if (position_compare(k->items[i].from, target) > 0 || k->items[i].of_database)
+        if (k->items[i].held || position_compare(k->items[i].from, target) > 0 || k->items[i].of_database)
             continue;
         if (!k->items[i].placed)
             return error_set(err, ERROR_REFUSED, "no event trigger has told what changed at %s", position_format(k->items[i].from, text));
@@ -126,8 +127,20 @@ static bool agree_on_database(const struct schema_change *c, struct position tar
     return position_compare(target, c->from) < 0 && position_compare(s->end, c->from) < 0;
 }
 
+/* Its commit lies before what is seen: it is missed where it had not ended yet. One from so long ago that its id lies ahead again had. */
+static bool has_held(const struct schema_change *c, const struct sight *s)
+{
+    uint32_t ahead = s->visibility ? c->xid - (uint32_t)s->visibility->xmax : 0;
+
+    if (!c->placed)
+        return position_compare(c->to, s->all) <= 0;
+    return (ahead >= IDS_RUNNING_MAX && ahead <= INT32_MAX) || has_change(c, s);
+}
+
 static bool agree_on(const struct schema_change *c, struct position target, const struct sight *s)
 {
+    if (c->held)
+        return has_held(c, s);
     if (c->placed)
         return has_change(c, s) == (position_compare(c->to, target) <= 0);
     return c->of_database ? agree_on_database(c, target, s) : position_compare(s->end, c->from) < 0;
@@ -157,14 +170,15 @@ static bool read_visibility(const json_t *note, struct snapshot_visibility *v)
     return true;
 }
 
-/* What a note of a capture says that was seen. v: its xip is the caller's to free, whatever comes. */
-static bool read_sight(const json_t *note, struct snapshot_visibility *v, struct sight *ret)
+/* What a note of a capture says that was seen; none from before the snapshot counts. v: its xip is the caller's to free, whatever comes. */
+static bool read_sight(const json_t *note, const struct manifest *from, struct snapshot_visibility *v, struct sight *ret)
 {
     ret->visibility = v;
-    return is_kind(note, NOTE_SCHEMA_CAPTURED) && position_in(note, "at", &ret->end) && position_in(note, "begun", &ret->all) && read_visibility(note, v);
+    return is_kind(note, NOTE_SCHEMA_CAPTURED) && position_in(note, "at", &ret->end) && position_compare(ret->end, from->position) >= 0 &&
+           position_in(note, "begun", &ret->all) && read_visibility(note, v);
 }
 
-static bool note_stands_for(const struct changes_known *k, struct position target, const json_t *note, struct manifest *at)
+static bool note_stands_for(const struct changes_known *k, const struct manifest *from, struct position target, const json_t *note, struct manifest *at)
 {
     const char *digest = json_string_value(json_object_get(note, "digest"));
     struct snapshot_visibility v = {0};
@@ -173,21 +187,19 @@ static bool note_stands_for(const struct changes_known *k, struct position targe
 
     if (!digest || digest_parse(slice_str(digest), &d, NULL) < 0 || !position_in(note, "position", &at->position))
         return false;
-    bool stands = read_sight(note, &v, &sight) && stands_for(k, target, &sight);
+    bool stands = read_sight(note, from, &v, &sight) && stands_for(k, target, &sight);
     free(v.xip);
     (void)snprintf(at->schema_digest, sizeof at->schema_digest, "%s", digest);
     return stands;
 }
 
-/* Changes that the snapshot has are none of those known: of a capture from before it nothing says that it has them. */
 static bool find_note(const struct bridge_config *c, const struct changes_known *k, const struct manifest *from, struct manifest *at)
 {
-    struct position seen;
     const json_t *note;
     size_t i;
 
     json_array_foreach(c->notes, i, note)
-        if (position_in(note, "at", &seen) && position_compare(seen, from->position) >= 0 && note_stands_for(k, c->target, note, at))
+        if (note_stands_for(k, from, c->target, note, at))
             return true;
     return false;
 }
@@ -251,7 +263,7 @@ static struct position sees_up_to(const struct changes_known *k, const struct si
         const struct schema_change *c = &k->items[i];
         bool seen = c->placed ? has_change(c, s) : c->of_database && position_compare(c->to, s->all) <= 0;
 
-        if (!seen && c->from.offset > 0 && position_compare(c->from, target) <= 0)
+        if (!c->held && !seen && c->from.offset > 0 && position_compare(c->from, target) <= 0)
             target = (struct position){.log = c->from.log, .offset = c->from.offset - 1};
     }
     return target;
@@ -268,7 +280,7 @@ struct position bridge_newest(const struct bridge_config *config, const struct m
         struct snapshot_visibility v = {0};
         struct sight sight = {0};
 
-        if (read_sight(json_array_get(config->notes, i), &v, &sight)) {
+        if (read_sight(json_array_get(config->notes, i), from, &v, &sight)) {
             struct position to = sees_up_to(&k, &sight, config->target);
 
             looked++;

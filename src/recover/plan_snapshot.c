@@ -277,7 +277,7 @@ static int add_gaps(struct attempt *a, struct error *err)
     return 0;
 }
 
-/* Notes of what lies before the snapshot are worth having (rates of sequences), but are not needed. */
+/* Notes of what lies before the snapshot are worth having (rates of sequences, changes that it holds and a capture may not see yet), but where they are damaged it goes on without. */
 static int read_notes(struct attempt *a, struct error *err)
 {
     struct error ignored = ERROR_INIT;

@@ -116,6 +116,13 @@ static int make(struct scene *s, uint64_t target)
     return rc;
 }
 
+static struct position newest(struct scene *s, uint64_t target)
+{
+    struct bridge_config config = {.vault = s->x->v, .source = "shop", .incarnation = "0001", .target = position_of_lsn(target), .notes = s->notes};
+
+    return bridge_newest(&config, &s->m);
+}
+
 static void close_scene(struct scene *s)
 {
     bridge_free(s->b);
@@ -407,6 +414,69 @@ static void test_which_capture(void **state)
     }
 }
 
+/* A change that the snapshot holds: its commit stood in the log, and was not to be seen yet where it waited for a standby. */
+static void test_what_the_snapshot_holds_and_a_capture_does_not_see(void **state)
+{
+    static const struct {
+        const char *what;
+        int xid;
+        uint64_t lsn;
+        int xip;         /* of the capture, whose xmax is 12; 0: none */
+        bool visible;    /* the snapshot is one among open transactions, and sees it */
+        const char *says;
+    } cases[] = {
+        {"seen", 9, 900, 0, false, NULL},
+        {"waits", 9, 900, 9, false, "has not been captured"},
+        {"waits, at the snapshot's position", 9, 1000, 9, false, "has not been captured"},
+        {"waits, with a later id than all that had ended", 13, 900, 0, false, "has not been captured"},
+        {"seen by a snapshot among open transactions", 9, 900, 9, true, "has not been captured"},
+        {"another waits", 9, 900, 8, false, NULL},
+        {"so long ago that its id lies before others again", 0x40000000, 900, 0, false, NULL},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct fixture *x = *state;
+        struct scene s = {0};
+
+        open_scene(&s, state, &item, 1, &item, 1);
+        if (cases[i].visible)
+            s.m.visibility = (struct snapshot_visibility){.present = true, .xmin = 10, .xmax = 10};
+        change(&s, cases[i].xid, cases[i].lsn);
+        if (cases[i].xip) {
+            json_object_set_new(json_array_get(s.notes, 3), "xmin", json_integer(cases[i].xip));
+            json_array_append_new(json_object_get(json_array_get(s.notes, 3), "xip"), json_integer(cases[i].xip));
+        }
+        print_message("%s\n", cases[i].what);
+        int rc = make(&s, 2500);
+        assert_int_equal(position_is_zero(newest(&s, 2999)), cases[i].says != NULL);
+        if (cases[i].says)
+            assert_refused(&s, rc, cases[i].says);
+        else
+            assert_ok(rc, x->err);
+        close_scene(&s);
+        assert_ok(dir_remove_all(fixture_path(x, "sources/shop/0001/schemas"), &x->err), x->err);
+    }
+}
+
+/* What polls told of is held up to the snapshot's position, and seen by a capture up to where it was begun. */
+static void test_what_a_poll_told_of_and_the_snapshot_holds(void **state)
+{
+    for (int late = 0; late < 2; late++) {
+        struct fixture *x = *state;
+        struct scene s = {0};
+
+        open_scene(&s, state, &item, 1, &item, 1);
+        json_array_append_new(s.notes, json_pack("{s:s,s:s,s:s,s:s,s:s}", "kind", "schema_changed", "how", "poll", "reason", "x", "from", "0/300", "to", "0/384"));
+        json_object_set_new(json_array_get(s.notes, 3), "begun", json_string(late ? "0/384" : "0/383"));
+        if (late)
+            assert_ok(make(&s, 2500), x->err);
+        else
+            assert_refused(&s, make(&s, 2500), "has not been captured");
+        close_scene(&s);
+        assert_ok(dir_remove_all(fixture_path(x, "sources/shop/0001/schemas"), &x->err), x->err);
+    }
+}
+
 /* What nobody could place is refused from where it may have been on; a record's emptiness, and rows in a record's place, too. */
 static void test_unknown(void **state)
 {
@@ -647,6 +717,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_composites, fixture_new, fixture_free),
         cmocka_unit_test_setup_teardown(test_properties_of_the_database, fixture_new, fixture_free),
         cmocka_unit_test_setup_teardown(test_which_capture, fixture_new, fixture_free),
+        cmocka_unit_test_setup_teardown(test_what_the_snapshot_holds_and_a_capture_does_not_see, fixture_new, fixture_free),
+        cmocka_unit_test_setup_teardown(test_what_a_poll_told_of_and_the_snapshot_holds, fixture_new, fixture_free),
         cmocka_unit_test_setup_teardown(test_unknown, fixture_new, fixture_free),
         cmocka_unit_test_setup_teardown(test_pour, fixture_new, fixture_free), cmocka_unit_test_setup_teardown(test_another_key, fixture_new, fixture_free),
         cmocka_unit_test_setup_teardown(test_two_keys_that_are_gone, fixture_new, fixture_free),
