@@ -30,13 +30,6 @@ int64_t exact_marks_before(const struct exact_marks *m, struct position p)
     return 0;
 }
 
-static bool position_in(const json_t *o, const char *key, struct position *ret)
-{
-    const char *text = json_string_value(json_object_get(o, key));
-
-    return text && position_parse(slice_str(text), ret, NULL) >= 0;
-}
-
 static bool waits_for_capture(const json_t *change)
 {
     const char *how = json_string_value(json_object_get(change, "how"));

@@ -49,16 +49,6 @@ bool capture_notes_durable(struct capture *c, int64_t timeout_us)
     return durable;
 }
 
-static struct position position_in(const json_t *note, const char *key)
-{
-    struct position p = POSITION_ZERO;
-    const char *text = json_string_value(json_object_get(note, key));
-
-    if (text && position_parse(slice_str(text), &p, NULL) < 0)
-        return POSITION_ZERO;
-    return p;
-}
-
 static json_t *entry_of(const json_t *note)
 {
     static const char *const members[] = {"table", "id", "from", "to", "xid", "xmax", "reason", "how"};
@@ -96,7 +86,7 @@ static void grow_xmax(json_t *entry, const json_t *note)
 /* When it begins, as far as what was durable before it tells: for whoever measures what would be lost (exact.h). */
 static void date(const struct capture *c, json_t *entry)
 {
-    int64_t wall_us = exact_marks_before(&c->marks, position_in(entry, "from"));
+    int64_t wall_us = exact_marks_before(&c->marks, position_or_zero(entry, "from"));
 
     (void)json_object_del(entry, "wall_us");
     if (wall_us > 0)
@@ -114,11 +104,11 @@ static bool add_inexact(struct capture *c, const json_t *note)
         json_array_append_new(c->inexact, entry);
         return true;
     }
-    if (position_compare(position_in(note, "from"), position_in(entry, "from")) < 0) {
+    if (position_compare(position_or_zero(note, "from"), position_or_zero(entry, "from")) < 0) {
         json_object_set(entry, "from", json_object_get(note, "from"));
         date(c, entry);
     }
-    if (position_compare(position_in(note, "to"), position_in(entry, "to")) > 0)
+    if (position_compare(position_or_zero(note, "to"), position_or_zero(entry, "to")) > 0)
         json_object_set(entry, "to", json_object_get(note, "to"));
     grow_xmax(entry, note);
     return false;
@@ -157,7 +147,7 @@ static bool add_schema_changed(struct capture *c, const json_t *note)
 static void follow_change(struct capture *c, const json_t *change)
 {
     const char *how = json_string_value(json_object_get(change, "how"));
-    uint64_t to_lsn = position_in(change, "to").offset;
+    uint64_t to_lsn = position_or_zero(change, "to").offset;
 
     if (to_lsn > c->changed_lsn)
         c->changed_lsn = to_lsn;
@@ -175,12 +165,12 @@ static bool bars_snapshot(const struct capture *c, const json_t *note)
 {
     const json_t *since = json_object_get(note, "since");
 
-    return !since || position_compare(position_in(json_array_get(since, 0), "at"), c->snapshot_position) <= 0;
+    return !since || position_compare(position_or_zero(json_array_get(since, 0), "at"), c->snapshot_position) <= 0;
 }
 
 static bool add_words(struct capture *c, const json_t *note)
 {
-    if (position_compare(position_in(note, "to"), c->snapshot_position) <= 0)
+    if (position_compare(position_or_zero(note, "to"), c->snapshot_position) <= 0)
         return false;
     if (bars_snapshot(c, note))
         return add_inexact(c, note);
@@ -239,7 +229,7 @@ static bool prune_list(json_t *list, struct position snapshot, uint64_t xmin)
     bool pruned = false;
 
     for (size_t i = json_array_size(list); i-- > 0;)
-        if (position_compare(position_in(json_array_get(list, i), "to"), snapshot) <= 0 && xmin >= xmax_of(json_array_get(list, i))) {
+        if (position_compare(position_or_zero(json_array_get(list, i), "to"), snapshot) <= 0 && xmin >= xmax_of(json_array_get(list, i))) {
             json_array_remove(list, i);
             pruned = true;
         }
@@ -272,7 +262,7 @@ static bool is_renewed(const struct capture *c, const json_t *entry)
 
     json_object_foreach(c->renewed, id, r)
         if (has_id(json_object_get(r, "tables"), json_object_get(entry, "id")) &&
-            position_compare(position_in(entry, "to"), position_in(r, "position")) <= 0 && renewal_holds_noted(r, entry))
+            position_compare(position_or_zero(entry, "to"), position_or_zero(r, "position")) <= 0 && renewal_holds_noted(r, entry))
             return true;
     return false;
 }
@@ -413,11 +403,11 @@ static void settle_words(struct capture *c)
 {
     for (size_t i = json_array_size(c->words); i-- > 0;) {
         const json_t *note = json_array_get(c->words, i);
-        bool bars = bars_snapshot(c, note) && position_compare(position_in(note, "to"), c->snapshot_position) > 0;
+        bool bars = bars_snapshot(c, note) && position_compare(position_or_zero(note, "to"), c->snapshot_position) > 0;
 
         if (bars && add_inexact(c, note))
             (void)snprintf(c->want_reason, sizeof c->want_reason, "%s", json_string_value(json_object_get(note, "reason")));
-        if (bars || position_compare(position_in(note, "to"), c->snapshot_position) <= 0)
+        if (bars || position_compare(position_or_zero(note, "to"), c->snapshot_position) <= 0)
             json_array_remove(c->words, i);
     }
 }

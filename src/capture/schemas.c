@@ -344,12 +344,11 @@ bool capture_wait_passed(struct capture *c, uint64_t lsn)
 static bool sees(const struct taking *t, const json_t *change)
 {
     const json_t *id = json_object_get(change, "xid");
-    const char *text = json_string_value(json_object_get(change, "to"));
-    struct position to = POSITION_ZERO;
+    struct position to;
 
     if (id)
         return look_sees(t->visibility, (uint32_t)json_integer_value(id));
-    return text && position_parse(slice_str(text), &to, NULL) >= 0 && to.offset <= t->begun_lsn;
+    return position_in(change, "to", &to) && to.offset <= t->begun_lsn;
 }
 
 /*
@@ -365,10 +364,9 @@ static uint64_t seen_up_to(const struct schemas *s, const struct taking *t)
 
     capture_lock(c);
     json_array_foreach(c->schema_changed, i, change) {
-        const char *text = json_string_value(json_object_get(change, "to"));
         struct position to;
 
-        if (text && position_parse(slice_str(text), &to, NULL) >= 0 && to.offset <= up_to_lsn && to.offset > s->captured_lsn && !sees(t, change))
+        if (position_in(change, "to", &to) && to.offset <= up_to_lsn && to.offset > s->captured_lsn && !sees(t, change))
             up_to_lsn = to.offset - 1;
     }
     capture_unlock(c);

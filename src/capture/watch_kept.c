@@ -57,10 +57,9 @@ static bool load_note(struct watcher *w, const json_t *notes)
         const json_t *note = json_array_get(notes, i);
         const char *kind = json_string_value(json_object_get(note, "kind"));
         const char *fingerprint = json_string_value(json_object_get(note, "fingerprint"));
-        const char *at = json_string_value(json_object_get(note, "at"));
         struct position seen;
 
-        if (!kind || strcmp(kind, NOTE_SCHEMA_SEEN) != 0 || !fingerprint || !at || position_parse(slice_str(at), &seen, NULL) < 0)
+        if (!kind || strcmp(kind, NOTE_SCHEMA_SEEN) != 0 || !fingerprint || !position_in(note, "at", &seen))
             continue;
         w->schema.fingerprint = mem_strdup(fingerprint);
         w->schema.seen_lsn = w->clean_lsn = seen.offset;

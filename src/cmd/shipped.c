@@ -11,7 +11,6 @@
 static bool stored_position(const json_t *status, const char *vault, struct position *ret, const char **ret_incarnation)
 {
     const json_t *entry;
-    struct error ignored = ERROR_INIT;
     size_t i;
 
     *ret_incarnation = json_string_value(json_object_get(status, "incarnation"));
@@ -19,10 +18,9 @@ static bool stored_position(const json_t *status, const char *vault, struct posi
         return false;
     json_array_foreach(json_object_get(status, "vaults"), i, entry) {
         const char *name = json_string_value(json_object_get(entry, "name"));
-        const char *position = json_string_value(json_object_get(entry, "position"));
 
-        if (name && position && strcmp(name, vault) == 0)
-            return position_parse(slice_str(position), ret, &ignored) >= 0 && !position_is_zero(*ret);
+        if (name && strcmp(name, vault) == 0)
+            return position_in(entry, "position", ret) && !position_is_zero(*ret);
     }
     return false;
 }

@@ -94,13 +94,6 @@ void status_large_finish(json_t *o)
 
 /* --- what follows from the figures ----------------------------------------------------------------------------------------- */
 
-static bool position_of(const json_t *o, const char *key, struct position *ret)
-{
-    const char *text = json_string_value(json_object_get(o, key));
-
-    return text && position_parse(slice_str(text), ret, NULL) >= 0;
-}
-
 /* The newest that can be read; zero: none. *ret_wall_us: of its position. */
 static struct position newest_snapshot(const json_t *o, int64_t *ret_wall_us)
 {
@@ -111,7 +104,7 @@ static struct position newest_snapshot(const json_t *o, int64_t *ret_wall_us)
     for (size_t i = json_array_size(list); i-- > 0;) {
         const char *time = json_string_value(json_object_get(json_array_get(list, i), "time"));
 
-        if (!position_of(json_array_get(list, i), "position", &p))
+        if (!position_in(json_array_get(list, i), "position", &p))
             continue;
         if (time && clock_parse_wall(slice_str(time), ret_wall_us, NULL) < 0)
             *ret_wall_us = 0;
@@ -171,7 +164,7 @@ void status_set_recoverable(json_t *o)
     size_t i;
 
     json_array_foreach(json_object_get(o, "snapshots"), i, snapshot) {
-        if (!position_of(snapshot, "position", &from) || !position_of(o, "durable_position", &to) ||
+        if (!position_in(snapshot, "position", &from) || !position_in(o, "durable_position", &to) ||
             json_is_true(json_object_get(snapshot, "alone")))
             continue;
         if (position_compare(to, from) < 0)
@@ -190,7 +183,7 @@ static bool is_covered(const json_t *note, struct position snapshot)
 {
     struct position to;
 
-    return !json_object_get(note, "xmax") && position_of(note, "to", &to) && position_compare(to, snapshot) <= 0;
+    return !json_object_get(note, "xmax") && position_in(note, "to", &to) && position_compare(to, snapshot) <= 0;
 }
 
 void status_prune_covered(json_t *o)
@@ -200,7 +193,7 @@ void status_prune_covered(json_t *o)
     const json_t *newest = json_array_get(snapshots, json_array_size(snapshots) - 1);
     struct position snapshot;
 
-    if (!position_of(newest, "position", &snapshot))
+    if (!position_in(newest, "position", &snapshot))
         return;
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
         json_t *list = json_object_get(o, lists[i]);

@@ -189,8 +189,7 @@ static void mark_alone(json_t *o, const struct source_context *s, const char *in
     size_t i;
 
     json_array_foreach(json_object_get(o, "snapshots"), i, snapshot) {
-        const char *text = json_string_value(json_object_get(snapshot, "position"));
-        if (text && position_parse(slice_str(text), &p, NULL) >= 0)
+        if (position_in(snapshot, "position", &p))
             json_set_bool(snapshot, "alone", position_compare(p, begin) < 0);
     }
 }

@@ -88,6 +88,14 @@ int position_parse(struct slice text, struct position *ret, struct error *err)
     return 0;
 }
 
+bool position_in(const json_t *o, const char *key, struct position *ret)
+{
+    const char *text = json_string_value(json_object_get(o, key));
+
+    *ret = POSITION_ZERO;
+    return text && parse(slice_str(text), ret);
+}
+
 const char *position_key(struct position p, char text[static POSITION_KEY_BYTES])
 {
     (void)snprintf(text, POSITION_KEY_BYTES, "%016llx%016llx", (unsigned long long)p.log,

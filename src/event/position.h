@@ -13,6 +13,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/json.h"
 
 struct position {
     uint64_t log;
@@ -37,6 +38,16 @@ static inline bool position_is_zero(struct position p) { return p.log == 0 && p.
 #define POSITION_TEXT_BYTES 48
 const char *position_format(struct position p, char text[static POSITION_TEXT_BYTES]);
 MUST_CHECK int position_parse(struct slice text, struct position *ret, struct error *err); /* USAGE */
+
+/* A member of an object that is a position as text. false: it is not there, or is none, and *ret is zero. */
+bool position_in(const json_t *o, const char *key, struct position *ret);
+static inline struct position position_or_zero(const json_t *o, const char *key)
+{
+    struct position p;
+
+    (void)position_in(o, key, &p);
+    return p;
+}
 
 /* For object names: 16 hex digits of log and 16 of offset, so that names sort by position. */
 #define POSITION_KEY_BYTES 33

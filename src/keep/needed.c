@@ -27,15 +27,6 @@ void snapshot_wish_fulfil(const char *state_directory, int64_t before_wall_us)
         log_warn("%s", ignored.message);
 }
 
-/* Zero: not told. */
-static struct position position_in(const json_t *o, const char *key)
-{
-    const char *text = json_string_value(json_object_get(o, key));
-    struct position p;
-
-    return text && position_parse(slice_str(text), &p, NULL) >= 0 ? p : POSITION_ZERO;
-}
-
 /* By capture's own word: a change is known whose result is still being read. */
 static bool is_being_captured(const struct recover_config *c)
 {
@@ -48,9 +39,9 @@ static bool is_being_captured(const struct recover_config *c)
 
     if (file_read_all(path, STATUS_BYTES_MAX, &text, NULL) < 0 || json_parse(buf_slice(&text), path, &status, NULL) < 0)
         return false;
-    captured = position_in(status, "schema_captured");
+    captured = position_or_zero(status, "schema_captured");
     json_array_foreach(json_object_get(status, "schema_changed"), i, change)
-        if (position_compare(position_in(change, "to"), captured) > 0)
+        if (position_compare(position_or_zero(change, "to"), captured) > 0)
             return true;
     return false;
 }

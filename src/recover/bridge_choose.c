@@ -40,13 +40,6 @@ static void changes_known_release(struct changes_known *k)
     *k = (struct changes_known){0};
 }
 
-static bool position_in(const json_t *note, const char *key, struct position *ret)
-{
-    const char *text = json_string_value(json_object_get(note, key));
-
-    return text && position_parse(slice_str(text), ret, NULL) >= 0;
-}
-
 static bool is_kind(const json_t *note, const char *kind)
 {
     const char *text = json_string_value(json_object_get(note, "kind"));

@@ -106,15 +106,10 @@ static json_t *last_status(const struct recover_config *c)
 /* What capture on this host last said was durable, of this incarnation; zero: it says nothing. */
 static struct position promised_position(const struct recover_config *c, const char *incarnation)
 {
-    struct position promised = POSITION_ZERO;
-    struct error ignored = ERROR_INIT;
     JSON_AUTO j = last_status(c);
-
     const char *of = json_string_value(json_object_get(j, "incarnation"));
-    const char *durable = json_string_value(json_object_get(j, "durable_position"));
-    if (!of || !durable || strcmp(of, incarnation) != 0 || position_parse(slice_str(durable), &promised, &ignored) < 0)
-        return POSITION_ZERO;
-    return promised;
+
+    return of && strcmp(of, incarnation) == 0 ? position_or_zero(j, "durable_position") : POSITION_ZERO;
 }
 
 /* "": capture has said nothing, or not that something of it is in the vault. */
@@ -122,16 +117,13 @@ static void promised_incarnation(const struct recover_config *c, char ret[static
 {
     JSON_AUTO j = last_status(c);
     const char *of = json_string_value(json_object_get(j, "incarnation"));
-    struct position stored;
-    struct error ignored;
     const json_t *v;
     size_t i;
 
     json_array_foreach(json_object_get(j, "vaults"), i, v) {
-        const char *name = json_string_value(json_object_get(v, "name")), *at = json_string_value(json_object_get(v, "position"));
+        const char *name = json_string_value(json_object_get(v, "name"));
 
-        if (of && name && at && strcmp(name, c->vault->name) == 0 && position_parse(slice_str(at), &stored, &ignored) >= 0 &&
-            !position_is_zero(stored))
+        if (of && name && strcmp(name, c->vault->name) == 0 && !position_is_zero(position_or_zero(v, "position")))
             (void)snprintf(ret, VAULT_INCARNATION_BYTES, "%s", of);
     }
 }

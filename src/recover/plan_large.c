@@ -117,12 +117,12 @@ static void read_looks(const struct plan_options *o, struct position before, con
 
     json_array_foreach(notes, i, note)
     {
-        const char *kind = json_string_value(json_object_get(note, "kind")), *at = json_string_value(json_object_get(note, "at"));
+        const char *kind = json_string_value(json_object_get(note, "kind"));
         const char *captured = json_string_value(json_object_get(note, "captured"));
         int64_t wall_us = json_integer_value(json_object_get(note, "wall_us"));
         struct position looked, since;
 
-        if (!kind || strcmp(kind, NOTE_LARGE_OBJECTS) != 0 || !at || !captured || position_parse(slice_str(at), &looked, &ignored) < 0 ||
+        if (!kind || strcmp(kind, NOTE_LARGE_OBJECTS) != 0 || !captured || !position_in(note, "at", &looked) ||
             snapshot_position(captured, &since, &ignored) < 0)
             continue;
         bool later = o->config->kind == RECOVER_TIME && wall_us > o->config->to_wall_us;

@@ -454,7 +454,6 @@ static void warn_of_schema(struct attempt *a)
 {
     const struct recover_plan *p = &a->planned->plan;
     struct position seen = POSITION_ZERO, at;
-    struct error ignored = ERROR_INIT;
     char text[POSITION_TEXT_BYTES];
     const json_t *note;
     size_t i;
@@ -464,9 +463,8 @@ static void warn_of_schema(struct attempt *a)
     json_array_foreach(a->notes, i, note)
     {
         const char *kind = json_string_value(json_object_get(note, "kind"));
-        const char *position = json_string_value(json_object_get(note, "at"));
 
-        if (kind && position && strcmp(kind, NOTE_SCHEMA_SEEN) == 0 && position_parse(slice_str(position), &at, &ignored) >= 0)
+        if (kind && strcmp(kind, NOTE_SCHEMA_SEEN) == 0 && position_in(note, "at", &at))
             seen = at;
     }
     if (!position_is_zero(seen) && position_compare(seen, p->reached) < 0)
@@ -481,8 +479,7 @@ static void warn_of_schema(struct attempt *a)
 static void warn_of_uncounted(const struct attempt *a)
 {
     const struct recover_plan *p = &a->planned->plan;
-    struct position counted = POSITION_ZERO;
-    struct error ignored = ERROR_INIT;
+    struct position counted;
     const json_t *last = NULL, *note;
     char text[POSITION_TEXT_BYTES];
     size_t i;
@@ -494,8 +491,8 @@ static void warn_of_uncounted(const struct attempt *a)
         if (kind && strcmp(kind, NOTE_SCHEMA_SEEN) == 0)
             last = note;
     }
-    const char *at = json_string_value(json_object_get(last, "counted")), *first = json_string_value(json_object_get(last, "unidentified_first"));
-    if (!at || !first || position_parse(slice_str(at), &counted, &ignored) < 0 || position_compare(counted, p->reached) >= 0)
+    const char *first = json_string_value(json_object_get(last, "unidentified_first"));
+    if (!first || !position_in(last, "counted", &counted) || position_compare(counted, p->reached) >= 0)
         return;
     plan_warn(p->warnings,
               "%llu tables have nothing to identify their rows by (the first: %.200s): the server had counted their updates and deletes up to %s; one after that "

@@ -99,14 +99,6 @@ static void see_poll(struct poll_state *p, const json_t *note, bool counts)
     }
 }
 
-static bool note_position(const json_t *note, struct position *ret)
-{
-    const char *text = json_string_value(json_object_get(note, "at"));
-    struct error ignored = ERROR_INIT;
-
-    return text && position_parse(slice_str(text), ret, &ignored) >= 0;
-}
-
 static bool is_poll(const json_t *note)
 {
     const char *kind = json_string_value(json_object_get(note, "kind"));
@@ -122,7 +114,7 @@ static void see_polls(struct poll_state *p, const struct manifest *m, const json
 
     json_array_foreach(notes, i, note)
     {
-        if (is_poll(note) && note_position(note, &at) && position_compare(at, target) <= 0)
+        if (is_poll(note) && position_in(note, "at", &at) && position_compare(at, target) <= 0)
             see_poll(p, note, position_compare(at, m->position) >= 0);
     }
 }

@@ -126,6 +126,25 @@ static void compare_goes_by_log_first(void **state)
     assert_false(position_is_zero((struct position){0, 1}));
 }
 
+static void a_member_of_an_object(void **state)
+{
+    JSON_AUTO o = json_pack("{s:s,s:s,s:i,s:s}", "at", "7:1/2", "zero", "0/0", "number", 5, "text", "later");
+    struct position p = {3, 4};
+    (void)state;
+
+    assert_true(position_in(o, "at", &p));
+    assert_int_equal(position_compare(p, (struct position){7, (UINT64_C(1) << 32) + 2}), 0);
+    assert_true(position_in(o, "zero", &p));
+    for (size_t i = 0; i < 3; i++) {
+        p = (struct position){3, 4};
+        assert_false(position_in(o, ((const char *[]){"none", "number", "text"})[i], &p));
+        assert_true(position_is_zero(p));
+    }
+    assert_false(position_in(NULL, "at", &p));
+    assert_int_equal(position_or_zero(o, "at").log, 7);
+    assert_true(position_is_zero(position_or_zero(o, "text")));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -136,6 +155,7 @@ int main(void)
         cmocka_unit_test(keys_are_exact),
         cmocka_unit_test(forms_round_trip_and_keys_sort),
         cmocka_unit_test(compare_goes_by_log_first),
+        cmocka_unit_test(a_member_of_an_object),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
