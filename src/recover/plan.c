@@ -108,13 +108,17 @@ static void count_missing(const struct recover_config *c, const struct history *
     s->counted = !is_too_far(c, s) && read_count(h->chain, p->target, s->latest, &s->transactions, &ignored) >= 0;
 }
 
-/* The warnings are the caller's: those of a try that failed go. */
-static void begin_again(struct planned *p, json_t *warnings)
+/* The warnings of a try that failed go; their array stays: a target that is being made may have it. */
+static void begin_again(struct planned *p, json_t *said)
 {
+    json_t *warnings = json_incref(p->plan.warnings);
+
     planned_release(p);
     planned_init(p);
     json_decref(p->plan.warnings);
     p->plan.warnings = warnings;
+    (void)json_array_clear(warnings);
+    (void)json_array_extend(warnings, said);
 }
 
 /* 0: a purge beside took away what the lists that were read named; it is to be tried again. */
@@ -124,8 +128,12 @@ static int try_once(const struct plan_options *o, struct planned *ret, struct re
     struct choose_span span;
     struct error why = ERROR_INIT;
 
+    bool aged;
+
     ret->advised = POSITION_ZERO;
-    int rc = history_choose(o, &h, &span, ret->plan.warnings, &why);
+    int rc = history_choose(o, &h, &span, ret->plan.warnings, &aged, &why);
+    if (rc < 0 && aged)
+        return 0;
     if (rc == -ERROR_CORRUPT)
         return error_set(err, ERROR_REFUSED, "%s cannot be recovered so: %s", o->config->source, why.message);
     if (rc < 0)
@@ -153,7 +161,7 @@ static int make_once(const struct plan_options *o, struct planned *ret, struct r
     int rc;
 
     while ((rc = try_once(o, ret, latest, err)) == 0)
-        begin_again(ret, json_copy(said));
+        begin_again(ret, said);
     TRY(rc);
     TRY(plan_findings(o, ret, err));
     predict(o, ret);

@@ -67,12 +67,14 @@ struct history {
     bool any_passed;          /* some were left out */
 };
 void history_release(struct history *h);
-MUST_CHECK int history_open(const struct plan_options *o, const struct incarnation *i, struct history *ret,
-                            struct error *err);
 
-/* Which history, and what the wish means in it. Errors: REFUSED, NOT_FOUND. */
-MUST_CHECK int history_choose(const struct plan_options *o, struct history *ret, struct choose_span *ret_span,
-                              json_t *warnings, struct error *err);
+/*
+ * Which history, and what the wish means in it.
+ *   ret_aged  out  whether it succeeds or not: a purge beside took away what was listed, and it is to be chosen again
+ * Errors: REFUSED, NOT_FOUND; what reading the chain gives.
+ */
+MUST_CHECK int history_choose(const struct plan_options *o, struct history *ret, struct choose_span *ret_span, json_t *warnings, bool *ret_aged,
+                              struct error *err);
 
 /* --- plan_snapshot.c: one snapshot of it --------------------------------------------------------------------------- */
 
@@ -94,6 +96,7 @@ void plan_large_age(const struct plan_options *o, const struct history *h, const
 /* --- survey.c ------------------------------------------------------------------------------------------------------- */
 
 void survey_add(struct recover_survey *s, uint32_t table, const char *reason);
+void survey_clear(struct recover_survey *s);
 /* Takes what the bridge has set aside, and sizes. REFUSED: a table of it is gone at the target, and cannot be read anew. */
 MUST_CHECK int survey_end(struct recover_survey *s, const struct planned *p, struct error *err);
 

@@ -128,7 +128,7 @@ static void promised_incarnation(const struct recover_config *c, char ret[static
     }
 }
 
-int history_open(const struct plan_options *o, const struct incarnation *i, struct history *ret, struct error *err)
+static int history_open(const struct plan_options *o, const struct incarnation *i, struct history *ret, bool *ret_aged, struct error *err)
 {
     /* Before the chain is listed: a running capture goes on meanwhile. */
     struct history h = {.incarnation = *i, .promised = promised_position(o->config, i->id)};
@@ -137,6 +137,7 @@ int history_open(const struct plan_options *o, const struct incarnation *i, stru
     if (rc >= 0 && h.count > 0)
         rc = open_chain(o, &h, err);
     if (rc < 0) {
+        *ret_aged = h.chain && chain_has_aged(h.chain);
         history_release(&h);
         return rc;
     }
@@ -332,6 +333,7 @@ struct search {
     size_t count;
     const struct incarnation *newer; /* with snapshots that begin past the wish */
     struct error before;             /* what is refused when no older one has it */
+    bool aged;
 };
 
 static void warn_unusable(const struct incarnation *i, json_t *warnings)
@@ -369,7 +371,7 @@ static int look_at(struct search *s, const struct incarnation *i, struct history
     size_t lost;
 
     TRY(warn_lost(c, i, &lost, warnings, err));
-    TRY(history_open(s->options, i, &h, err));
+    TRY(history_open(s->options, i, &h, &s->aged, err));
     if (h.count == 0) {
         bool any_passed = h.any_passed || lost > 0;
 
@@ -380,6 +382,7 @@ static int look_at(struct search *s, const struct incarnation *i, struct history
         return 0;
     }
     int rc = place_wish(c, &h, span, &place, err);
+    s->aged = rc < 0 && chain_has_aged(h.chain);
     if (rc >= 0 && place == PLACE_HERE) {
         *ret = h;
         return 1;
@@ -431,15 +434,18 @@ static int check_newest(const struct recover_config *c, const char *newest, stru
                      c->vault->name, known, c->source, newest);
 }
 
-int history_choose(const struct plan_options *o, struct history *ret, struct choose_span *ret_span, json_t *warnings,
+int history_choose(const struct plan_options *o, struct history *ret, struct choose_span *ret_span, json_t *warnings, bool *ret_aged,
                    struct error *err)
 {
     struct search s = {.options = o};
 
+    *ret_aged = false;
     TRY(incarnation_list(o->config->vault, o->config->source, &s.all, &s.count, err));
     CLEANUP(mem_free_ptr) struct incarnation *all = s.all;
     if (s.count == 0)
         return error_set(err, ERROR_NOT_FOUND, "vault %s holds nothing of a source %s", o->config->vault->name, o->config->source);
     TRY(check_newest(o->config, s.all[s.count - 1].id, err));
-    return search(&s, ret, ret_span, warnings, err) < 0 ? -(int)err->code : 0;
+    int rc = search(&s, ret, ret_span, warnings, err);
+    *ret_aged = s.aged;
+    return rc < 0 ? rc : 0;
 }

@@ -531,6 +531,8 @@ static int plan_attempt(struct attempt *a, size_t i, struct error *err)
     struct recover_plan *p = &a->planned->plan;
     struct read_result r;
 
+    if (o->survey)
+        survey_clear(o->survey); /* of a try that came to nothing */
     TRY(load_snapshot(a, a->history->ids[i], err));
     TRY(check_reach(a, err));
     (void)snprintf(p->incarnation, sizeof p->incarnation, "%s", a->history->incarnation.id);

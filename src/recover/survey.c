@@ -11,6 +11,12 @@ void recover_survey_release(struct recover_survey *s)
     *s = (struct recover_survey){0};
 }
 
+void survey_clear(struct recover_survey *s)
+{
+    s->count = 0;
+    (void)json_array_clear(s->reasons);
+}
+
 void survey_add(struct recover_survey *s, uint32_t table, const char *reason)
 {
     json_t *text = json_string(reason);

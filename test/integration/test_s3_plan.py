@@ -2,6 +2,8 @@
 import collections
 import re
 
+import pytest
+
 from conftest import begin, prepare
 from s3stub import S3Stub
 from s3tool import keys_of
@@ -43,8 +45,9 @@ def test_requests_of_a_plan(servers, boxes):
         assert sum(asked.values()) <= 4 * len(segments) + 8, asked
 
 
-def test_a_purge_beside_a_plan(servers, boxes):
-    """What lay before the snapshot goes between the plan's listing and its first reading: the plan is made again from what is there."""
+@pytest.mark.parametrize("by", ["latest", "time"])
+def test_a_purge_beside_a_plan(servers, boxes, by):
+    """What lay before the snapshot goes between the plan's listing and its first reading: the plan is made again from what is there. To a time the history is read while it is chosen."""
     with S3Stub() as stub:
         server, box = in_stub(servers, boxes, stub)
         fill(server, box, 5)
@@ -52,7 +55,10 @@ def test_a_purge_beside_a_plan(servers, boxes):
         snapshot = box.status("shop")["snapshots"][-1]["id"].split("-")[0]
         fill(server, box, 3)
         box.stop()
-        wanted = box.ok("recover", "shop", "--dry-run", "--json").json
+        latest = box.ok("recover", "shop", "--dry-run", "--json").json
+        wish = ["--to", latest["reached_commit_time"]] if by == "time" else []
+        wanted = box.ok("recover", "shop", "--dry-run", "--json", *wish).json
+        assert wanted["reached_position"] == latest["reached_position"]
         old = [key for key in stub.objects if (end := re.search(r"/rows/.*-(\w+)\.seg$", key)) and end[1] < snapshot]
         assert len(old) >= 5, (old, snapshot)
 
@@ -63,5 +69,5 @@ def test_a_purge_beside_a_plan(servers, boxes):
                     stub.objects.pop(k, None)
         stub.server.removed = []
         stub.server.before_get = purge
-        planned = box.ok("recover", "shop", "--dry-run", "--json").json
+        planned = box.ok("recover", "shop", "--dry-run", "--json", *wish).json
         assert stub.removed and planned == {**wanted, "warnings": planned["warnings"]}
