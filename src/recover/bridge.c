@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "base/mem.h"
+#include "recover/plan.h"
 
 static void trace_free(struct trace *t)
 {
@@ -301,14 +302,25 @@ static void replace(struct bridge *b, struct manifest *m, struct manifest *next)
 
 /* --- all of it ------------------------------------------------------------------------------------------------------------ */
 
-static int read_layout(struct vault *v, const struct manifest *m, const char *what, json_t **ret_state, struct layout *ret, struct error *err)
+static int read_layout(struct vault *v, const struct manifest *m, json_t **ret_state, struct layout *ret, struct error *err)
 {
-    int rc = schema_get_state(v, m, ret_state, err);
-
-    if (rc == -ERROR_NOT_FOUND || rc == -ERROR_CORRUPT)
-        return error_set(err, ERROR_REFUSED, "the layout of the tables in %s is not there, or cannot be read", what);
-    TRY(rc);
+    TRY(schema_get_state(v, m, ret_state, err));
     return layout_read(json_object_get(*ret_state, "layout"), false, ret, err);
+}
+
+static bool is_unreadable(int rc) { return rc == -ERROR_NOT_FOUND || rc == -ERROR_CORRUPT; }
+
+static int read_beginning(struct bridge *b, const struct bridge_config *c, const struct manifest *from, struct error *err)
+{
+    struct error why = ERROR_INIT;
+    JSON_AUTO state = NULL;
+    int rc = read_layout(c->vault, from, &state, &b->from, &why);
+
+    if (is_unreadable(rc))
+        return error_set(err, ERROR_REFUSED, "the layout of the tables in the snapshot is not there, or cannot be read: %.400s", why.message);
+    if (rc < 0)
+        *err = why;
+    return rc;
 }
 
 static int check_record_table(const struct bridge *b, struct error *err)
@@ -335,14 +347,9 @@ static int check_labels(struct bridge *b, const struct layout *l, struct error *
     return label ? error_set(err, ERROR_REFUSED, "the enum value '%s' was renamed", text ? text : "?") : 0;
 }
 
-static int read_both(struct bridge *b, const struct bridge_config *c, const struct manifest *from, const struct capture_choice *choice,
-                     json_t **ret_state, struct error *err)
+static int compare_both(struct bridge *b, const struct bridge_config *c, const struct manifest *from, struct error *err)
 {
-    JSON_AUTO state = NULL;
-
-    TRY(read_layout(c->vault, from, "the snapshot", &state, &b->from, err));
     renewals_copy_layouts(c->renewals, &b->from);
-    TRY(read_layout(c->vault, &choice->at, "the capture of the schema", ret_state, &b->to, err));
     TRY(check_record_table(b, err));
     TRY(check_named(&b->from, err));
     TRY(check_named(&b->to, err));
@@ -359,7 +366,7 @@ static int read_rest(const struct capture_choice *choice, const json_t *state, c
     const json_t *database = choice->is_snapshot ? choice->at.database : json_object_get(state, "database");
 
     if (!json_is_object(database))
-        return error_set(err, ERROR_REFUSED, "the capture of the schema does not say what the database was");
+        return error_set(err, ERROR_CORRUPT, "it does not say what the database was");
     json_decref(next->database);
     next->database = json_deep_copy(database);
     if (!choice->is_snapshot)
@@ -368,50 +375,126 @@ static int read_rest(const struct capture_choice *choice, const json_t *state, c
     return 0;
 }
 
-static int read_dump(struct vault *v, const struct manifest *at, struct buf *out, struct error *err)
-{
-    int rc = schema_get_dump(v, at, out, err);
+/* What is taken of a capture. */
+struct capture_read {
+    struct capture_choice choice;
+    struct layout layout;
+    struct manifest next; /* sequences and properties */
+    struct buf dump;
+};
 
-    return rc == -ERROR_NOT_FOUND || rc == -ERROR_CORRUPT
-               ? error_set(err, ERROR_REFUSED, "the capture of the schema cannot be read: %s", err->message)
-               : rc;
+static void capture_read_init(struct capture_read *r, size_t dump_bytes_max)
+{
+    *r = (struct capture_read){.dump = BUF_INIT(dump_bytes_max)};
+    manifest_init(&r->choice.at);
+    manifest_init(&r->next);
 }
 
-static void choice_release(struct capture_choice *c) { manifest_release(&c->at); }
+static void capture_read_release(struct capture_read *r)
+{
+    manifest_release(&r->choice.at);
+    layout_release(&r->layout);
+    manifest_release(&r->next);
+    buf_release(&r->dump);
+}
+
+static void captures_free(struct captures **k) { bridge_captures_free(*k); }
 
 bool bridge_has_capture(const struct bridge_config *config, const struct manifest *from)
 {
-    CLEANUP(choice_release) struct capture_choice choice = {0};
+    CLEANUP(captures_free) struct captures *captures = NULL;
+    CLEANUP(capture_read_release) struct capture_read r;
     struct error ignored = ERROR_INIT;
 
-    manifest_init(&choice.at);
-    return bridge_choose(config, from, &choice, &ignored) >= 0;
+    capture_read_init(&r, 0);
+    if (bridge_captures(config, from, &captures, &ignored) < 0)
+        return false;
+    int rc = bridge_captures_next(config, captures, &r.choice, &ignored);
+    return rc > 0 || is_unreadable(rc);
+}
+
+static int read_all(const struct bridge_config *c, const struct manifest *from, struct capture_read *r, struct error *err)
+{
+    JSON_AUTO state = NULL;
+
+    TRY(read_layout(c->vault, &r->choice.at, &state, &r->layout, err));
+    TRY(read_rest(&r->choice, state, from, &r->next, err));
+    return schema_get_dump(c->vault, &r->choice.at, &r->dump, err);
+}
+
+static void tell_unreadable(const struct bridge_config *c, const struct capture_choice *choice, const struct error *why)
+{
+    char at[POSITION_TEXT_BYTES];
+
+    if (*choice->at.id)
+        plan_warn(c->warnings, "the schema in snapshot %s is passed over: %s", choice->at.id, why->message);
+    else
+        plan_warn(c->warnings, "the capture of the schema at %s is passed over: %s", position_format(choice->at.position, at), why->message);
+}
+
+/* The next one, whole. 0: there is none any more. */
+static int read_next(const struct bridge_config *c, struct captures *k, const struct manifest *from, struct capture_read *r, struct error *err)
+{
+    size_t dump_bytes_max = r->dump.max;
+
+    capture_read_release(r);
+    capture_read_init(r, dump_bytes_max);
+    int rc = bridge_captures_next(c, k, &r->choice, err);
+    if (rc <= 0)
+        return rc;
+    TRY(read_all(c, from, r, err));
+    return 1;
+}
+
+/* The first that can be read: each stands for the target as well as the others. */
+static int read_capture(const struct bridge_config *c, struct captures *k, const struct manifest *from, struct capture_read *r, struct error *err)
+{
+    struct error first = ERROR_INIT;
+    char target[POSITION_TEXT_BYTES];
+
+    for (;;) {
+        struct error why = ERROR_INIT;
+        int rc = read_next(c, k, from, r, &why);
+
+        if (rc > 0)
+            return 0;
+        if (rc == 0 && first.code == ERROR_NONE)
+            return bridge_refuse_uncaptured(c, err);
+        if (rc == 0)
+            return error_set(err, ERROR_REFUSED, "the schema as it was at %s cannot be read: %.400s", position_format(c->target, target), first.message);
+        if (!is_unreadable(rc)) {
+            *err = why;
+            return rc;
+        }
+        tell_unreadable(c, &r->choice, &why);
+        if (first.code == ERROR_NONE)
+            first = why;
+    }
 }
 
 int bridge_make(const struct bridge_config *config, struct manifest *from, struct buf *dump, struct bridge **ret, struct error *err)
 {
-    CLEANUP(choice_release) struct capture_choice choice = {0};
-    CLEANUP(manifest_release) struct manifest next;
-    CLEANUP(buf_release) struct buf text = BUF_INIT(dump->max);
+    CLEANUP(captures_free) struct captures *captures = NULL;
+    CLEANUP(capture_read_release) struct capture_read r;
     CLEANUP(bridge_drop) struct bridge *b = mem_zalloc(1, sizeof *b);
-    JSON_AUTO state = NULL;
 
-    manifest_init(&choice.at);
-    manifest_init(&next);
+    capture_read_init(&r, dump->max);
     b->labels = json_object();
     b->renewals = config->renewals;
     b->survey = config->survey;
     pg_names_of(config->source, &b->names);
-    TRY(bridge_choose(config, from, &choice, err));
+    TRY(bridge_captures(config, from, &captures, err));
     renewals_move_rows(config->renewals, from);
-    b->records_expected = choice.changes;
-    TRY(read_both(b, config, from, &choice, &state, err));
-    TRY(read_rest(&choice, state, from, &next, err));
-    TRY(read_dump(config->vault, &choice.at, &text, err));
-    replace(b, from, &next);
+    b->records_expected = bridge_captures_between(captures);
+    TRY(read_beginning(b, config, from, err));
+    TRY(read_capture(config, captures, from, &r, err));
+    b->to = r.layout;
+    r.layout = (struct layout){0};
+    TRY(compare_both(b, config, from, err));
+    replace(b, from, &r.next);
     struct buf before = *dump;
-    *dump = text;
-    text = before;
+    *dump = r.dump;
+    r.dump = before;
     *ret = b;
     b = NULL;
     return 0;

@@ -23,6 +23,8 @@ struct bridge_config {
     const json_t *notes;        /* of the chain */
     char *const *snapshot_ids;  /* of the history, in order: a later one is a capture as well */
     size_t snapshots_count;
+    struct position known_until; /* the stream has passed it, and its notes are known: no snapshot from behind it is a capture */
+    json_t *warnings;           /* takes a sentence for each capture that cannot be read, where another one serves or none; may be NULL */
     struct renewals *renewals;  /* of the snapshot, at or before the target; outlives the bridge */
     bool survey;                /* tables that cannot be followed are set aside, and the others are gone on with: bridge_barred */
 };

@@ -5,7 +5,8 @@
  * a change of the schema that was open is one on the way. None of them wrote a table in a shape that it has no more in the snapshot: the change would have
  * waited for its end.
  *
- * A capture has the changes that its snapshot of the server saw, by their transactions' ids; a snapshot of the source those at or before its position.
+ * A capture has the changes that its snapshot of the server saw, by their transactions' ids, and so has a snapshot of the source among open transactions; another one those at or
+ * before its position.
  * It stands for the target iff these are exactly the changes at or before the target, those that the beginning holds among them: a snapshot of a slot holds all that is committed
  * in the log, and what waits there for a standby is in no capture yet, also in one from behind the snapshot. Changes that no event trigger has told of have no place in
  * the commit order that is known well enough; those of the database's own properties leave rows as they are, and have happened
@@ -107,6 +108,11 @@ struct sight {
     struct position end; /* no commit behind it */
 };
 
+static struct sight sight_of(const struct manifest *m)
+{
+    return (struct sight){.visibility = m->visibility.present ? &m->visibility : NULL, .all = manifest_all(m), .end = m->position};
+}
+
 static bool has_change(const struct schema_change *c, const struct sight *s)
 {
     return s->visibility ? choose_visible(s->visibility, c->xid) : position_compare(c->to, s->all) <= 0;
@@ -171,83 +177,155 @@ static bool read_sight(const json_t *note, const struct manifest *from, struct s
            position_in(note, "begun", &ret->all) && read_visibility(note, v);
 }
 
-static bool note_stands_for(const struct changes_known *k, const struct manifest *from, struct position target, const json_t *note, struct manifest *at)
+/* --- what may stand for the target ---------------------------------------------------------------------------------------- */
+
+/* A later snapshot by its id, or a capture by what its objects are called after. */
+struct candidate {
+    struct position position;
+    const char *snapshot;
+    char digest[DIGEST_TEXT_BYTES];
+    bool last_resort;
+};
+
+struct captures {
+    struct changes_known changes;
+    uint64_t between; /* changes that neither is a setting nor held */
+    struct candidate *items;
+    size_t count, cap, next;
+};
+
+void bridge_captures_free(struct captures *c)
+{
+    if (!c)
+        return;
+    changes_known_release(&c->changes);
+    free(c->items);
+    free(c);
+}
+
+uint64_t bridge_captures_between(const struct captures *c) { return c->between; }
+
+static void add(struct captures *k, const struct candidate *c)
+{
+    for (size_t i = 0; i < k->count; i++)
+        if (position_compare(k->items[i].position, c->position) == 0 && !k->items[i].snapshot && !c->snapshot && strcmp(k->items[i].digest, c->digest) == 0)
+            return;
+    MEM_GROW(k->items, k->cap, k->count);
+    k->items[k->count++] = *c;
+}
+
+/* Where nothing is another than it was it stands under the name of the one before it, which may be from before the snapshot. */
+static void add_note(const struct bridge_config *c, const struct manifest *from, const json_t *note, struct captures *k)
 {
     const char *digest = json_string_value(json_object_get(note, "digest"));
     struct snapshot_visibility v = {0};
     struct sight sight = {0};
+    struct candidate one = {0};
     struct digest d;
 
-    if (!digest || digest_parse(slice_str(digest), &d, NULL) < 0 || !position_in(note, "position", &at->position))
-        return false;
-    bool stands = read_sight(note, from, &v, &sight) && stands_for(k, target, &sight);
+    bool stands = read_sight(note, from, &v, &sight) && stands_for(&k->changes, c->target, &sight);
     free(v.xip);
-    (void)snprintf(at->schema_digest, sizeof at->schema_digest, "%s", digest);
-    return stands;
+    if (!stands || !digest || digest_parse(slice_str(digest), &d, NULL) < 0 || !position_in(note, "position", &one.position))
+        return;
+    (void)snprintf(one.digest, sizeof one.digest, "%s", digest);
+    one.last_resort = position_compare(one.position, from->position) <= 0;
+    add(k, &one);
 }
 
-static bool find_note(const struct bridge_config *c, const struct changes_known *k, const struct manifest *from, struct manifest *at)
+/* Nobody knows of a change that one holds from behind where the stream ends. One among open transactions has them by their ids: that is asked once it is read. */
+static int add_snapshot(const struct bridge_config *c, const struct manifest *from, const char *id, struct captures *k, struct error *err)
+{
+    bool itself = strcmp(id, from->id) == 0;
+    struct candidate one = {.snapshot = id};
+
+    TRY(snapshot_position(id, &one.position, err));
+    const struct sight sight = {.all = one.position, .end = one.position}, own = sight_of(from);
+    if (position_compare(one.position, from->position) < 0 || (!itself && position_compare(one.position, c->known_until) > 0))
+        return 0;
+    if (stands_for(&k->changes, c->target, itself ? &own : &sight))
+        add(k, &one);
+    return 0;
+}
+
+/* The earliest first: what is emptied behind it has the file that the records tell of. At the same position the snapshot: what stands under both's name may be the
+ * snapshot's, which says less. */
+static int in_turn(const void *a, const void *b)
+{
+    const struct candidate *x = a, *y = b;
+    int by_position = position_compare(x->position, y->position);
+
+    if (x->last_resort != y->last_resort)
+        return x->last_resort - y->last_resort;
+    return by_position ? by_position : (y->snapshot != NULL) - (x->snapshot != NULL);
+}
+
+int bridge_refuse_uncaptured(const struct bridge_config *c, struct error *err)
+{
+    char text[POSITION_TEXT_BYTES];
+
+    return error_set(err, ERROR_REFUSED, "the schema as it was at %s has not been captured: changes followed too closely, or it was not read yet",
+                     position_format(c->target, text));
+}
+
+static int find(const struct bridge_config *c, const struct manifest *from, struct captures *k, struct error *err)
 {
     const json_t *note;
     size_t i;
 
+    read_changes(c->notes, from, &k->changes);
+    TRY(count_changes(&k->changes, c->target, &k->between, err));
     json_array_foreach(c->notes, i, note)
-        if (note_stands_for(k, from, c->target, note, at))
-            return true;
-    return false;
+        add_note(c, from, note, k);
+    for (i = 0; i < c->snapshots_count; i++)
+        TRY(add_snapshot(c, from, c->snapshot_ids[i], k, err));
+    if (k->count == 0)
+        return bridge_refuse_uncaptured(c, err);
+    qsort(k->items, k->count, sizeof *k->items, in_turn);
+    return 0;
 }
 
-/* 1: found. */
-static int find_snapshot(const struct bridge_config *c, const struct changes_known *k, const struct manifest *from, struct manifest *at,
-                         struct error *err)
+int bridge_captures(const struct bridge_config *c, const struct manifest *from, struct captures **ret, struct error *err)
 {
-    for (size_t i = 0; i < c->snapshots_count; i++) {
-        bool itself = strcmp(c->snapshot_ids[i], from->id) == 0;
-        struct error why = ERROR_INIT;
-        struct position p;
+    struct captures *k = mem_zalloc(1, sizeof *k);
+    int rc = find(c, from, k, err);
 
-        TRY(snapshot_position(c->snapshot_ids[i], &p, err));
-        const struct sight sight = itself && from->visibility.present ? (struct sight){.visibility = &from->visibility, .all = manifest_all(from), .end = p} : (struct sight){.all = p, .end = p};
-        if (position_compare(p, from->position) < 0 || !stands_for(k, c->target, &sight))
-            continue;
-        manifest_release(at);
-        manifest_init(at);
-        if (manifest_get(c->vault, c->source, c->incarnation, c->snapshot_ids[i], at, &why) >= 0 && (itself || !at->visibility.present))
-            return 1;
+    if (rc >= 0)
+        *ret = k;
+    else
+        bridge_captures_free(k);
+    return rc;
+}
+
+/* 1: it is one; 0: by its ids it has other changes than by its position. */
+static int read_snapshot(const struct bridge_config *c, const struct captures *k, const char *id, struct manifest *ret, struct error *err)
+{
+    TRY(manifest_get(c->vault, c->source, c->incarnation, id, ret, err));
+    choose_sort_visibility(&ret->visibility);
+    const struct sight sight = sight_of(ret);
+    return stands_for(&k->changes, c->target, &sight);
+}
+
+int bridge_captures_next(const struct bridge_config *c, struct captures *k, struct capture_choice *ret, struct error *err)
+{
+    while (k->next < k->count) {
+        const struct candidate *one = &k->items[k->next++];
+
+        manifest_release(&ret->at);
+        manifest_init(&ret->at);
+        ret->is_snapshot = one->snapshot != NULL;
+        ret->at.position = one->position;
+        (void)snprintf(ret->at.id, sizeof ret->at.id, "%s", one->snapshot ? one->snapshot : "");
+        (void)snprintf(ret->at.source, sizeof ret->at.source, "%s", c->source);
+        (void)snprintf(ret->at.incarnation, sizeof ret->at.incarnation, "%s", c->incarnation);
+        memcpy(ret->at.schema_digest, one->digest, sizeof ret->at.schema_digest);
+        int rc = one->snapshot ? read_snapshot(c, k, one->snapshot, &ret->at, err) : 1;
+        if (rc != 0)
+            return rc;
     }
     return 0;
 }
 
-int bridge_choose(const struct bridge_config *c, const struct manifest *from, struct capture_choice *ret, struct error *err)
-{
-    CLEANUP(changes_known_release) struct changes_known k = {0};
-    char text[POSITION_TEXT_BYTES];
-
-    CLEANUP(manifest_release) struct manifest captured;
-
-    manifest_init(&captured);
-    read_changes(c->notes, from, &k);
-    TRY(count_changes(&k, c->target, &ret->changes, err));
-    bool noted = find_note(c, &k, from, &captured);
-    int rc = find_snapshot(c, &k, from, &ret->at, err);
-    TRY(rc);
-    /* Between the two snapshots the capture: what is emptied behind it has the file that the records tell of. At the same position the later snapshot:
-     * what stands under both's name may be the snapshot's, which says less. */
-    bool between = noted && position_compare(captured.position, from->position) > 0 && position_compare(captured.position, ret->at.position) < 0;
-    ret->is_snapshot = rc > 0 && !between;
-    if (ret->is_snapshot)
-        return 0;
-    manifest_release(&ret->at);
-    ret->at = captured;
-    manifest_init(&captured);
-    if (noted) {
-        (void)snprintf(ret->at.source, sizeof ret->at.source, "%s", c->source);
-        (void)snprintf(ret->at.incarnation, sizeof ret->at.incarnation, "%s", c->incarnation);
-        return 0;
-    }
-    return error_set(err, ERROR_REFUSED, "the schema as it was at %s has not been captured: changes followed too closely, or it was not read yet",
-                     position_format(c->target, text));
-}
+/* --- the newest -------------------------------------------------------------------------------------------------------------- */
 
 /* Just before the first change that it does not see. */
 static struct position sees_up_to(const struct changes_known *k, const struct sight *s, struct position target)

@@ -72,12 +72,20 @@ void bridge_stage_free(struct stage *s);
 /* The first of the labels that is not what it was; NULL. All are remembered. */
 const json_t *bridge_label_changed(struct bridge *b, const json_t *enums);
 
-/* bridge_choose.c: which capture has exactly the changes up to the target. Errors: REFUSED. */
+/* bridge_choose.c: the captures that have exactly the changes up to the target, in the order in which they are to be tried. Errors: REFUSED there is none. Owner: caller. */
+struct captures;
+MUST_CHECK int bridge_captures(const struct bridge_config *c, const struct manifest *from, struct captures **ret, struct error *err);
+int bridge_refuse_uncaptured(const struct bridge_config *c, struct error *err); /* none stands for the target */
+void bridge_captures_free(struct captures *k);
+uint64_t bridge_captures_between(const struct captures *k); /* changes between snapshot and target: each has its records */
 struct capture_choice {
-    struct manifest at;     /* position and digest by which the schema is found */
-    bool is_snapshot;       /* then it is that snapshot's manifest */
-    uint64_t changes;       /* between snapshot and target */
+    struct manifest at; /* position and digest by which the schema is found */
+    bool is_snapshot;   /* then it is that snapshot's manifest */
 };
-MUST_CHECK int bridge_choose(const struct bridge_config *c, const struct manifest *from, struct capture_choice *ret, struct error *err);
+/*
+ * The next one into an initialized choice. 1; 0: there is none any more. Errors: NOT_FOUND, CORRUPT the manifest of the snapshot that ret->at.id names cannot be read, and
+ * the one behind it is next.
+ */
+MUST_CHECK int bridge_captures_next(const struct bridge_config *c, struct captures *k, struct capture_choice *ret, struct error *err);
 
 #endif
