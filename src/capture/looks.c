@@ -7,7 +7,7 @@
  * open. Judged is only when the stream has passed the later look, so that the records of all that it sees are known.
  *
  * What this cannot tell apart: a recorded command and one without a record between the same two looks. The schema is captured, and so looked at, about a second
- * after each recorded command. What is known to leave no record is told by what it leaves instead (pg_fingerprint.c; pg_recording), so that no record hides it.
+ * after each recorded command. What is known to leave no record is told by what it leaves instead (pg_fingerprint.c; pg_recording; PG_UNTOLD), so that no record hides it.
  */
 #include "capture/looks.h"
 

@@ -37,8 +37,8 @@ enum schema_verdict schema_watch_poll(struct schema_watch *w, const struct schem
 void schema_watch_release(struct schema_watch *w);
 
 /*
- * Of two that follow each other (pg_published): a publication that somebody touched between them, or that does not publish what it should.
- * before NULL: not known. NULL: there is none.
+ * Of two that follow each other (pg_published): a publication that somebody touched between them, or that does not publish what it should; else PG_UNTOLD where
+ * that is another one now, or gone. before NULL: not known. NULL: there is none.
  */
 const char *published_altered(const json_t *before, const json_t *now);
 

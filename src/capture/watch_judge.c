@@ -45,13 +45,14 @@ enum schema_verdict schema_watch_poll(struct schema_watch *w, const struct schem
 
 const char *published_altered(const json_t *before, const json_t *now)
 {
+    const json_t *untold = json_object_get(before, PG_UNTOLD); /* an older setup, or what was kept of one, has none */
     const char *name;
     json_t *stamp;
 
     json_object_foreach((json_t *)(uintptr_t)now, name, stamp)
-        if (json_string_length(stamp) == 0 || (before && !json_equal(json_object_get(before, name), stamp)))
+        if (strcmp(name, PG_UNTOLD) != 0 && (json_string_length(stamp) == 0 || (before && !json_equal(json_object_get(before, name), stamp))))
             return name;
-    return NULL;
+    return untold && !json_equal(untold, json_object_get(now, PG_UNTOLD)) ? PG_UNTOLD : NULL;
 }
 
 /* --- counts ------------------------------------------------------------------------------------------------------ */

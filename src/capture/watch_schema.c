@@ -166,15 +166,22 @@ static int look_at_published(struct watcher *w, json_t **ret, uint64_t *ret_xmax
     return published_altered(w->published, *ret) ? ask_snapshot(w, &xmin, ret_xmax, err) : 0;
 }
 
+static char *reason_of(const struct watcher *w, const char *altered)
+{
+    if (strcmp(altered, PG_UNTOLD) == 0)
+        return mem_printf("somebody held what an event trigger needs to tell of a command, %s.ddl or the publication %s: what the command changed may be in no event",
+                          w->capture->names.schema, w->capture->names.publication_keys);
+    return mem_printf("somebody altered the publication %s: what is changed until `salvor setup %s` has put it right may be in no event", altered,
+                      w->capture->config->protect.source);
+}
+
 /* Told by each poll while it lasts, so also behind each snapshot, and by the first one that finds it right again: a single note for all tables. */
 static void see_published(struct watcher *w, json_t *published, uint64_t from_lsn, uint64_t to_lsn, uint64_t xmax)
 {
     const char *altered = published_altered(w->published, published);
 
     if (altered) {
-        CLEANUP(mem_free_ptr)
-        char *reason = mem_printf("somebody altered the publication %s: what is changed until `salvor setup %s` has put it right may be in no event", altered,
-                                  w->capture->config->protect.source);
+        CLEANUP(mem_free_ptr) char *reason = reason_of(w, altered);
 
         json_t *note = note_inexact(NULL, 0, watch_past(w, from_lsn), position_of_lsn(to_lsn), reason);
         json_set_u64(note, "xmax", xmax);

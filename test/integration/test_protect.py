@@ -530,10 +530,18 @@ def test_what_cannot_be_told_is_settled_all_the_same(shop):
     c.execute("CREATE TABLE n (id int PRIMARY KEY, v int)")
     write(c, "n")
     assert shop.listed() == ["n"]
+    untold = "SELECT last_value FROM salvor_shop.untold"
+    marked = shop.sql(untold)
+    c.execute("CREATE SEQUENCE s; SELECT nextval('s'); DROP TABLE n")
+    assert shop.sql(untold) != marked
+    c.execute("SELECT lastval()")  # the application's own
+    assert c.fetchall() == [(1,)]
     holder.connection.rollback()
+    marked = shop.sql(untold)
     c.execute("ALTER TABLE t ADD PRIMARY KEY (id)")
     write(c)
-    assert shop.listed() == ["n", "t"]
+    assert shop.listed() == ["t"]
+    assert shop.sql(untold) == marked
 
 
 def test_random_migrations_and_writers_at_once(shop):

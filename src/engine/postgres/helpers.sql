@@ -36,6 +36,12 @@ END $salvor$;
 REVOKE ALL ON @schema@.ddl FROM PUBLIC;
 GRANT SELECT ON @schema@.ddl TO PUBLIC;
 
+-- What could not be told: another value each time, which polls compare (pg_published). A sequence, because LOCK TABLE takes none, and because its value stays where
+-- the transaction is open for long or fails; then it was an alarm too many.
+CREATE SEQUENCE IF NOT EXISTS @schema@.untold;
+REVOKE ALL ON @schema@.untold FROM PUBLIC;
+GRANT SELECT ON @schema@.untold TO PUBLIC;
+
 -- Every ordinary table as the current query's snapshot sees it.
 --   identified   PostgreSQL can identify its rows (RelationGetReplicaIndex); a key with a generated column would pass there, but
 --                its DELETE would arrive without values
@@ -92,6 +98,23 @@ CREATE OR REPLACE VIEW @schema@.asked_out AS
       AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())
       AND pg_catalog.pg_has_role(a.usesysid, c.relowner, 'USAGE');
 REVOKE ALL ON @schema@.asked_out FROM PUBLIC;
+
+-- Something was done of which neither the stream nor the catalogue may tell. The mark is there before the commit, so that no poll behind it misses it. (Not
+-- nextval: the application's own lastval() would see it.)
+CREATE OR REPLACE FUNCTION @schema@.mark() RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '1ms' SET jit = off
+AS $salvor$
+BEGIN
+    FOR attempt IN 1..20 LOOP
+        BEGIN
+            PERFORM setval('@schema@.untold', (extract(epoch FROM clock_timestamp()) * 1000000)::bigint);
+            RETURN;
+        EXCEPTION WHEN OTHERS OR query_canceled THEN -- a cancel; or a superuser alters the sequence itself
+            NULL;
+        END;
+    END LOOP;
+END
+$salvor$;
 
 -- One change of @keys@ or of an identity. All our own commands run here: the triggers know them by this function's name
 -- on the call stack. false: somebody else holds what it takes.
@@ -290,15 +313,15 @@ BEGIN
 END
 $salvor$;
 
--- A change of which no more can be told than that it was. Where not even that can be, the poll finds a difference that no record accounts for; not where a
--- recorded command stands between the same two looks, or where the catalogue reads as before (a rewrite that keeps the type).
+-- A change of which no more can be told than that it was. Where not even that can be, it is marked: a poll might see no difference (a rewrite that keeps the
+-- type), or take it for the work of a command that is recorded beside it.
 CREATE OR REPLACE FUNCTION @schema@.note_failed(tag text, why text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $salvor$
 BEGIN
     PERFORM @schema@.note(tag, '', 'failed: ' || why, '');
 EXCEPTION WHEN OTHERS THEN
-    NULL;
+    PERFORM @schema@.mark();
 END
 $salvor$;
 
@@ -384,12 +407,17 @@ BEGIN
         WHEN OTHERS THEN
             BEGIN
                 PERFORM @schema@.note_failed(TG_TAG, SQLERRM);
+                RETURN;
             EXCEPTION WHEN OTHERS OR query_canceled THEN
-                NULL; -- a teardown took the schema from under us
+                EXIT;
             END;
-            RETURN;
     END;
     END LOOP;
+    BEGIN -- cancelled each time
+        PERFORM @schema@.mark();
+    EXCEPTION WHEN OTHERS OR query_canceled THEN
+        NULL; -- a teardown took the schema from under us
+    END;
 END
 $salvor$;
 
@@ -464,12 +492,17 @@ BEGIN
         WHEN OTHERS THEN
             BEGIN
                 PERFORM @schema@.note_failed(TG_TAG, SQLERRM);
+                RETURN;
             EXCEPTION WHEN OTHERS OR query_canceled THEN
-                NULL; -- a teardown took the schema from under us
+                EXIT;
             END;
-            RETURN;
     END;
     END LOOP;
+    BEGIN -- cancelled each time
+        PERFORM @schema@.mark();
+    EXCEPTION WHEN OTHERS OR query_canceled THEN
+        NULL; -- a teardown took the schema from under us
+    END;
 END
 $salvor$;
 

@@ -189,19 +189,23 @@ int pg_keep_look(struct pg_conn *sql, const struct pg_protect_config *config, ch
 
 int pg_published(struct pg_conn *sql, const struct pg_names *names, json_t **ret, struct error *err)
 {
-    const char *params[] = {names->publication_rows, names->publication_keys};
+    const char *params[] = {names->publication_rows, names->publication_keys, names->schema};
     CLEANUP(pg_result_free) PGresult *r = NULL;
     struct protect_state st;
 
-    /* The rows before their judgement: what is touched between the two is seen next time. */
+    /* The rows before their judgement: what is touched between the two is seen next time. An older setup has no sequence. */
     TRY(pg_query(sql,
                  "SELECT coalesce((SELECT concat_ws(' ', p.oid, p.xmin) FROM pg_publication p WHERE p.pubname = $1), ''),"
-                 " coalesce((SELECT concat_ws(' ', p.oid, p.xmin) FROM pg_publication p WHERE p.pubname = $2), '')",
-                 params, 2, PG_QUERY_TIMEOUT_MS, &r, err));
+                 " coalesce((SELECT concat_ws(' ', p.oid, p.xmin) FROM pg_publication p WHERE p.pubname = $2), ''),"
+                 " (SELECT concat_ws(' ', c.oid, coalesce(pg_sequence_last_value(c.oid), 0)) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+                 " WHERE n.nspname = $3 AND c.relname = 'untold' AND c.relkind = 'S')",
+                 params, 3, PG_QUERY_TIMEOUT_MS, &r, err));
     TRY(protect_state_get(sql, names, &st, err));
     *ret = json_object();
     json_set_str(*ret, names->publication_rows, st.rows_right ? PQgetvalue(r, 0, 0) : "");
     json_set_str(*ret, names->publication_keys, st.keys_right ? PQgetvalue(r, 0, 1) : "");
+    if (!PQgetisnull(r, 0, 2))
+        json_set_str(*ret, PG_UNTOLD, PQgetvalue(r, 0, 2));
     return 0;
 }
 

@@ -108,8 +108,10 @@ MUST_CHECK int pg_keep_lists(struct pg_conn *sql, const struct pg_protect_config
 MUST_CHECK int pg_recording(struct pg_conn *sql, const struct pg_names *names, char **ret_stamp, bool *ret, struct error *err);
 /*
  * {publication: how it stands}: another text where somebody touched it since, there and back too; in trigger mode also where somebody touched its list by hand
- * (helpers.sql, after_ddl). "": it does not publish what it should, or is not there.
+ * (helpers.sql, after_ddl). "": it does not publish what it should, or is not there. In trigger mode also {PG_UNTOLD: text}, another one where an event trigger
+ * could not tell of a command (helpers.sql, mark); absent: an older setup made the triggers.
  */
+#define PG_UNTOLD "untold" /* no publication's name: all begin with salvor_ */
 MUST_CHECK int pg_published(struct pg_conn *sql, const struct pg_names *names, json_t **ret, struct error *err);
 /* List mode: what is on the two lists, whoever put it there: {"r<relation id>.<the list's own id of it>" (all tables) or "k<...>" (keyed ones): "schema.name"},
  * ordered. A table that was taken off and put back has another id of the list's. Trigger mode: nothing. */

@@ -91,6 +91,12 @@ static void test_published(void **state)
         {"{\"rows\":\"1 5\",\"keys\":\"2 5\"}", "{\"rows\":\"1 9\",\"keys\":\"2 5\"}", "rows"},
         {"{\"rows\":\"1 5\",\"keys\":\"\"}", "{\"rows\":\"1 5\",\"keys\":\"\"}", "keys"},
         {"{\"rows\":\"1 5\",\"keys\":\"\"}", "{\"rows\":\"1 5\",\"keys\":\"2 9\"}", "keys"},
+        {"{\"rows\":\"1 5\",\"untold\":\"3 0\"}", "{\"rows\":\"1 5\",\"untold\":\"3 0\"}", NULL},
+        {"{\"rows\":\"1 5\",\"untold\":\"3 0\"}", "{\"rows\":\"1 5\",\"untold\":\"3 7\"}", "untold"},
+        {"{\"untold\":\"3 0\",\"rows\":\"1 5\"}", "{\"untold\":\"3 7\",\"rows\":\"1 9\"}", "rows"},
+        {"{\"rows\":\"1 5\",\"untold\":\"3 7\"}", "{\"rows\":\"1 5\"}", "untold"},
+        {"{\"rows\":\"1 5\"}", "{\"rows\":\"1 5\",\"untold\":\"3 7\"}", NULL},
+        {NULL, "{\"rows\":\"1 5\",\"untold\":\"3 7\"}", NULL},
     };
 
     (void)state;
