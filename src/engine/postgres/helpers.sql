@@ -351,7 +351,9 @@ BEGIN
         END IF;
         IF TG_TAG = 'ALTER PUBLICATION' AND EXISTS (SELECT FROM pg_event_trigger_ddl_commands() c
                                                     WHERE c.object_identity LIKE '% in publication @keys@') THEN
-            PERFORM @schema@.change(0, 'touch');
+            IF NOT @schema@.change(0, 'touch') THEN
+                PERFORM @schema@.mark();
+            END IF;
         END IF;
         SELECT count(*), string_agg(DISTINCT c.object_type || ' ' || c.object_identity, ', ') INTO lasting, objects
         FROM pg_event_trigger_ddl_commands() c
@@ -444,7 +446,9 @@ BEGIN
         END IF;
         IF TG_TAG = 'ALTER PUBLICATION' AND EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d
                                                     WHERE d.object_identity LIKE '% in publication @keys@') THEN
-            PERFORM @schema@.change(0, 'touch');
+            IF NOT @schema@.change(0, 'touch') THEN
+                PERFORM @schema@.mark();
+            END IF;
         END IF;
         SELECT count(*), string_agg(d.object_type || ' ' || d.object_identity, ', ') INTO lasting, objects
         FROM pg_event_trigger_dropped_objects() d
