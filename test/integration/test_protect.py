@@ -404,6 +404,20 @@ def test_a_long_migration_hinders_nobody(shop):
     assert shop.poll() == {}
 
 
+def test_a_key_dropped_beside_a_migration_that_holds_list_and_table(shop):
+    """A GRANT has the table's row in the catalogue, so that no identity can be given, in a transaction that has the list: it is waited for."""
+    shop.app("CREATE TABLE t (id int PRIMARY KEY, v int)")
+    migration, c = shop.session(isolation="READ COMMITTED"), shop.session()
+    migration.execute("CREATE TABLE n (id int PRIMARY KEY); GRANT SELECT ON t TO salvor")
+    dropping = threading.Thread(target=c.execute, args=("ALTER TABLE t DROP CONSTRAINT t_pkey",))
+    dropping.start()
+    dropping.join(1)
+    migration.connection.commit()
+    dropping.join()
+    write(c)
+    assert shop.listed() == ["n"]
+
+
 def test_many_statements_beside_a_long_migration_are_not_slowed(shop):
     c, d = shop.session(), shop.session(isolation=1)
 

@@ -8,7 +8,7 @@
 -- Rules for everything below:
 --   * nothing fails into the application: every exception is caught, a cancel and a time-out too;
 --   * nothing waits for a lock: whether @keys@ is held is looked up, and ALTER PUBLICATION has 1 ms for the rest (a waiter
---     could be a deadlock's victim, or make another one so);
+--     could be a deadlock's victim, or make another one so). Where there is no way around one, it is tried again for up to 10 s;
 --   * a table is put on the list only while its identity is proved under a lock that keeps it so; under REPEATABLE READ
 --     queries see the past, so that there proof comes from pg_get_replica_identity_index and pg_get_publication_tables,
 --     which look at the present;
@@ -185,6 +185,7 @@ DECLARE
     sees_present boolean := current_setting('transaction_isolation') LIKE 'read %' OR made_here;
     label text := t::regclass::text;
     given boolean := false;
+    until timestamptz;
     x record;
 BEGIN
     SELECT * INTO x FROM @schema@.tables v WHERE v.id = t;
@@ -195,16 +196,25 @@ BEGIN
         x.listed := @schema@.listed(t);
     END IF;
     IF x.listed AND NOT x.identified THEN
-        IF x.wants_full AND @schema@.change(t, 'full') THEN
-            PERFORM @schema@.change(t, 'given');
-            RETURN format('full: %s; ', label);
-        END IF;
-        IF @schema@.change(t, 'leave') THEN
-            RETURN format('unlisted: %s; ', label);
-        END IF;
-        IF @schema@.change(t, 'full') THEN
-            RETURN format('full for want of a lock: %s; ', label);
-        END IF;
+        -- One transaction can hold both ways out: the list, and by a GRANT the table's row in the catalogue. There is no third one, and the application's updates
+        -- would fail from the commit on, so this is worth more time; once in a transaction, and without a lock to wait for.
+        SELECT clock_timestamp() + least(10000, nullif(setting::integer / 2, 0)) * interval '1 millisecond' INTO until
+        FROM pg_settings WHERE name = 'statement_timeout';
+        LOOP
+            IF x.wants_full AND @schema@.change(t, 'full') THEN
+                PERFORM @schema@.change(t, 'given');
+                RETURN format('full: %s; ', label);
+            END IF;
+            IF @schema@.change(t, 'leave') THEN
+                RETURN format('unlisted: %s; ', label);
+            END IF;
+            IF @schema@.change(t, 'full') THEN
+                RETURN format('full for want of a lock: %s; ', label);
+            END IF;
+            EXIT WHEN clock_timestamp() > until OR current_setting('@schema@.waited_long', true) = 'yes';
+            PERFORM pg_sleep(0.02);
+        END LOOP;
+        PERFORM set_config('@schema@.waited_long', 'yes', true);
         RETURN format('failed to unlist: %s; ', label);
     END IF;
     IF x.unlogged THEN
