@@ -242,11 +242,14 @@ static int dump(struct taking *t, struct pg_conn *watch, struct error *err)
 /* The server's functions that write out a view look at what is there now, whatever the snapshot says. */
 static int check_unchanged(struct taking *t, struct pg_conn *watch, struct error *err)
 {
-    CLEANUP(mem_free_ptr) char *fingerprint = NULL, *stamp = NULL;
+    CLEANUP(mem_free_ptr) char *touched = NULL, *fingerprint = NULL, *stamp = NULL;
+    bool rewritten;
 
+    TRY(pg_schema_touched(&t->sql, &touched, err));
     TRY(pg_schema_fingerprint(watch, t->capture->names.schema, &fingerprint, err));
     TRY(pg_schema_stamp(watch, &stamp, err));
-    if (strcmp(fingerprint, t->fingerprint) == 0 && strcmp(stamp, t->stamp) == 0)
+    TRY(pg_schema_only_rewritten(watch, touched, &rewritten, err));
+    if (strcmp(fingerprint, t->fingerprint) == 0 && strcmp(stamp, t->stamp) == 0 && rewritten)
         return 0;
     return error_set(err, ERROR_BUSY, "the schema was changed while it was read");
 }

@@ -19,12 +19,17 @@
 static int check_unchanged(struct take *t, const char *conninfo, struct error *err)
 {
     CLEANUP(pg_close) struct pg_conn now = {0};
-    CLEANUP(mem_free_ptr) char *fingerprint = NULL, *stamp = NULL;
+    CLEANUP(mem_free_ptr) char *touched = NULL, *fingerprint = NULL, *stamp = NULL;
+    bool rewritten;
 
     TRY(pg_connect(conninfo, PG_SESSION_SQL, "snapshot", PG_CONNECT_TIMEOUT_MS, &now, err));
+    TRY(pg_execf(&now, PG_QUERY_TIMEOUT_MS, err, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '%s'", t->snapshot));
+    TRY(pg_schema_touched(&now, &touched, err));
+    TRY(pg_exec(&now, "COMMIT", PG_QUERY_TIMEOUT_MS, err));
     TRY(pg_schema_fingerprint(&now, t->names.schema, &fingerprint, err));
     TRY(pg_schema_stamp(&now, &stamp, err));
-    if (strcmp(fingerprint, t->fingerprint) == 0 && strcmp(stamp, t->stamp) == 0)
+    TRY(pg_schema_only_rewritten(&now, touched, &rewritten, err));
+    if (strcmp(fingerprint, t->fingerprint) == 0 && strcmp(stamp, t->stamp) == 0 && rewritten)
         return 0;
     return error_set(err, ERROR_BUSY, "the schema was changed while it was read, the snapshot is taken again");
 }

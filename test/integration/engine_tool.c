@@ -65,6 +65,31 @@ static int run_fingerprint(char **args, struct error *err)
     return 0;
 }
 
+/* Each line is answered by what became of indexes and sequences since the answer before. */
+static int run_indexes(char **args, struct error *err)
+{
+    CLEANUP(pg_close) struct pg_conn then = {0};
+    CLEANUP(pg_close) struct pg_conn now = {0};
+    char line[LINE_BYTES];
+
+    TRY(pg_connect(args[0], PG_SESSION_SQL, "test", PG_CONNECT_TIMEOUT_MS, &then, err));
+    TRY(pg_connect(args[0], PG_SESSION_SQL, "test", PG_CONNECT_TIMEOUT_MS, &now, err));
+    for (;;) {
+        char *touched;
+        bool same;
+
+        TRY(pg_exec(&then, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; DECLARE c CURSOR FOR SELECT 1", PG_QUERY_TIMEOUT_MS, err));
+        print(json_object());
+        if (!fgets(line, sizeof line, stdin))
+            return 0;
+        TRY(pg_schema_touched(&then, &touched, err));
+        TRY(pg_schema_only_rewritten(&now, touched, &same, err));
+        free(touched);
+        print(json_pack("{s:b}", "same", same));
+        TRY(pg_exec(&then, "COMMIT", PG_QUERY_TIMEOUT_MS, err));
+    }
+}
+
 static int run_session(char **args, struct error *err)
 {
     CLEANUP(pg_close) struct pg_conn c = {0};
@@ -291,7 +316,7 @@ static int run(const char *command, char **args, struct error *err)
     static const struct {
         const char *name;
         int (*fn)(char **, struct error *);
-    } commands[] = {{"fingerprint", run_fingerprint}, {"session", run_session}, {"shapes", run_shapes},
+    } commands[] = {{"fingerprint", run_fingerprint}, {"indexes", run_indexes}, {"session", run_session}, {"shapes", run_shapes},
                     {"start", run_start},             {"copy", run_copy},       {"snapshot", run_snapshot}};
 
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {

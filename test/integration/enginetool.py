@@ -28,19 +28,20 @@ def engine(*arguments, env=None):
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-class Fingerprints:
-    """One session that is asked again and again."""
+class Asked:
+    """A tool that is asked again and again."""
 
-    def __init__(self, conninfo, helper="salvor_x"):
-        self.process = subprocess.Popen([tool_path(), "fingerprint", conninfo, helper], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True, env={**os.environ, **SANITIZED})
+    def __init__(self, *arguments):
+        self.process = subprocess.Popen([tool_path(), *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        env={**os.environ, **SANITIZED})
 
-    def now(self):
+    def ask(self):
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        told = json.loads(self.process.stdout.readline())
-        self.stamp = told["stamp"]
-        return told["fingerprint"]
+        return self.told()
+
+    def told(self):
+        return json.loads(self.process.stdout.readline())
 
     def __enter__(self):
         return self
@@ -49,3 +50,28 @@ class Fingerprints:
         self.process.stdin.close()
         self.process.stdout.close()
         assert self.process.wait(timeout=20) == 0
+
+
+class Fingerprints(Asked):
+    """One session."""
+
+    def __init__(self, conninfo, helper="salvor_x"):
+        super().__init__("fingerprint", conninfo, helper)
+
+    def now(self):
+        told = self.ask()
+        self.stamp = told["stamp"]
+        return told["fingerprint"]
+
+
+class Indexes(Asked):
+    """Were indexes and sequences only rewritten since the snapshot of the answer before?"""
+
+    def __init__(self, conninfo):
+        super().__init__("indexes", conninfo)
+        self.told()
+
+    def same(self):
+        same = self.ask()["same"]
+        self.told()
+        return same

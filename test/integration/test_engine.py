@@ -8,7 +8,7 @@ import time
 import psycopg2
 import pytest
 
-from enginetool import Fingerprints, engine
+from enginetool import Fingerprints, Indexes, engine
 from pgserver import PgServer
 
 pytestmark = pytest.mark.xdist_group("engine")
@@ -379,12 +379,36 @@ ALTER SCHEMA sch RENAME TO sch0; ALTER SCHEMA sch0 RENAME TO sch
 CREATE OR REPLACE VIEW v AS SELECT id, t FROM a WHERE n > 0; CREATE OR REPLACE VIEW v AS SELECT id, t FROM a
 ALTER TABLE a RENAME CONSTRAINT a_pkey TO k; ALTER TABLE a RENAME CONSTRAINT k TO a_pkey
 ALTER TABLE sch.z SET SCHEMA public; ALTER TABLE z SET SCHEMA sch
+ALTER STATISTICS st RENAME TO st0; ALTER STATISTICS st0 RENAME TO st
+ALTER TEXT SEARCH CONFIGURATION tc RENAME TO tc0; ALTER TEXT SEARCH CONFIGURATION tc0 RENAME TO tc
+ALTER TEXT SEARCH DICTIONARY td RENAME TO td0; ALTER TEXT SEARCH DICTIONARY td0 RENAME TO td
+ALTER TEXT SEARCH PARSER tp RENAME TO tp0; ALTER TEXT SEARCH PARSER tp0 RENAME TO tp
+ALTER TEXT SEARCH TEMPLATE tt RENAME TO tt0; ALTER TEXT SEARCH TEMPLATE tt0 RENAME TO tt
+""".strip().splitlines()
+
+MORE = """
+CREATE STATISTICS st ON id, n FROM a; CREATE TEXT SEARCH CONFIGURATION tc (copy = simple); CREATE TEXT SEARCH DICTIONARY td (template = simple);
+CREATE TEXT SEARCH TEMPLATE tt (lexize = dsimple_lexize);
+CREATE TEXT SEARCH PARSER tp (start = prsd_start, gettoken = prsd_nexttoken, end = prsd_end, lextypes = prsd_lextype)
+"""
+
+# The last command of each also writes the row as one does that changes nothing.
+INDEXES_THERE_AND_BACK = """
+ALTER INDEX ai RENAME TO aj; ALTER INDEX aj RENAME TO ai
+ALTER INDEX ai SET (fillfactor = 70); ALTER INDEX ai RESET (fillfactor)
+ALTER INDEX ai RENAME TO aj; ALTER INDEX aj RENAME TO ai; REINDEX INDEX ai
+REINDEX INDEX ai; ALTER INDEX ai RENAME TO aj; ALTER INDEX aj RENAME TO ai
+DROP INDEX ai; CREATE INDEX ai ON a (t)
+ALTER INDEX p_pkey RENAME TO pk; ALTER INDEX pk RENAME TO p_pkey
+ALTER SEQUENCE s RENAME TO s0; ALTER SEQUENCE s0 RENAME TO s
+ALTER SEQUENCE s SET SCHEMA sch; ALTER SEQUENCE sch.s SET SCHEMA public
+ALTER SEQUENCE sch.z_a_seq RENAME TO z0; ALTER SEQUENCE sch.z0 RENAME TO z_a_seq; TRUNCATE sch.z RESTART IDENTITY
 """.strip().splitlines()
 
 
 def test_what_was_changed_and_changed_back_has_another_stamp(server, db):
     with cursor(server, db) as c, Fingerprints(server.conninfo(db)) as by:
-        c.execute(SCHEMA)
+        c.execute(SCHEMA + MORE)
         for statement in THERE_AND_BACK:
             before = by.now(), by.stamp
             there, back = statement.split("; ")
@@ -400,6 +424,24 @@ def test_what_was_changed_and_changed_back_has_another_stamp(server, db):
             by.now()
             assert by.stamp == stamp or "CONCURRENTLY" in statement, statement
             stamp = by.stamp
+
+
+def test_indexes_and_sequences_that_were_changed_and_changed_back(server, db):
+    with cursor(server, db) as c, Indexes(server.conninfo(db)) as indexes:
+        c.execute(SCHEMA)
+        assert indexes.same()  # what the snapshot does not see is not dumped
+        for statement in INDEXES_THERE_AND_BACK:
+            for command in statement.split("; "):
+                c.execute(command)
+            assert not indexes.same(), statement
+        c.execute("CREATE TABLE b (n int); ALTER TABLE a CLUSTER ON ai")
+        for failed in ("ALTER INDEX ai RENAME TO aj", "ALTER SEQUENCE s RENAME TO s0", "REINDEX INDEX ai"):
+            c.execute(f"BEGIN; {failed}; ROLLBACK")
+            assert indexes.same(), failed
+        for statement in [*NO_CHANGES, *TEMPORARY.split(";"), "BEGIN; ALTER INDEX ai RENAME TO open"]:
+            if not statement.startswith("REINDEX TABLE CONCURRENTLY"):  # waits for the snapshot to be gone
+                c.execute(statement)
+                assert indexes.same(), statement
 
 
 def test_fingerprint_does_not_wait_for_locks(server, db):

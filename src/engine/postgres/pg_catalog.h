@@ -73,10 +73,20 @@ MUST_CHECK int pg_sequences(struct pg_conn *sql, const char *helper_schema, stru
 MUST_CHECK int pg_schema_fingerprint(struct pg_conn *sql, const char *helper_schema, char **ret, struct error *err);
 /*
  * Which transactions wrote what a dump's functions look at as it stands now, whatever the snapshot says: it differs also where something was changed and
- * changed back. Rows of tables, TRUNCATE and temporary objects do not count; nor, since TRUNCATE and REINDEX write the same rows, do names of sequences and
- * indexes, nor statistics and text search objects: there and back during a dump, these are not seen. Cost: one query, about 10 ms for a thousand tables.
+ * changed back. Rows of tables, TRUNCATE and temporary objects do not count; nor do indexes and sequences (pg_schema_touched), nor the names of roles, of which only a
+ * superuser may know who wrote them: there and back during a dump, these are not seen. Cost: one query, about 10 ms for a thousand tables.
  */
 MUST_CHECK int pg_schema_stamp(struct pg_conn *sql, char **ret, struct error *err);
+/*
+ * The same for indexes and sequences. TRUNCATE, REINDEX and REFRESH write their rows in the catalogue, too; they also give them another file, and do not count. (REINDEX CONCURRENTLY
+ * does, and ALTER TABLE that makes an index anew.) Asked in this order when the dump has ended.
+ *   then     a session in a transaction that has the dump's snapshot
+ *   now      one that sees the present; it may be the same, after that transaction
+ *   touched  of pg_schema_touched: what was written since the snapshot
+ * Cost: two queries, some ms for a thousand tables.
+ */
+MUST_CHECK int pg_schema_touched(struct pg_conn *then, char **ret, struct error *err);
+MUST_CHECK int pg_schema_only_rewritten(struct pg_conn *now, const char *touched, bool *ret, struct error *err);
 /* Of two fingerprints: is what event triggers never tell of (the database's own properties, event triggers, the mark of CLUSTER, whether a view has
  * contents) the same? */
 bool pg_fingerprint_untold_same(const char *a, const char *b);

@@ -267,7 +267,12 @@ int pg_schema_fingerprint(struct pg_conn *sql, const char *helper_schema, char *
     return pg_query_value(sql, buf_cstr(&query), PG_QUERY_TIMEOUT_MS, ret, err);
 }
 
-/* Of relations the row types: TRUNCATE writes the row in pg_class, and changes nothing. */
+/*
+ * What pg_dump 15 has written out by functions: views, rules, triggers, constraints, expressions, indexes, statistics objects, signatures and bodies of functions; and by the output of
+ * regproc, regoperator, regdictionary and their like. An expression may name a sequence, an index or a text search configuration by a constant. All else it reads as rows, by its snapshot.
+ *
+ * Of relations the row types: TRUNCATE writes the row in pg_class, and changes nothing. Indexes and sequences have none.
+ */
 #define WRITTEN(catalogue_, where_) "(SELECT concat(count(*), '/', sum(xmin::text::int8)) FROM " catalogue_ where_ ")"
 #define NOT_TEMPORARY(column_) " WHERE " column_ " NOT IN (SELECT oid FROM pg_namespace WHERE nspname ~ '^pg_(toast_)?temp_')"
 
@@ -280,7 +285,35 @@ int pg_schema_stamp(struct pg_conn *sql, char **ret, struct error *err)
         WRITTEN("pg_attribute", " WHERE attnum > 0 AND attrelid IN (SELECT oid FROM pg_class WHERE relpersistence <> 't' AND relkind NOT IN ('t', 'i', 'I'))") ", "
         WRITTEN("pg_rewrite", " WHERE ev_class IN (SELECT oid FROM pg_class WHERE relpersistence <> 't')") ", "
         WRITTEN("pg_trigger", " WHERE tgrelid IN (SELECT oid FROM pg_class WHERE relpersistence <> 't')") ", "
-        WRITTEN("pg_enum", " WHERE enumtypid IN (SELECT oid FROM pg_type" NOT_TEMPORARY("typnamespace") ")") ", " WRITTEN("pg_namespace", " WHERE nspname !~ '^pg_(toast_)?temp_'") ")";
+        WRITTEN("pg_enum", " WHERE enumtypid IN (SELECT oid FROM pg_type" NOT_TEMPORARY("typnamespace") ")") ", " WRITTEN("pg_namespace", " WHERE nspname !~ '^pg_(toast_)?temp_'") ", "
+        WRITTEN("pg_statistic_ext", NOT_TEMPORARY("stxnamespace")) ", " WRITTEN("pg_ts_config", NOT_TEMPORARY("cfgnamespace")) ", "
+        WRITTEN("pg_ts_dict", NOT_TEMPORARY("dictnamespace")) ", " WRITTEN("pg_ts_parser", NOT_TEMPORARY("prsnamespace")) ", "
+        WRITTEN("pg_ts_template", NOT_TEMPORARY("tmplnamespace")) ")";
 
     return pg_query_value(sql, query, PG_QUERY_TIMEOUT_MS, ret, err);
+}
+
+/* A row that the snapshot sees, and somebody has written since, names the first of them; that one may have failed, or may not have ended. */
+int pg_schema_touched(struct pg_conn *then, char **ret, struct error *err)
+{
+    static const char query[] =
+        "SELECT coalesce(string_agg(concat_ws('/', oid, xmin, xmax, relfilenode), ' '), '') FROM pg_class"
+        " WHERE oid >= 16384 AND relkind IN ('S', 'i', 'I') AND relpersistence <> 't' AND relnamespace <> 'pg_toast'::regnamespace AND xmax::text <> '0'";
+
+    return pg_query_value(then, query, PG_QUERY_TIMEOUT_MS, ret, err);
+}
+
+/* Either nobody's writing counts yet, or the first one's was also the last, and made a new file. */
+int pg_schema_only_rewritten(struct pg_conn *now, const char *touched, bool *ret, struct error *err)
+{
+    const char *params[] = {touched};
+    CLEANUP(pg_result_free) PGresult *r = NULL;
+
+    TRY(pg_query(now,
+                 "SELECT count(*) FROM unnest(string_to_array($1, ' ')) t (was) LEFT JOIN pg_class c ON c.oid = split_part(was, '/', 1)::oid"
+                 " WHERE c.oid IS NULL OR NOT (c.xmin::text = split_part(was, '/', 2)"
+                 " OR (c.xmin::text = split_part(was, '/', 3) AND c.relfilenode::text <> split_part(was, '/', 4)))",
+                 params, 1, PG_QUERY_TIMEOUT_MS, &r, err));
+    *ret = strcmp(PQgetvalue(r, 0, 0), "0") == 0;
+    return 0;
 }
