@@ -18,6 +18,7 @@ import tempfile
 import time
 
 import psycopg2
+from scratch import scratch
 
 # What a source needs; a test may say otherwise in start(conf).
 DEFAULTS = {
@@ -77,10 +78,10 @@ class PgServer:
 
     templates = {}  # initdb's options: a data directory
 
-    def __init__(self, parent="/tmp", initdb_options=(), hba=None, own_identifier=False):
+    def __init__(self, parent=None, initdb_options=(), hba=None, own_identifier=False):
         self.bin = bin_directory()
         self.system_user = "postgres" if os.geteuid() == 0 else None
-        self.root = tempfile.mkdtemp(prefix="salvor-pg-", dir=parent)
+        self.root = tempfile.mkdtemp(prefix="salvor-pg-", dir=parent or scratch())
         os.chmod(self.root, 0o755)
         if self.system_user:
             entry = pwd.getpwnam(self.system_user)
@@ -103,7 +104,7 @@ class PgServer:
     def template(self, options):
         key = tuple(options)
         if key not in self.templates:
-            root = tempfile.mkdtemp(prefix="salvor-pg-template-", dir="/tmp")
+            root = tempfile.mkdtemp(prefix="salvor-pg-template-", dir=scratch())
             atexit.register(shutil.rmtree, root, ignore_errors=True)
             if self.system_user:
                 entry = pwd.getpwnam(self.system_user)

@@ -11,6 +11,7 @@ import tempfile
 import time
 
 import psycopg2
+from scratch import scratch
 
 SALVOR = os.environ.get("SALVOR") or str(pathlib.Path(__file__).resolve().parents[2] / "build/release/src/cmd/salvor")
 
@@ -51,8 +52,8 @@ class Result:
 class Salvor:
     """One configuration with its state and vault. sources: {name: {option: value}}; vault defaults to main."""
 
-    def __init__(self, sources, vaults=None, parent="/tmp"):
-        self.root = pathlib.Path(tempfile.mkdtemp(prefix="salvor-box-", dir=parent))
+    def __init__(self, sources, vaults=None, parent=None):
+        self.root = pathlib.Path(tempfile.mkdtemp(prefix="salvor-box-", dir=parent or scratch()))
         os.chmod(self.root, 0o755)
         self.state = self.root / "state"
         self.vaults = vaults or {"main": {"driver": "posix", "path": self.root / "vault"}}

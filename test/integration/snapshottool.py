@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import tempfile
 
+from scratch import scratch
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
@@ -39,8 +41,8 @@ class Result:
 class Taker:
     """A state directory and a vault, and the tool on them."""
 
-    def __init__(self, conninfo, parent="/tmp"):
-        self.root = pathlib.Path(tempfile.mkdtemp(prefix="salvor-snapshot-", dir=parent))
+    def __init__(self, conninfo, parent=None):
+        self.root = pathlib.Path(tempfile.mkdtemp(prefix="salvor-snapshot-", dir=parent or scratch()))
         self.state, self.vault = self.root / "state", self.root / "vault"
         self.conninfo = conninfo
         self.running = []
