@@ -343,12 +343,12 @@ class Corpus:
         """Until the schema is captured as it is at lsn."""
         self.durable(database, lsn)
         changed = lambda status: max((parse_lsn(c["to"]) for c in status["schema_changed"]), default=0)
-        self.box.wait("the schema to be captured", lambda: (lambda s: parse_lsn(s["schema_captured"] or "0/0") >= changed(s))(self.box.status(database.name)), 120)
+        self.box.wait_status(database.name, "the schema to be captured", lambda s: parse_lsn(s["schema_captured"] or "0/0") >= changed(s), 120)
 
     def looked_at(self, database, lsn):
         """Until polls have seen the schema as it is at lsn. A heartbeat may be what lies at it."""
         database.connection.cursor().execute("SELECT pg_logical_emit_message(true, 'corpus', '')")
-        self.box.wait("the schema to be looked at", lambda: parse_lsn(self.box.status(database.name)["schema_seen"] or "0/0") >= parse_lsn(lsn), 60)
+        self.box.wait_status(database.name, "the schema to be looked at", lambda s: parse_lsn(s["schema_seen"] or "0/0") >= parse_lsn(lsn))
 
     def told_loudly(self):
         """What does not come back is named by check beforehand and by status afterwards."""

@@ -221,7 +221,7 @@ class Ground:
             since = self.box.log_text().rpartition(f"capture {dbname}: incarnation ")[2]
             listed = [c["to"] for c in status["schema_changed"]] + CHANGED.findall("\n".join(x for x in since.splitlines() if f"capture {dbname}: " in x))
             return parse_lsn(status["schema_captured"] or "0/0") >= max(map(parse_lsn, listed), default=0)
-        self.box.wait("the schema to be captured", lambda: captured(self.box.status(dbname)), 180)
+        self.box.wait_status(dbname, "the schema to be captured", captured, 180)
 
     def play(self, dbname, players, rnd, kill=False):
         """All to their ends, one operation of one of them after the other; in the middle a snapshot is taken beside them, and capture may be killed."""

@@ -24,17 +24,21 @@ def parse_lsn(text):
 PATIENCE_S = 90  # nothing is given up sooner: a machine with other work on it may need long for what takes a second elsewhere
 
 
-def wait_for(what, test, timeout=PATIENCE_S):
-    """The first true value of test(), asked every 50 ms."""
+def wait_for(what, test, timeout=PATIENCE_S, told=None):
+    """The first true value of test(), asked every 50 ms; where told() is given: when that has changed, and each half second."""
     timeout = max(timeout, PATIENCE_S)
     deadline = time.monotonic() + timeout
     while True:
+        before = told() if told else None
         found = test()
+        asked = time.monotonic()
         if found:
             return found
-        if time.monotonic() > deadline:
+        if asked > deadline:
             raise AssertionError(f"waited {timeout} s for {what}")
         time.sleep(0.05)
+        while told and told() == before and time.monotonic() < asked + 0.5:
+            time.sleep(0.02)
 
 
 class Result:
@@ -160,14 +164,21 @@ class Salvor:
 
     # -- waiting
 
-    def wait(self, what, test, timeout=60):
+    def wait(self, what, test, timeout=60, told=None):
         try:
-            return wait_for(what, test, timeout)
+            return wait_for(what, test, timeout, told)
         except AssertionError as e:
             raise AssertionError(f"{e}\n{self.log_tail()}") from None
 
+    def wait_status(self, source, what, test, timeout=60):
+        """For what test(status) makes of what capture knows: the command is asked when capture has told anew, since asking costs more than most of what is waited for."""
+        def told():
+            with contextlib.suppress(FileNotFoundError):
+                return os.stat(self.state / source / "status.json").st_mtime_ns
+        return self.wait(what, lambda: test(self.status(source)), timeout, told)
+
     def wait_streaming(self, source, timeout=60):
-        return self.wait(f"{source} to stream", lambda: (lambda s: s if s["state"] == "streaming" else None)(self.status(source)), timeout)
+        return self.wait_status(source, f"{source} to stream", lambda s: s if s["state"] == "streaming" else None, timeout)
 
     def wait_snapshots(self, source, count=1, timeout=90):
         return self.wait(f"{count} snapshots of {source}",
@@ -176,13 +187,11 @@ class Salvor:
     def wait_durable(self, source, lsn, timeout=30):
         """Until every commit at or before lsn ('0/16B3748') is durable in the spool."""
         wanted = parse_lsn(lsn)
-        return self.wait(f"{lsn} to be durable", lambda: (lambda p: p and parse_lsn(p) >= wanted)(self.status(source)["durable_position"]),
-                         timeout)
+        return self.wait_status(source, f"{lsn} to be durable", lambda s: s["durable_position"] and parse_lsn(s["durable_position"]) >= wanted, timeout)
 
     def wait_vault(self, source, lsn, timeout=60):
         wanted = parse_lsn(lsn)
-        return self.wait(f"{lsn} to be in the vault", lambda: (lambda p: p and parse_lsn(p) >= wanted)(self.status(source)["vault_position"]),
-                         timeout)
+        return self.wait_status(source, f"{lsn} to be in the vault", lambda s: s["vault_position"] and parse_lsn(s["vault_position"]) >= wanted, timeout)
 
     # -- targets
 

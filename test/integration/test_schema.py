@@ -138,10 +138,10 @@ class History:
     def captured(self):
         wanted = parse_lsn(self.server.value("SELECT pg_current_wal_insert_lsn()::text"))
         self.server.sql("SELECT pg_logical_emit_message(true, 'x', 'y')", dbname="shop")
-        self.box.wait("the schema to be captured", lambda: parse_lsn(self.box.status("shop")["schema_captured"] or "0/0") >= wanted or self.same(wanted))
+        self.box.wait_status("shop", "the schema to be captured", lambda s: parse_lsn(s["schema_captured"] or "0/0") >= wanted or self.same(s, wanted))
 
-    def same(self, wanted):
-        status = self.box.status("shop")
+    @staticmethod
+    def same(status, wanted):
         changed = max((parse_lsn(c["to"]) for c in status["schema_changed"]), default=0)
         return changed and parse_lsn(status["schema_captured"] or "0/0") >= changed and parse_lsn(status["durable_position"]) >= wanted
 
