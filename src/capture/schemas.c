@@ -13,7 +13,6 @@
  *
  * A crash leaves at most objects that no note names. schema.json says what was captured last: what was noticed and is not, is captured then.
  */
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -70,7 +69,7 @@ struct taking {
     json_t *state;
     struct buf dump, sql_text;
     /* Of the thread that runs the programs: */
-    atomic_bool done;
+    bool done; /* with the capture's mutex */
     int rc;
     struct error err;
 };
@@ -164,8 +163,24 @@ static void *programs_main(void *arg)
     struct taking *t = arg;
 
     t->rc = run_programs(t, &t->err);
-    atomic_store(&t->done, true);
+    capture_lock(t->capture);
+    t->done = true;
+    capture_changed(t->capture);
+    capture_unlock(t->capture);
     return NULL;
+}
+
+/* Waits for them, at most so long: at once, since what a capture costs is what the next one waits for, several times over. */
+static bool programs_done(const struct taking *t, int64_t patience_us)
+{
+    int64_t until_us = clock_mono_us() + patience_us;
+
+    capture_lock(t->capture);
+    while (!t->done && clock_mono_us() < until_us)
+        capture_wait(t->capture, &t->capture->changed, until_us - clock_mono_us());
+    bool done = t->done;
+    capture_unlock(t->capture);
+    return done;
 }
 
 static bool is_ending(struct capture *c)
@@ -207,22 +222,18 @@ static int watch_programs(struct taking *t, struct pg_conn *watch, struct error 
 {
     int64_t waiting_since_us = 0;
 
-    while (!atomic_load(&t->done)) {
+    for (int64_t pause_us = LOOK_US / 10; !programs_done(t, pause_us); pause_us = LOOK_US) {
         bool in_the_way = false;
-
-        clock_sleep_ms(LOOK_US / CLOCK_US_PER_MS / 10);
         int rc = is_in_the_way(watch, t, &in_the_way, err);
         int64_t now_us = clock_mono_us();
         waiting_since_us = !in_the_way ? 0 : waiting_since_us ? waiting_since_us : now_us;
         bool too_long = waiting_since_us && now_us - waiting_since_us >= PATIENCE_US;
         if (rc < 0 || too_long || is_ending(t->capture)) {
             end_sessions(watch, t);
-            while (!atomic_load(&t->done))
-                clock_sleep_ms(20);
+            while (!programs_done(t, LOOK_US))
+                ;
             return rc < 0 ? rc : error_set(err, ERROR_BUSY, "the schema's dump let go of its locks: somebody waited for them");
         }
-        if (!atomic_load(&t->done))
-            clock_sleep_ms(LOOK_US / CLOCK_US_PER_MS);
     }
     return 0;
 }
@@ -488,6 +499,8 @@ static void capture_schema(struct schemas *s)
     store(s);
     capture_lock(s->capture);
     s->capture->schema_captured = position_of_lsn(s->captured_lsn);
+    s->capture->state_changed = true; /* status tells it at once: somebody may wait for it between two steps of a migration */
+    capture_changed(s->capture);
     capture_unlock(s->capture);
 }
 
