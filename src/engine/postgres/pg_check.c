@@ -454,7 +454,10 @@ static void check_mode(struct check *c, const struct table_states *tables)
     for (size_t i = 0; i < tables->count; i++)
         foreign += !tables->items[i].owned;
     if (protect_state_has_triggers(s)) {
-        if (s->triggers && s->rows_right && s->keys_exists && s->keys_right && s->sweep)
+        if (s->triggers && !s->marks)
+            ADD(c, WARN, "setup", NULL, "run `salvor setup` again with --admin",
+                "the event triggers are of an older Salvor: nobody notices a schema change that they could not record");
+        else if (s->triggers && s->rows_right && s->keys_exists && s->keys_right && s->sweep)
             ADD(c, OK, "setup", NULL, NULL, "publications for all tables are there, event triggers keep them right");
         else
             ADD(c, WARN, "setup", NULL, "run `salvor setup` again with --admin",

@@ -37,6 +37,7 @@ struct protect_state {
     bool schema_exists, schema_trusted;            /* trusted: a superuser owns it */
     bool triggers;                                 /* all three event triggers are there, always enabled */
     bool sweep;                                    /* the session may call the sweep */
+    bool marks;                                    /* the event triggers can mark what they cannot tell; false: those of an older setup */
 };
 MUST_CHECK int protect_state_get(struct pg_conn *sql, const struct pg_names *names, struct protect_state *ret,
                                  struct error *err);

@@ -33,6 +33,7 @@ enum state_column {
     STATE_SCHEMA_TRUSTED,
     STATE_TRIGGERS,
     STATE_SWEEP,
+    STATE_MARKS,
     STATE_COLUMNS,
 };
 
@@ -51,7 +52,8 @@ static const char state_query[] =
     " k.pubupdate AND k.pubdelete AND NOT k.pubinsert AND NOT k.pubtruncate AND NOT k.pubviaroot AND NOT k.puballtables" WHOLE_TABLES("k") ","
     " n.oid IS NOT NULL, o.rolsuper,"
     " (SELECT count(*) FROM pg_event_trigger e WHERE e.evtname IN (%4$s) AND e.evtenabled = 'A') = 3,"
-    " f.oid IS NOT NULL AND has_schema_privilege(n.oid, 'USAGE') AND has_function_privilege(f.oid, 'EXECUTE')"
+    " f.oid IS NOT NULL AND has_schema_privilege(n.oid, 'USAGE') AND has_function_privilege(f.oid, 'EXECUTE'),"
+    " EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = 'untold')"
     " FROM pg_roles u"
     " LEFT JOIN pg_publication r ON r.pubname = %1$s"
     " LEFT JOIN pg_publication k ON k.pubname = %2$s"
@@ -95,6 +97,7 @@ int protect_state_get(struct pg_conn *sql, const struct pg_names *names, struct 
     s.schema_trusted = bool_at(r, 0, STATE_SCHEMA_TRUSTED);
     s.triggers = bool_at(r, 0, STATE_TRIGGERS);
     s.sweep = bool_at(r, 0, STATE_SWEEP);
+    s.marks = bool_at(r, 0, STATE_MARKS);
     *ret = s;
     return 0;
 }
