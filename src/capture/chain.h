@@ -56,6 +56,8 @@ bool chain_begins_purged(const struct chain *c);
 bool chain_has_aged(const struct chain *c);
 /* The spool goes on where the vault's newest segment ends; also where there is nothing in one of them. */
 bool chain_joins_spool(const struct chain *c);
+/* From `after` on nothing is missing up to there, by the numbers of what there is: POSITION_MAX where nothing is. */
+struct position chain_whole_until(const struct chain *c, struct position after);
 /* The next frame: 1; 0: the end. Slices live until the next call. */
 MUST_CHECK int chain_next(struct chain *c, struct frame *ret, struct error *err);
 bool chain_in_spool(const struct chain *c); /* the frame came from the spool */

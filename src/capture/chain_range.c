@@ -216,6 +216,22 @@ bool chain_joins_spool(const struct chain *c)
     return true;
 }
 
+/* Where a file of the spool ends before the hole is not known: then nothing past `after` counts as whole. */
+struct position chain_whole_until(const struct chain *c, struct position after)
+{
+    struct position end = POSITION_ZERO;
+
+    for (size_t i = 0; i < c->count; i++) {
+        bool hole = i > 0 && !chain_is_dense(c, i);
+
+        if (hole && (c->items[i - 1].in_spool || position_compare(end, after) >= 0))
+            return position_compare(end, after) > 0 ? end : after;
+        if (!c->items[i].in_spool && !position_is_zero(c->items[i].id.first))
+            end = c->items[i].id.last;
+    }
+    return POSITION_MAX;
+}
+
 /* Nothing is missing between `after` and the item: where it does not go on from the one before, it must itself say so. */
 static int check_reach(struct chain *c, size_t item, struct position after, struct error *err)
 {

@@ -23,6 +23,7 @@ struct bridge_config {
     const json_t *notes;        /* of the chain */
     char *const *snapshot_ids;  /* of the history, in order: a later one is a capture as well */
     size_t snapshots_count;
+    struct position whole_until; /* of the stream past the snapshot: what is missing behind it may be a change, and no capture from there counts */
     struct position known_until; /* the stream has passed it, and its notes are known: no snapshot from behind it is a capture */
     json_t *warnings;           /* takes a sentence for each capture that cannot be read, where another one serves or none; may be NULL */
     struct renewals *renewals;  /* of the snapshot, at or before the target; outlives the bridge */

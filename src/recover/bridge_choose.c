@@ -11,6 +11,8 @@
  * in the log, and what waits there for a standby is in no capture yet, also in one from behind the snapshot. Changes that no event trigger has told of have no place in
  * the commit order that is known well enough; those of the database's own properties leave rows as they are, and have happened
  * somewhere between two polls: what lies outside of these stands either before or behind them.
+ *
+ * All that holds for the changes that are known. Behind what is missing of the stream there may be others.
  */
 #include <stdlib.h>
 
@@ -33,6 +35,7 @@ struct schema_change {
 struct changes_known {
     struct schema_change *items;
     size_t count, cap;
+    struct position whole_until; /* past the snapshot: there may be others behind it */
 };
 
 static void changes_known_release(struct changes_known *k)
@@ -66,14 +69,27 @@ static bool holds(const struct manifest *from, const struct schema_change *c)
     return position_compare(c->to, manifest_all(from)) <= 0;
 }
 
-static void read_changes(const json_t *notes, const struct manifest *from, struct changes_known *k)
+/* A gap past the snapshot. */
+static void stop_at_gap(const json_t *note, const struct manifest *from, struct changes_known *k)
+{
+    struct position begin, end;
+
+    if (!is_kind(note, NOTE_GAP) || !position_in(note, "from", &begin) || !position_in(note, "to", &end) || position_compare(end, from->position) <= 0)
+        return;
+    if (position_compare(begin, k->whole_until) <= 0)
+        k->whole_until = (struct position){.log = begin.log, .offset = begin.offset - (begin.offset > 0)};
+}
+
+static void read_changes(const struct bridge_config *config, const struct manifest *from, struct changes_known *k)
 {
     const json_t *note, *xid;
     size_t i;
 
-    json_array_foreach(notes, i, note) {
+    k->whole_until = config->whole_until;
+    json_array_foreach(config->notes, i, note) {
         struct schema_change c = {0};
 
+        stop_at_gap(note, from, k);
         if (!is_kind(note, NOTE_SCHEMA_CHANGED) || is_shape_alone(note) || !position_in(note, "from", &c.from) || !position_in(note, "to", &c.to))
             continue;
         xid = json_object_get(note, "xid");
@@ -147,6 +163,8 @@ static bool agree_on(const struct schema_change *c, struct position target, cons
 
 static bool stands_for(const struct changes_known *k, struct position target, const struct sight *s)
 {
+    if (position_compare(s->end, k->whole_until) > 0)
+        return false;
     for (size_t i = 0; i < k->count; i++)
         if (!agree_on(&k->items[i], target, s))
             return false;
@@ -272,7 +290,7 @@ static int find(const struct bridge_config *c, const struct manifest *from, stru
     const json_t *note;
     size_t i;
 
-    read_changes(c->notes, from, &k->changes);
+    read_changes(c, from, &k->changes);
     TRY(count_changes(&k->changes, c->target, &k->between, err));
     json_array_foreach(c->notes, i, note)
         add_note(c, from, note, k);
@@ -346,7 +364,7 @@ struct position bridge_newest(const struct bridge_config *config, const struct m
     struct position newest = POSITION_ZERO;
     size_t looked = 0;
 
-    read_changes(config->notes, from, &k);
+    read_changes(config, from, &k);
     for (size_t i = json_array_size(config->notes); i-- > 0 && looked < CAPTURES_LOOKED_AT;) {
         struct snapshot_visibility v = {0};
         struct sight sight = {0};

@@ -106,6 +106,7 @@ static struct bridge_config bridge_config_of(struct attempt *a, struct position 
         .notes = a->notes,
         .snapshot_ids = a->history->ids,
         .snapshots_count = a->history->count,
+        .whole_until = chain_whole_until(a->history->chain, a->planned->manifest.position),
         .known_until = a->history->range.last,
         .warnings = a->planned->plan.warnings,
         .renewals = &a->planned->renewals,

@@ -373,6 +373,41 @@ static void test_missing_segment(void **state)
     made_close(&m);
 }
 
+/* Segments 1, 2 and 4, and the spool from 5 on or from 6 on: commits up to 8100, from 12100 on, and up to 16100. */
+static void test_whole_until(void **state)
+{
+    static const struct {
+        uint64_t after, whole; /* 0: nothing is missing */
+        bool spool;
+    } cases[] = {{1100, 8100, false}, {8100, 8100, false}, {8099, 8100, false}, {12100, 0, false}, {12100, 16100, true}, {1100, 8100, true}};
+    struct segment_ref *refs;
+    struct error err = ERROR_INIT;
+    char key[VAULT_KEY_BYTES];
+    struct made m;
+    size_t count;
+
+    (void)state;
+    make_twenty(&m, 4);
+    made_seal(&m);
+    made_transaction(&m, 21);
+    made_flush(&m);
+    assert_ok(segment_list(m.vault, MADE_SOURCE, MADE_INCARNATION, &refs, &count, &err), err);
+    segment_key(key, MADE_SOURCE, MADE_INCARNATION, &refs[2].id);
+    assert_ok(m.vault->driver->ops->remove(m.vault->driver, key, &err), err);
+    assert_ok(spool_remove(m.spool_directory, 5, &err), err);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct chain_config config = {.vault = m.vault, .spool_directory = cases[i].spool ? m.spool_directory : NULL, .source = MADE_SOURCE, .incarnation = MADE_INCARNATION, .holes = true};
+        struct chain *c;
+
+        assert_ok(chain_open(&config, &c, &err), err);
+        struct position whole = chain_whole_until(c, position_of_lsn(cases[i].after));
+        assert_int_equal(position_compare(whole, cases[i].whole ? position_of_lsn(cases[i].whole) : POSITION_MAX), 0);
+        chain_free(c);
+    }
+    free(refs);
+    made_close(&m);
+}
+
 static void test_missing_spool_file(void **state)
 {
     struct made m;
@@ -553,6 +588,7 @@ int main(void)
         cmocka_unit_test(test_void_session),
         cmocka_unit_test(test_skipped_events),
         cmocka_unit_test(test_missing_segment),
+        cmocka_unit_test(test_whole_until),
         cmocka_unit_test(test_missing_spool_file),
         cmocka_unit_test(test_damaged_older_spool_file),
         cmocka_unit_test(test_broken_digest),

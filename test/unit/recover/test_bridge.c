@@ -53,7 +53,7 @@ struct scene {
     struct changes *changes;
     const char *enums_then, *enums_now, *composites_then, *composites_now;
     char later[SNAPSHOT_ID_BYTES]; /* a snapshot behind the capture; "": there is none */
-    uint64_t known_until; /* 0: past all */
+    uint64_t known_until, whole_until; /* 0: past all */
     json_t *warnings;
 };
 
@@ -112,7 +112,7 @@ static int make(struct scene *s, uint64_t target)
     static struct renewals none;
     char *ids[] = {s->m.id, s->later};
     struct bridge_config config = {.vault = s->x->v, .source = "shop", .incarnation = "0001", .target = position_of_lsn(target), .notes = s->notes, .renewals = &none,
-                                   .snapshot_ids = ids, .snapshots_count = *s->later ? 2 : 1, .known_until = position_of_lsn(s->known_until ? s->known_until : 9999), .warnings = s->warnings};
+                                   .whole_until = position_of_lsn(s->whole_until ? s->whole_until : 9999), .snapshot_ids = ids, .snapshots_count = *s->later ? 2 : 1, .known_until = position_of_lsn(s->known_until ? s->known_until : 9999), .warnings = s->warnings};
 
     s->x->err = ERROR_INIT;
     int rc = bridge_make(&config, &s->m, &s->dump, &s->b, &s->x->err);
@@ -123,7 +123,7 @@ static int make(struct scene *s, uint64_t target)
 
 static struct position newest(struct scene *s, uint64_t target)
 {
-    struct bridge_config config = {.vault = s->x->v, .source = "shop", .incarnation = "0001", .target = position_of_lsn(target), .notes = s->notes};
+    struct bridge_config config = {.vault = s->x->v, .source = "shop", .incarnation = "0001", .target = position_of_lsn(target), .notes = s->notes, .whole_until = position_of_lsn(s->whole_until ? s->whole_until : 9999)};
 
     return bridge_newest(&config, &s->m);
 }
@@ -531,6 +531,32 @@ static void test_a_later_snapshot(void **state)
     }
 }
 
+/* Past the target something of the stream is missing: a capture from behind it may have a change that nobody knows of. */
+static void test_behind_what_is_missing(void **state)
+{
+    static const struct {
+        uint64_t whole_until;
+        const char *from, *to; /* of a gap */
+        bool stands;
+    } cases[] = {{2001, "0/7D2", "0/800", true}, {2000, "0/7D2", "0/800", false}, {0, "0/7D1", "0/800", false}, {0, "0/300", "0/3E8", true}, {0, "0/300", "0/3E9", false}};
+
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct fixture *x = *state;
+        struct scene s = {.whole_until = cases[i].whole_until};
+
+        open_scene(&s, state, &item, 1, &item, 1);
+        json_array_append_new(s.notes, json_pack("{s:s,s:s,s:s,s:s}", "kind", "gap", "reason", "x", "from", cases[i].from, "to", cases[i].to));
+        int rc = make(&s, 2000);
+        assert_int_equal(position_is_zero(newest(&s, 2999)), !cases[i].stands);
+        if (cases[i].stands)
+            assert_ok(rc, x->err);
+        else
+            assert_refused(&s, rc, "has not been captured");
+        close_scene(&s);
+        forget_all(x);
+    }
+}
+
 /* A change that the snapshot holds: its commit stood in the log, and was not to be seen yet where it waited for a standby. */
 static void test_what_the_snapshot_holds_and_a_capture_does_not_see(void **state)
 {
@@ -834,6 +860,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_which_capture, fixture_new, fixture_free),
         cmocka_unit_test_setup_teardown(test_what_the_snapshot_holds_and_a_capture_does_not_see, fixture_new, fixture_free),
         cmocka_unit_test_setup_teardown(test_a_capture_that_cannot_be_read, fixture_new, fixture_free),
+        cmocka_unit_test_setup_teardown(test_behind_what_is_missing, fixture_new, fixture_free),
         cmocka_unit_test_setup_teardown(test_a_later_snapshot, fixture_new, fixture_free),
         cmocka_unit_test_setup_teardown(test_what_a_poll_told_of_and_the_snapshot_holds, fixture_new, fixture_free),
         cmocka_unit_test_setup_teardown(test_unknown, fixture_new, fixture_free),
