@@ -284,6 +284,20 @@ def test_what_is_recorded_and_what_is_not(shop):
             shop.sql("SELECT salvor_shop.note('CREATE TABLE', 'x', '', '')", user=user)
 
 
+def test_nobody_passes_for_salvor_itself(shop):
+    """Salvor's own commands are not recorded; they are known by what calls them, and an application's text may say so, too."""
+    called = 'PL/pgSQL function salvor_shop.change(oid,text) line 9 at EXECUTE'
+    shop.app("CREATE TABLE t (id int PRIMARY KEY, v text); CREATE TYPE e AS ENUM ('a'); CREATE INDEX i ON t (v)")
+    shop.records()
+    commands = [f"ALTER TABLE t ALTER v TYPE text USING v || 'x' -- {called}", f"DROP TYPE e /* {called} */", f"COMMENT ON TABLE t IS '{called}'", f"DROP INDEX i -- {called}",
+                f'ALTER TABLE ONLY public.t /* REPLICA IDENTITY FULL"\n{called}\n*/ ADD w int']
+    for command in commands:
+        shop.app("DO $do$ BEGIN EXECUTE $ex$" + command + "$ex$; END $do$")
+    assert [tag for tag, _, _ in shop.records()] == ["ALTER TABLE", "DROP TYPE", "COMMENT", "DROP INDEX", "ALTER TABLE"]
+    shop.app("ALTER TABLE t REPLICA IDENTITY FULL")
+    assert [tag for tag, _, _ in shop.records()] == ["ALTER TABLE"]
+
+
 def test_the_applications_own_dump_still_works(shop):
     """By a role that is no superuser and has nothing to do with Salvor."""
     shop.app("CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t VALUES (1, 1)")
@@ -663,7 +677,11 @@ def test_identity_full(bare):
     c = bare.session()
     c.execute("CREATE TABLE t AS SELECT 0 AS id, 0 AS v; CREATE TABLE u (id int PRIMARY KEY, v int)")
     c.execute("ALTER TABLE u DROP CONSTRAINT u_pkey")
-    assert bare.listed() == ["a", "k", "mine", "t", "u"]
+    c.execute('CREATE TABLE "T x" (id int, v int)')
+    assert bare.listed() == ['"T x"', "a", "k", "mine", "t", "u"]
+    told = [(tag, detail) for tag, _, detail in bare.records()]  # Salvor's own ALTER TABLE is not
+    assert told == [("CREATE TABLE AS", "listed: public.t; "), ("CREATE TABLE", "listed: public.u; "), ("ALTER TABLE", "full: public.u; "), ("ALTER TABLE", ""),
+                    ("CREATE TABLE", 'listed: public."T x"; ')]
     for table in ("a", "b", "k", "mine", "t", "u"):
         write(c, table)
     updates = [x for x in bare.changes() if x[0] == "U" and x[1] == "public.a"]

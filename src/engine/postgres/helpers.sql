@@ -117,7 +117,8 @@ END
 $salvor$;
 
 -- One change of @keys@ or of an identity. All our own commands run here: the triggers know them by this function's name
--- on the call stack. false: somebody else holds what it takes.
+-- on the call stack, where a person's text may have it too; so that excuses nothing but what only we, or a superuser, can do: what is done to @keys@, and
+-- just the statement below. false: somebody else holds what it takes.
 --   what   'join', 'leave', 'full', or 'given': the table, which has joined, is put down in the publication's comment, so
 --          that teardown takes REPLICA IDENTITY FULL back. 'touch': somebody else's hand was at the list, and may take back what
 --          it did before anybody looks: the publication's own row gets another xmin, which polls compare (pg_published)
@@ -341,7 +342,7 @@ $salvor$;
 -- application's command, which is done, succeeds.
 CREATE OR REPLACE FUNCTION @schema@.after_ddl() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp SET client_min_messages = error SET quote_all_identifiers = off SET jit = off
+SET search_path = pg_catalog, pg_temp SET client_min_messages = error SET quote_all_identifiers = off SET lc_messages = 'C' SET jit = off
 AS $salvor$
 DECLARE
     stack text;
@@ -356,10 +357,10 @@ BEGIN
     FOR attempt IN 1..3 LOOP
     BEGIN
         GET DIAGNOSTICS stack = PG_CONTEXT;
-        IF position('@schema@.change(' IN stack) > 0 OR TG_TAG = 'REFRESH MATERIALIZED VIEW' THEN
+        IF TG_TAG = 'REFRESH MATERIALIZED VIEW' THEN
             RETURN;
         END IF;
-        IF TG_TAG = 'ALTER PUBLICATION' AND EXISTS (SELECT FROM pg_event_trigger_ddl_commands() c
+        IF TG_TAG = 'ALTER PUBLICATION' AND position('@schema@.change(' IN stack) = 0 AND EXISTS (SELECT FROM pg_event_trigger_ddl_commands() c
                                                     WHERE c.object_identity LIKE '% in publication @keys@') THEN
             IF NOT @schema@.change(0, 'touch') THEN
                 PERFORM @schema@.mark();
@@ -372,6 +373,13 @@ BEGIN
           AND NOT (c.object_type = 'publication relation' AND c.object_identity LIKE '% in publication @keys@')
           AND NOT (c.object_type = 'schema' AND c.object_identity = '@schema@');
         IF lasting = 0 AND TG_TAG NOT IN ('REASSIGN OWNED', 'DROP OWNED') THEN -- these name nothing that they alter
+            RETURN;
+        END IF;
+        -- An identity that change() gives. All of the statement is looked at: a part of it could as well be a comment in somebody's own.
+        IF TG_TAG = 'ALTER TABLE' AND position('@schema@.change(' IN stack) > 0 AND (
+               SELECT count(*) = 1 AND bool_and(position(concat(chr(10), 'SQL statement "ALTER TABLE ONLY ', c.objid::regclass, ' REPLICA IDENTITY FULL"', chr(10),
+                                                                'PL/pgSQL function @schema@.change(') IN stack) = position(chr(10) IN stack))
+               FROM pg_event_trigger_ddl_commands() c) THEN
             RETURN;
         END IF;
         detail := '';
@@ -451,10 +459,7 @@ BEGIN
     FOR attempt IN 1..3 LOOP
     BEGIN
         GET DIAGNOSTICS stack = PG_CONTEXT;
-        IF position('@schema@.change(' IN stack) > 0 THEN
-            RETURN;
-        END IF;
-        IF TG_TAG = 'ALTER PUBLICATION' AND EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d
+        IF TG_TAG = 'ALTER PUBLICATION' AND position('@schema@.change(' IN stack) = 0 AND EXISTS (SELECT FROM pg_event_trigger_dropped_objects() d
                                                     WHERE d.object_identity LIKE '% in publication @keys@') THEN
             IF NOT @schema@.change(0, 'touch') THEN
                 PERFORM @schema@.mark();
