@@ -34,8 +34,9 @@ def servers():
 
 
 # In the order of what they take.
-LONG = ["test_corpus", "test_random_histories", "test_rows_that_stay", "test_migration", "test_server_killed_inside", "test_killed_again_and_again", "test_at_snapshots", "test_between_snapshots",
-        "test_rows_that_do_not_stay", "test_recovery_goes_on_from_renewed_tables", "test_killed_during_a_renewal", "test_capture_killed_inside", "test_huge_transaction_killed"]
+LONG = ["test_corpus", "test_random_histories", "test_a_huge_value", "test_recovery_goes_on_from_renewed_tables", "test_server_killed_inside", "test_killed_during_a_renewal", "test_at_snapshots",
+        "test_rows_that_stay", "test_between_snapshots", "test_migration", "test_what_left_no_record", "test_an_inexact_table_is_renewed_by_itself", "test_a_snapshot_where_needed",
+        "test_killed_again_and_again"]
 
 
 def begins(item):
