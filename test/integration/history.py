@@ -291,6 +291,8 @@ CHANGES = [
     (True, "tk", "CREATE INDEX IF NOT EXISTS i{n} ON tk (n, c)"),
     (True, "tk", "DROP INDEX IF EXISTS i{n}"),
     (True, "k", "COMMENT ON TABLE k IS 'comment {n}'"),
+    (True, "index", "COMMENT ON INDEX nk_pkey IS 'comment {n}'"),  # locks no table: another client may have it in hand
+    (True, "index", "COMMENT ON INDEX k_pkey IS 'comment {n}'"),
     (True, "view", "CREATE OR REPLACE VIEW vw AS SELECT {n} AS n"),
     (True, "o", "ALTER TABLE o ADD CONSTRAINT o_{n} CHECK (w >= -{n}) NOT VALID; ALTER TABLE o VALIDATE CONSTRAINT o_{n}; ALTER TABLE o DROP CONSTRAINT o_{n}"),
     (True, "p", "CREATE TABLE IF NOT EXISTS p_{n}000 PARTITION OF p FOR VALUES FROM ({n}000) TO ({n}999)"),

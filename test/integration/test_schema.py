@@ -438,3 +438,29 @@ def test_what_an_isolation_level_hides(servers, protected):
     h.later()
     box.wait_durable("shop", h.moments[-1][1])
     recovered_at(server, box, h.moments[-1], exact)
+
+
+def test_what_a_command_did_not_lock(servers, protected):
+    """A command about an index, or about a table with heirs, beside a transaction that has the table or the heir in hand and ends first: it says nothing of what it did not lock."""
+    server, box = start(servers, protected)
+    server.sql("ALTER TABLE loose ADD COLUMN c text; ALTER TABLE child ADD COLUMN c text; CREATE TYPE shape AS (id int, v text, c text);"
+               "CREATE TABLE typed OF shape (PRIMARY KEY (id)); INSERT INTO typed VALUES (12, 't', 'c')", dbname="shop")
+    box.ok("snapshot", "shop")
+    h = History(server, box)
+    first, second = server.connect("shop", autocommit=False), server.connect("shop", autocommit=False)
+    replaced = "ALTER TABLE {0} DROP COLUMN c; ALTER TABLE {0} ADD COLUMN c text"
+    for table, own, weak in ("loose", replaced, "COMMENT ON INDEX loose_pkey IS 'the key'"), ("loose", replaced, "ALTER INDEX loose_pkey RENAME TO loose_key"), \
+                            ("child", replaced, "COMMENT ON TABLE parent IS 'above'"), \
+                            ("typed", "ALTER TYPE shape DROP ATTRIBUTE c CASCADE; ALTER TYPE shape ADD ATTRIBUTE c text CASCADE", "COMMENT ON TABLE item IS 'another'"):
+        first.cursor().execute(own.format(table))
+        second.cursor().execute(weak)
+        first.commit()
+        second.commit()
+        server.sql(f"INSERT INTO {table} (id, v, c) VALUES (300, 'new', 'its c'); UPDATE {table} SET c = 'of old' WHERE id IN (12, 203); ALTER TABLE {table} ALTER v SET DEFAULT 'known to all';"
+                   f"UPDATE {table} SET id = {1000 + len(h.moments)} WHERE id = 300", dbname="shop")
+        h.captured()
+        h.see(weak)
+    h.later()
+    box.wait_durable("shop", h.moments[-1][1])
+    for i, moment in enumerate(h.moments):
+        assert recovered_at(server, box, moment, i)["verified"]

@@ -251,9 +251,29 @@ AS $salvor$
       AND CASE identity WHEN 'd' THEN x.indisprimary WHEN 'i' THEN x.indisreplident ELSE false END
 $salvor$;
 
+-- The tables that take part in what is done to one: partitions, inheritors, and those that are made of a type.
+CREATE OR REPLACE FUNCTION @schema@.heirs(t oid) RETURNS SETOF oid
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $salvor$
+    SELECT h.inhrelid FROM pg_inherits h WHERE h.inhparent = t
+    UNION ALL
+    SELECT k.oid FROM pg_class y, pg_class k WHERE y.oid = t AND y.relkind = 'c' AND k.reloftype = y.reltype AND k.reloftype <> 0
+$salvor$;
+
+-- What this session has locked. A command that leaves heirs as they are does not lock them, and another transaction, which may end before this one, can have them in hand: a state
+-- told now would be from before that, and stand behind it in the stream.
+CREATE OR REPLACE FUNCTION @schema@.locked() RETURNS oid[]
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+AS $salvor$
+    SELECT ARRAY(SELECT DISTINCT l.relation FROM pg_locks l WHERE l.locktype = 'relation' AND l.pid = pg_backend_pid() AND l.granted
+                 AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()))
+$salvor$;
+
 -- What another transaction changed of these tables, and this one's queries cannot see. Functions that look at the present tell of it: the file, the identity, the columns
--- by their numbers, the partitions. (A change of anything else leaves a state that agrees with no row that is written later.) Other heirs no function tells of.
-CREATE OR REPLACE FUNCTION @schema@.hidden(ids oid[], altered oid[]) RETURNS text
+-- by their numbers, the partitions that the command has locked. (A change of anything else leaves a state that agrees with no row that is written later.) Other heirs no function
+-- tells of.
+DROP FUNCTION IF EXISTS @schema@.hidden(oid[], oid[]); -- of an older setup
+CREATE OR REPLACE FUNCTION @schema@.hidden(ids oid[], altered oid[], locked oid[]) RETURNS text
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '1ms' SET jit = off
 AS $salvor$
 BEGIN
@@ -262,7 +282,9 @@ BEGIN
     END IF;
     RETURN (SELECT coalesce('hidden by the transaction''s isolation level: another one changed ' || string_agg(t::regclass::text, ', ') || '; ', '')
             FROM (SELECT unnest(ids) UNION SELECT h.relid FROM unnest(altered) p, pg_partition_tree(p) h
-                  WHERE h.isleaf AND NOT EXISTS (SELECT FROM pg_class k WHERE k.oid = h.relid AND k.relkind <> 'r')) u (t) LEFT JOIN LATERAL (SELECT k.* FROM pg_class k WHERE k.oid = t ORDER BY age(k.xmin) LIMIT 1) x ON true
+                  WHERE h.isleaf AND h.relid = ANY (locked) AND NOT EXISTS (SELECT FROM pg_class k WHERE k.oid = h.relid AND k.relkind <> 'r')
+                  UNION SELECT k.oid FROM pg_class k WHERE k.oid = ANY (altered) AND k.relkind = 'c') u (t)
+            LEFT JOIN LATERAL (SELECT k.* FROM pg_class k WHERE k.oid = t ORDER BY age(k.xmin) LIMIT 1) x ON true
             WHERE x.oid IS NULL OR NOT t = ANY (ids) OR (x.relhassubclass AND t = ANY (altered)) OR x.relfilenode <> pg_relation_filenode(t)
                OR pg_get_replica_identity_index(t) IS DISTINCT FROM (SELECT i.indexrelid::regclass FROM @schema@.identity_index(t, x.relreplident) i)
                OR EXISTS (SELECT FROM generate_series(1, x.relnatts + 1) number
@@ -352,6 +374,7 @@ DECLARE
     hidden text;
     ids oid[];
     made oid[];
+    locked oid[];
     r record;
 BEGIN
     FOR attempt IN 1..3 LOOP
@@ -385,17 +408,21 @@ BEGIN
         detail := '';
         ids := '{}';
         made := '{}';
+        locked := '{}';
+        IF current_setting('transaction_isolation') NOT LIKE 'read %'
+           OR EXISTS (SELECT FROM pg_event_trigger_ddl_commands() c, @schema@.heirs(c.objid) WHERE c.classid = 'pg_class'::regclass) THEN
+            locked := @schema@.locked();
+        END IF;
         FOR r IN
-            WITH RECURSIVE touched (id, made) AS (
-                SELECT coalesce(i.indrelid, c.objid),
-                       c.command_tag IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO') AND i.indrelid IS NULL
-                FROM pg_event_trigger_ddl_commands() c LEFT JOIN pg_index i ON i.indexrelid = c.objid
+            WITH RECURSIVE touched (id, made, heir) AS (
+                SELECT c.objid, c.command_tag IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO'), false
+                FROM pg_event_trigger_ddl_commands() c
                 WHERE c.classid = 'pg_class'::regclass AND c.schema_name IS DISTINCT FROM 'pg_temp'
                 UNION
-                SELECT h.inhrelid, false FROM touched t JOIN pg_inherits h ON h.inhparent = t.id
+                SELECT h, false, true FROM touched t, @schema@.heirs(t.id) h
             )
             SELECT t.id, bool_or(t.made) AS made
-            FROM (SELECT * FROM touched
+            FROM (SELECT h.id, h.made FROM touched h WHERE NOT h.heir OR h.id = ANY (locked)
                   UNION ALL
                   SELECT l.relation, false FROM pg_locks l
                   WHERE current_setting('@schema@.left', true) <> '' AND l.pid = pg_backend_pid() AND l.granted
@@ -412,7 +439,7 @@ BEGIN
         END IF;
         BEGIN -- what cannot be told must not undo what was settled (a cancel is no such thing: all is begun again)
             hidden := @schema@.hidden(ids, ARRAY(SELECT c.objid FROM pg_event_trigger_ddl_commands() c WHERE c.classid = 'pg_class'::regclass
-                                                 AND c.object_type LIKE '%table'));
+                                                 AND c.object_type LIKE ANY ('{%table,%type}')), locked);
             PERFORM @schema@.note(TG_TAG, coalesce(objects, ''), detail || hidden, CASE hidden WHEN '' THEN @schema@.state_of(ids, made,
                 ARRAY(SELECT c.objid FROM pg_event_trigger_ddl_commands() c WHERE c.classid = 'pg_type'::regclass),
                 EXISTS (SELECT FROM pg_event_trigger_ddl_commands() c JOIN pg_type t ON c.objid IN (t.typinput::oid, t.typoutput::oid)
@@ -497,7 +524,7 @@ BEGIN
         END LOOP;
         BEGIN -- as in after_ddl
             IF TG_TAG LIKE 'DROP %' OR detail <> '' THEN
-                hidden := @schema@.hidden(ids, '{}');
+                hidden := @schema@.hidden(ids, '{}', '{}');
                 PERFORM @schema@.note(TG_TAG, coalesce(objects, ''), detail || hidden,
                                       CASE hidden WHEN '' THEN @schema@.state_of(ids, '{}', '{}', false) ELSE '' END);
             END IF;
