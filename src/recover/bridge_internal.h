@@ -88,4 +88,18 @@ struct capture_choice {
  */
 MUST_CHECK int bridge_captures_next(const struct bridge_config *c, struct captures *k, struct capture_choice *ret, struct error *err);
 
+/* bridge_capture.c: what is taken of a capture. */
+struct capture_read {
+    struct capture_choice choice;
+    struct layout layout;
+    struct manifest next; /* sequences and properties */
+    struct buf dump;
+};
+void bridge_capture_init(struct capture_read *r, size_t dump_bytes_max);
+void bridge_capture_release(struct capture_read *r);
+/* The first of them that can be read, with a warning for each that cannot. Errors: REFUSED none can, or none stands for the target. */
+MUST_CHECK int bridge_capture_read(const struct bridge_config *c, struct captures *k, const struct manifest *from, struct capture_read *r, struct error *err);
+/* The layout in the snapshot that is begun with. Errors: REFUSED it cannot be read. */
+MUST_CHECK int bridge_read_beginning(const struct bridge_config *c, const struct manifest *from, struct layout *ret, struct error *err);
+
 #endif

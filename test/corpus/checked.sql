@@ -37,6 +37,10 @@ CREATE FOREIGN TABLE t (id int) SERVER corpus_nowhere;
 --@ case: a materialized view
 --@ says: warn: a REFRESH makes their contents again
 CREATE MATERIALIZED VIEW m AS SELECT 1 AS x;
+--@ case: a generated column by a function
+--@ says: warn: a recovery computes them again, by the functions as they are then
+CREATE FUNCTION f(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 + 1';
+CREATE TABLE t (id int PRIMARY KEY, g int GENERATED ALWAYS AS (f(id)) STORED, plain int GENERATED ALWAYS AS (id * 2) STORED);
 --@ case: an index as identity that no constraint holds
 --@ says: warn: its replica identity is an index that no constraint holds
 CREATE TABLE t (id int NOT NULL);

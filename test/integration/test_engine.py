@@ -632,10 +632,12 @@ def test_what_cannot_be_kept_is_said(server, db):
     assert engine("unprotected", server.conninfo(db)) == [[]]
     with cursor(server, db) as c:
         c.execute("CREATE UNLOGGED TABLE ul (a int); CREATE MATERIALIZED VIEW mv AS SELECT 1 a; SELECT lo_create(0)")
+        c.execute("CREATE FUNCTION f(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1'; CREATE TABLE gen (a int, own int GENERATED ALWAYS AS (f(a)) STORED, plain int GENERATED ALWAYS AS (a + 1) STORED)")
         c.execute("DO $$ BEGIN FOR i IN 10..30 LOOP EXECUTE format('CREATE UNLOGGED SEQUENCE us%s', i); END LOOP; END $$")
     [sentences] = engine("unprotected", server.conninfo(db, "plain"))
     assert [s.split(" (")[0] for s in sentences] == ["1 unlogged table", "21 unlogged sequences", "1 materialized view",
-                                                    "1 large object"]
+                                                    "1 generated column with functions of your own", "1 large object"]
+    assert "(public.gen.own)" in sentences[3]
     assert "public.us19, ...)" in sentences[1]
 
 

@@ -73,6 +73,12 @@ static const struct exclusion exclusions[] = {
     {"materialized view", "materialized views",
      "only their definition is kept: a REFRESH makes their contents again",
      "SELECT " NAME_OF " AS name" USER_RELATIONS "c.relkind = 'm' AND c.relispopulated"},
+    {"generated column with functions of your own", "generated columns with functions of your own",
+     "a recovery computes them again, by the functions as they are then",
+     "SELECT DISTINCT format('%I.%I.%I', n.nspname, c.relname, a.attname) AS name FROM pg_attrdef d JOIN pg_class c ON c.oid = d.adrelid"
+     " JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = d.adnum"
+     " JOIN pg_depend f ON f.classid = 'pg_attrdef'::regclass AND f.objid = d.oid WHERE a.attgenerated <> '' AND f.refobjid >= 16384"
+     " AND f.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_ts_config'::regclass)"},
     {"table in a system schema", "tables in system schemas",
      "they are not captured: logical decoding does not show them",
      "SELECT " NAME_OF " AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"

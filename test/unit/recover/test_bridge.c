@@ -452,6 +452,19 @@ static void forget_all(struct fixture *x)
     assert_ok(dir_remove_all(fixture_path(x, "sources/shop/0001"), &x->err), x->err);
 }
 
+/* Has a capture stood for the target, as it should? */
+static void end_scene(struct scene *s, int rc, bool stands)
+{
+    struct fixture *x = s->x;
+
+    if (stands)
+        assert_ok(rc, x->err);
+    else
+        assert_refused(s, rc, "has not been captured");
+    close_scene(s);
+    forget_all(x);
+}
+
 /* One that cannot be read is passed over for the next that stands for the target, and that is told; refused where none is left. */
 static void test_a_capture_that_cannot_be_read(void **state)
 {
@@ -511,7 +524,6 @@ static void test_a_later_snapshot(void **state)
     };
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct fixture *x = *state;
         struct scene s = {.known_until = cases[i].known_until};
 
         open_scene(&s, state, &item, 1, &item, 1);
@@ -522,12 +534,7 @@ static void test_a_later_snapshot(void **state)
         if (cases[i].polled)
             json_array_append_new(s.notes, json_pack("{s:s,s:s,s:s,s:s,s:s}", "kind", "schema_changed", "how", "database", "reason", "x", "from", "0/8FC", "to", "0/960"));
         int rc = make(&s, 2449);
-        if (cases[i].stands)
-            assert_ok(rc, x->err);
-        else
-            assert_refused(&s, rc, "has not been captured");
-        close_scene(&s);
-        forget_all(x);
+        end_scene(&s, rc, cases[i].stands);
     }
 }
 
@@ -541,19 +548,13 @@ static void test_behind_what_is_missing(void **state)
     } cases[] = {{2001, "0/7D2", "0/800", true}, {2000, "0/7D2", "0/800", false}, {0, "0/7D1", "0/800", false}, {0, "0/300", "0/3E8", true}, {0, "0/300", "0/3E9", false}};
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct fixture *x = *state;
         struct scene s = {.whole_until = cases[i].whole_until};
 
         open_scene(&s, state, &item, 1, &item, 1);
         json_array_append_new(s.notes, json_pack("{s:s,s:s,s:s,s:s}", "kind", "gap", "reason", "x", "from", cases[i].from, "to", cases[i].to));
         int rc = make(&s, 2000);
         assert_int_equal(position_is_zero(newest(&s, 2999)), !cases[i].stands);
-        if (cases[i].stands)
-            assert_ok(rc, x->err);
-        else
-            assert_refused(&s, rc, "has not been captured");
-        close_scene(&s);
-        forget_all(x);
+        end_scene(&s, rc, cases[i].stands);
     }
 }
 
