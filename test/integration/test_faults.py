@@ -420,6 +420,9 @@ def test_state_directory_lost(servers, protected):
     box = protected(server, **OPTIONS, rpo="2s", segment_size="64KiB")
     load = Load(server.conninfo("shop"), rate=200).start()
     load.wait_acknowledged(150)
+    # What the schema was is in the vault, too: else nobody could say that it has not changed.
+    box.wait("a look at the schema to be told", lambda: '"kind":"schema_seen"' in box.ok("log", "shop", "--json").out)
+    box.wait_vault("shop", server.value("SELECT pg_current_wal_insert_lsn()::text"))
     box.kill9()
     shutil.rmtree(box.state)
     load.wait_acknowledged(30)
