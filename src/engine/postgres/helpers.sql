@@ -272,7 +272,6 @@ $salvor$;
 -- What another transaction changed of these tables, and this one's queries cannot see. Functions that look at the present tell of it: the file, the identity, the columns
 -- by their numbers, the partitions that the command has locked. (A change of anything else leaves a state that agrees with no row that is written later.) Other heirs no function
 -- tells of.
-DROP FUNCTION IF EXISTS @schema@.hidden(oid[], oid[]); -- of an older setup
 CREATE OR REPLACE FUNCTION @schema@.hidden(ids oid[], altered oid[], locked oid[]) RETURNS text
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET lock_timeout = '1ms' SET jit = off
 AS $salvor$
