@@ -826,7 +826,7 @@ def test_setup_beside_writers(bare):
     threads = [threading.Thread(target=writer, args=(n,)) for n in range(3)]
     for t in threads:
         t.start()
-    for _ in range(4):
+    for _ in range(12):
         tool("setup", **bare.arguments())
         tool("teardown", **bare.arguments())
     stop.set()

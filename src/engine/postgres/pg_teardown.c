@@ -1,11 +1,11 @@
 /*
  * engine/postgres/pg_teardown.c - gives a source back as it was: slot, publications, triggers, helpers, identities.
  *
- * The slot goes first: it is the one thing that costs the source something. Then triggers and publications go in one
- * transaction, so that there is no moment at which a list exists and nobody keeps it right; the helpers' schema follows
- * when statements that may be calling them have ended. Tables that were given REPLICA IDENTITY FULL are put down in the
- * publication's comment, read before and taken back last, each under a short lock: a teardown that is killed in between
- * leaves them full, which costs log but hinders nobody.
+ * The slot goes first: it is the one thing that costs the source something. Then the triggers, and in the same
+ * transaction the list publishes nothing any more, so that there is no moment at which it hinders an update and nobody
+ * keeps it right. Publications and helpers follow when statements that may still be using them have ended. Tables that
+ * were given REPLICA IDENTITY FULL are put down in the publication's comment, read before and taken back last, each
+ * under a short lock: a teardown that is killed in between leaves them full, which costs log but hinders nobody.
  */
 #include "engine/postgres/pg_protect_internal.h"
 
@@ -16,12 +16,14 @@
 #include "base/text.h"
 #include "engine/postgres/pg_wait.h"
 
-#define SQL_BYTES_MAX      ((size_t)256 << 10)
-#define SLOT_WAIT_MS       5000  /* a walsender may end a little later than its client */
-#define STEP_WAIT_MS       30000 /* for tables and publications that somebody holds */
-#define STATEMENTS_WAIT_MS 3000
-#define LOCK_MS            200
-#define PAUSE_MS           100
+#define SQL_BYTES_MAX       ((size_t)256 << 10)
+#define SLOT_WAIT_MS        5000  /* a walsender may end a little later than its client */
+#define STEP_WAIT_MS        30000 /* for tables and publications that somebody holds */
+#define STATEMENTS_WAIT_MS  3000
+#define LOCK_MS             200
+#define LIST_LOCK_MS        20 /* below any deadlock_timeout that makes sense */
+#define PAUSE_MS            100
+#define STATEMENTS_PAUSE_MS 10
 
 /* --- the slot ---------------------------------------------------------------------------------------------------- */
 
@@ -129,16 +131,6 @@ static int take_back(struct pg_conn *sql, const struct pg_names *names, uint32_t
 
 /* --- publications, triggers, helpers ----------------------------------------------------------------------------- */
 
-static void put_drops(const struct protect_state *st, const struct pg_names *names, struct buf *out)
-{
-    if (st->schema_exists)
-        buf_printf(
-            out, "DROP EVENT TRIGGER IF EXISTS %s; DROP EVENT TRIGGER IF EXISTS %s; DROP EVENT TRIGGER IF EXISTS %s; ",
-            names->trigger_start, names->trigger_ddl, names->trigger_drop);
-    buf_printf(out, "DROP PUBLICATION IF EXISTS %s; DROP PUBLICATION IF EXISTS %s", names->publication_keys,
-               names->publication_rows);
-}
-
 static int busy_drops(struct pg_conn *sql, const struct pg_names *names, struct error *err)
 {
     CLEANUP(buf_release) struct buf who = BUF_INIT(SQL_BYTES_MAX);
@@ -151,15 +143,13 @@ static int busy_drops(struct pg_conn *sql, const struct pg_names *names, struct 
 }
 
 /* Several statements in one message are one transaction. A migration that runs may hold the publication for long. */
-static int drop_objects(struct pg_conn *sql, const struct pg_names *names, const struct protect_state *st,
-                        struct error *err)
+static int run_when_free(struct pg_conn *sql, const struct pg_names *names, struct buf *statements, struct error *err)
 {
-    CLEANUP(buf_release) struct buf drops = BUF_INIT(SQL_BYTES_MAX);
     int64_t deadline = pg_deadline_mono_us(STEP_WAIT_MS);
 
-    put_drops(st, names, &drops);
     for (;;) {
-        int rc = pg_execf(sql, PG_QUERY_TIMEOUT_MS, err, "SET LOCAL lock_timeout = %d; %s", LOCK_MS, buf_cstr(&drops));
+        int rc =
+            pg_execf(sql, PG_QUERY_TIMEOUT_MS, err, "SET LOCAL lock_timeout = %d; %s", LOCK_MS, buf_cstr(statements));
 
         if (rc >= 0 || strcmp(err->sqlstate, "55P03") != 0)
             return rc;
@@ -169,29 +159,76 @@ static int drop_objects(struct pg_conn *sql, const struct pg_names *names, const
     }
 }
 
+/* From here on nobody keeps the list right, and it hinders nobody: updates need a key only where they are published. */
+static int retire(struct pg_conn *sql, const struct pg_names *names, const struct protect_state *st, struct error *err)
+{
+    CLEANUP(buf_release) struct buf out = BUF_INIT(SQL_BYTES_MAX);
+
+    if (st->schema_exists)
+        buf_printf(
+            &out, "DROP EVENT TRIGGER IF EXISTS %s; DROP EVENT TRIGGER IF EXISTS %s; DROP EVENT TRIGGER IF EXISTS %s; ",
+            names->trigger_start, names->trigger_ddl, names->trigger_drop);
+    if (st->keys_exists)
+        buf_printf(&out, "ALTER PUBLICATION %s SET (publish = '')", names->publication_keys);
+    return out.n ? run_when_free(sql, names, &out, err) : 0;
+}
+
 /*
- * A statement that began before the triggers were dropped may be about to call them: the functions live on until those
- * that run now have ended, or for a while.
+ * Takes the tables from the list. An update that has just read of which lists its table is a member fails with "cache
+ * lookup failed" if the publication itself is dropped before it has read that, too (PostgreSQL 15, some microseconds).
+ * Each in a transaction of its own, and a table that somebody holds is left on the list: no table is waited for while
+ * another one is locked.
  */
-static int drop_helpers(struct pg_conn *sql, const struct pg_names *names, struct error *err)
+static int empty_list(struct pg_conn *sql, const struct pg_names *names, struct error *err)
+{
+    CLEANUP(table_states_release) struct table_states t = {0};
+    int64_t deadline = pg_deadline_mono_us(STEP_WAIT_MS);
+
+    TRY(table_states_get(sql, names, 0, &t, err));
+    for (size_t i = 0; i < t.count && clock_mono_us() < deadline; i++) {
+        if (!t.items[i].in_keys)
+            continue;
+        int rc = pg_execf(sql, PG_QUERY_TIMEOUT_MS, err,
+                          "SET LOCAL lock_timeout = %d; SET LOCAL synchronous_commit = off; "
+                          "ALTER PUBLICATION %s DROP TABLE ONLY %s",
+                          LIST_LOCK_MS, names->publication_keys, t.items[i].quoted);
+        if (rc < 0 && !sql->pq)
+            return rc;
+    }
+    return 0;
+}
+
+/* For statements that run now: one of them may be about to call the helpers, or has read the list as it was. */
+static int wait_for_statements(struct pg_conn *sql, struct error *err)
 {
     static const char query[] =
-        "SELECT (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-        " AND state = 'active' AND pid <> pg_backend_pid() AND query_start <= $1::timestamptz) = 0";
+        "SELECT (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'"
+        " AND backend_type <> 'walsender' AND pid <> pg_backend_pid() AND query_start <= $1::timestamptz) = 0";
     CLEANUP(mem_free_ptr) char *since = NULL;
     int64_t deadline = pg_deadline_mono_us(STATEMENTS_WAIT_MS);
-    bool quiet = false;
 
     TRY(pg_query_value(sql, "SELECT clock_timestamp()", PG_QUERY_TIMEOUT_MS, &since, err));
-    while (!quiet && clock_mono_us() < deadline) {
+    for (;;) {
         CLEANUP(pg_result_free) PGresult *r = NULL;
         const char *params[] = {since};
 
         TRY(pg_query(sql, query, params, 1, PG_QUERY_TIMEOUT_MS, &r, err));
-        quiet = PQgetvalue(r, 0, 0)[0] == 't';
-        clock_sleep_ms(PAUSE_MS);
+        if (PQgetvalue(r, 0, 0)[0] == 't' || clock_mono_us() > deadline)
+            return 0;
+        clock_sleep_ms(STATEMENTS_PAUSE_MS);
     }
-    return pg_execf(sql, PG_QUERY_TIMEOUT_MS, err, "DROP SCHEMA IF EXISTS %s CASCADE", names->schema);
+}
+
+static int drop_objects(struct pg_conn *sql, const struct pg_names *names, const struct protect_state *st,
+                        struct error *err)
+{
+    CLEANUP(buf_release) struct buf out = BUF_INIT(SQL_BYTES_MAX);
+
+    buf_printf(&out, "DROP PUBLICATION IF EXISTS %s; DROP PUBLICATION IF EXISTS %s", names->publication_keys,
+               names->publication_rows);
+    if (st->schema_exists)
+        buf_printf(&out, "; DROP SCHEMA IF EXISTS %s CASCADE", names->schema);
+    return run_when_free(sql, names, &out, err);
 }
 
 /* The helpers belong to a superuser. */
@@ -214,9 +251,11 @@ static int drop_all(struct pg_conn *sql, const struct pg_names *names, struct er
     TRY(protect_state_get(sql, names, &st, err));
     TRY(need_rights(&st, names, err));
     TRY(given_get(sql, names, &given, err));
+    TRY(retire(sql, names, &st, err));
+    TRY(wait_for_statements(sql, err)); /* whose triggers may still put a table on the list */
+    TRY(empty_list(sql, names, err));
+    TRY(wait_for_statements(sql, err));
     TRY(drop_objects(sql, names, &st, err));
-    if (st.schema_exists)
-        TRY(drop_helpers(sql, names, err));
     for (size_t i = 0; i < given.count; i++)
         TRY(take_back(sql, names, given.ids[i], err));
     return 0;
