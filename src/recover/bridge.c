@@ -2,8 +2,8 @@
  * recover/bridge.c - the target's manifest, made of a snapshot's chunks and the layout in a capture of the schema.
  *
  * A table goes on by its id, a column by its number. A table that a command touched has its rows from before as long as it has its file: a rewrite (a new
- * type, a volatile default) gives it another, and so do TRUNCATE and VACUUM FULL, which are not told apart from it. What was added without a rewrite has one value in all rows from before, which the catalogue
- * keeps. So two layouts, the files and the records of what happened in between tell what became of each row, and nothing is guessed.
+ * type, a volatile default) gives it another, and so do TRUNCATE and VACUUM FULL, which are not told apart from it where there are rows that it may have changed. What was
+ * added without a rewrite has one value in all rows from before, which the catalogue keeps as long as the file. So two layouts, the files and the records of what happened in between tell what became of each row, and nothing is guessed.
  */
 #include "recover/bridge_internal.h"
 

@@ -284,7 +284,7 @@ static int add_event(struct bridge *b, struct trace *t, const struct chain_trans
         out.row[i] = value_of(t, &columns->columns[i], i, e->row, false);
     for (uint32_t i = 0; i < out.old_count; i++)
         out.old[i] = value_of(t, &columns->columns[i], i, e->old, e->old_kind == EVENT_OLD_KEY);
-    t->rows = true;
+    t->rows |= e->op != EVENT_TRUNCATE;
     if (otherwise)
         identify_by_key(&b->shapes[t->to], &out);
     if (t->stage)
@@ -293,17 +293,25 @@ static int add_event(struct bridge *b, struct trace *t, const struct chain_trans
     return changes ? changes_add(changes, t->to, &out, err) : 0;
 }
 
+/* Whatever was done to its rows, they are gone. */
+static void empty(struct trace *t)
+{
+    t->emptied = true;
+    t->rows = t->doubtful = false;
+}
+
 static int follow_event(struct bridge *b, struct trace *t, const struct chain_transaction *at, const struct relation *r, const struct event *e,
                         struct changes *changes, struct error *err)
 {
     if (e->op == EVENT_OVERSIZE && t->to != BRIDGE_NONE)
         return read_refuse_oversize(r, at, err);
-    t->emptied |= e->op == EVENT_TRUNCATE;
+    if (e->op == EVENT_TRUNCATE)
+        empty(t);
     if (t->shape != r)
         TRY(compare_shape(b, t, at, r, err));
     if (t->to != BRIDGE_NONE)
         return add_event(b, t, at, e, changes, err);
-    t->rows = true;
+    t->rows |= e->op != EVENT_TRUNCATE;
     return 0;
 }
 
@@ -336,7 +344,7 @@ static int check_end(struct bridge *b, uint32_t i, struct error *err)
     doubt(b, t, NULL, NULL);
     if (!t->known || (!t->in_snapshot && !t->made))
         why = "was made, and no record of it was found";
-    else if (t->touched && t->rows && t->now.file != to->file)
+    else if (t->touched && t->rows && !t->emptied && t->now.file != to->file)
         why = "was rewritten or emptied on the way";
     else if (!layout_same_columns(&t->now, to) || t->now.columns_made != to->columns_made || !layout_same_key(&t->now, to))
         why = "is not what the records of its changes made of it";

@@ -23,8 +23,8 @@ struct trace {
     bool known;      /* `now` says what it is; else it was made by a command that has not ended yet */
     bool made;       /* by a change on the way */
     bool in_snapshot;
-    bool rows;       /* it has, or had, rows */
-    bool touched;    /* a command on the way was about it: only then may a new file be a rewrite */
+    bool rows;       /* it may have some: it had or was given some, and was not emptied since */
+    bool touched;    /* a command on the way was about it: only then may a new file be a rewrite, or older rows lack what the catalogue said of them */
     bool doubtful;   /* for a time nothing identified its rows: who changed them then was not captured */
     struct layout_table now;
     struct position recorded; /* of the commit of the transaction whose record `now` is */

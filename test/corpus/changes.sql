@@ -359,6 +359,64 @@ INSERT INTO t SELECT * FROM s;
 UPDATE t SET v = 'y' WHERE id = 2;
 ALTER TABLE t ADD PRIMARY KEY (id);
 COMMIT;
+--@ case: emptied after a change, filled again
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (1, 'a'), (2, 'b');
+--@ after
+ALTER TABLE t ADD COLUMN c text DEFAULT 'c';
+UPDATE t SET v = 'x' WHERE id = 1;
+TRUNCATE t;
+INSERT INTO t VALUES (2, 'again', DEFAULT), (3, 'd', 'own');
+UPDATE t SET v = 'y' WHERE id = 3;
+--@ case: emptied before a change, filled again
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (1, 'a'), (2, 'b');
+--@ after
+TRUNCATE t;
+ALTER TABLE t ADD COLUMN c text DEFAULT 'c';
+INSERT INTO t VALUES (2, 'again', DEFAULT), (3, 'd', 'own');
+UPDATE t SET v = 'y' WHERE id = 3;
+--@ case: emptied between two changes of one transaction
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (1, 'a'), (2, 'b');
+--@ after
+BEGIN;
+ALTER TABLE t ADD COLUMN c text DEFAULT 'c';
+TRUNCATE t;
+ALTER TABLE t DROP COLUMN v, ADD COLUMN stamp float8 DEFAULT random();
+INSERT INTO t VALUES (2, 'again');
+COMMIT;
+UPDATE t SET c = 'x';
+--@ case: emptied, filled, and changed
+--@ refused: rewritten or emptied
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t VALUES (1, 'a'), (2, 'b');
+--@ after
+TRUNCATE t;
+INSERT INTO t VALUES (3, 'c');
+ALTER TABLE t ADD COLUMN c text DEFAULT 'c';
+--@ case: vacuum full after a change
+--@ refused: rewritten or emptied
+CREATE TABLE t (id int PRIMARY KEY, v text);
+INSERT INTO t SELECT i, repeat('v', 2000) FROM generate_series(1, 30) i;
+--@ after
+ALTER TABLE t ADD COLUMN c text DEFAULT 'c';
+DELETE FROM t WHERE id % 3 > 0;
+VACUUM FULL t;
+UPDATE t SET c = 'x' WHERE id < 10;
+--@ case: rows changed without a key, emptied, and another key
+CREATE TABLE t (id int PRIMARY KEY, k int NOT NULL, v text);
+INSERT INTO t VALUES (1, 10, 'a'), (2, 20, 'b');
+--@ after
+BEGIN;
+ALTER TABLE t DROP CONSTRAINT t_pkey;
+UPDATE t SET v = 'lost' WHERE k = 10;
+COMMENT ON TABLE t IS 'without a key';
+TRUNCATE t;
+ALTER TABLE t ADD PRIMARY KEY (k);
+INSERT INTO t VALUES (1, 20, 'c'), (1, 30, 'd');
+COMMIT;
+UPDATE t SET v = 'e' WHERE k = 30;
 --@ case: primary key exchanged
 CREATE TABLE t (id int PRIMARY KEY, k int NOT NULL, v text);
 INSERT INTO t VALUES (1, 10, 'a'), (2, 20, 'b'), (3, 30, 'c');

@@ -774,15 +774,19 @@ static void test_nothing_identifies_for_a_moment(void **state)
     static const struct made_table back_two = {ITEM_ID, "item", 5, 2, "[1]", "d", "\"changed\":2,", ITEM_COLUMNS}, back_unknown = {ITEM_ID, "item", 5, 2, "[1]", "d", "\"changed\":null,", ITEM_COLUMNS};
     static const struct {
         const struct made_table *gone, *back;
-        bool emptied, later, exact; /* later: by another transaction */
+        bool emptied, filled, later, exact; /* later: by another transaction */
     } cases[] = {
-        {&two, &back_two, false, false, true},
-        {&three, &back_two, false, false, false},
-        {&two, &back_unknown, false, false, false},
-        {&two, &back_two, true, false, false},
-        {&two, &back_two, false, true, false},
-        {&two, &two, false, false, false},
+        {&two, &back_two, false, false, false, true},
+        {&three, &back_two, false, false, false, false},
+        {&two, &back_unknown, false, false, false, false},
+        {&two, &back_two, true, false, false, true},
+        {&two, &back_unknown, true, false, true, true},
+        {&two, &back_two, true, true, false, false},
+        {&two, &back_two, false, true, false, true},
+        {&two, &back_two, false, false, true, false},
+        {&two, &two, false, false, false, false},
     };
+    const char *const row[] = {"7", "seven"};
 
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct fixture *x = *state;
@@ -795,6 +799,8 @@ static void test_nothing_identifies_for_a_moment(void **state)
         assert_ok(record(&s, "ALTER TABLE", "", cases[i].gone, 1, NULL), x->err);
         if (cases[i].emptied)
             assert_ok(bridge_event(s.b, &at, &shape, &e, s.changes, &x->err), x->err);
+        if (cases[i].filled)
+            assert_ok(put_row(&s, EVENT_INSERT, &shape, row), x->err);
         at.position.offset += cases[i].later;
         assert_ok(record(&s, "ALTER TABLE", "", cases[i].back, 1, NULL), x->err);
         at.position.offset = 1500;
@@ -806,6 +812,66 @@ static void test_nothing_identifies_for_a_moment(void **state)
         close_scene(&s);
         assert_ok(dir_remove_all(fixture_path(x, "sources/shop/0001/schemas"), &x->err), x->err);
     }
+}
+
+/* Behind the last record rows have the target's columns, whatever gave the table another file. */
+static void test_emptied_last(void **state)
+{
+    static const struct made_table anew = {ITEM_ID, "item", 6, 2, "[1]", "d", "", ITEM_COLUMNS};
+    const char *const row[] = {"7", "seven"};
+    const struct event e = {.op = EVENT_TRUNCATE, .relation_id = ITEM_ID};
+    struct relation shape = shape_of(&item);
+    struct scene s = {0};
+
+    open_scene(&s, state, &item, 1, &anew, 1);
+    assert_ok(make(&s, 2500), s.x->err);
+    assert_ok(record(&s, "ALTER TABLE", "", &item, 1, NULL), s.x->err);
+    assert_ok(record(&s, "ALTER TABLE", "", &item, 1, NULL), s.x->err);
+    assert_ok(put_row(&s, EVENT_INSERT, &shape, row), s.x->err);
+    assert_refused(&s, bridge_finish(s.b, &s.x->err), "rewritten or emptied");
+    assert_ok(bridge_event(s.b, &at, &shape, &e, s.changes, &s.x->err), s.x->err);
+    assert_ok(bridge_finish(s.b, &s.x->err), s.x->err);
+    assert_ok(put_row(&s, EVENT_INSERT, &shape, row), s.x->err);
+    assert_ok(bridge_finish(s.b, &s.x->err), s.x->err);
+    close_scene(&s);
+    relation_release(&shape);
+}
+
+/* A table that has another file than at its last record had it from TRUNCATE, or was rewritten: that is all the same where it has no rows. */
+static void test_emptied(void **state)
+{
+    static const struct made_table keyless = {ITEM_ID, "item", 5, 2, "null", "d", "", ITEM_COLUMNS}, anew = {ITEM_ID, "item", 6, 2, "[1]", "d", "", ITEM_COLUMNS};
+    const char *const row[] = {"7", "seven"};
+    const struct event e = {.op = EVENT_TRUNCATE, .relation_id = ITEM_ID};
+    struct relation shape = shape_of(&item), shapeless = shape_of(&keyless);
+
+    for (int filled = 0; filled < 2; filled++) {
+        struct fixture *x = *state;
+        struct scene s = {0};
+
+        open_scene(&s, state, &item, 1, &anew, 1);
+        assert_ok(make(&s, 2500), x->err);
+        assert_ok(put_row(&s, EVENT_INSERT, &shape, row), x->err);
+        assert_ok(record(&s, "ALTER TABLE", "", &keyless, 1, NULL), x->err);
+        at.position.offset++; /* what was done to rows meanwhile is not known */
+        assert_ok(bridge_event(s.b, &at, &shapeless, &e, s.changes, &x->err), x->err);
+        if (filled)
+            assert_ok(put_row(&s, EVENT_INSERT, &shapeless, row), x->err);
+        int rc = record(&s, "ALTER TABLE", "", &anew, 1, NULL);
+        at.position.offset = 1500;
+        if (filled) {
+            assert_refused(&s, rc, "rewritten or emptied");
+        } else {
+            assert_ok(rc, x->err);
+            assert_ok(put_row(&s, EVENT_INSERT, &shape, row), x->err);
+            assert_ok(bridge_finish(s.b, &x->err), x->err);
+            assert_int_equal(changes_events_count(s.changes, 0), 3);
+        }
+        close_scene(&s);
+        assert_ok(dir_remove_all(fixture_path(x, "sources/shop/0001/schemas"), &x->err), x->err);
+    }
+    relation_release(&shape);
+    relation_release(&shapeless);
 }
 
 /* For a time the whole row identifies: the target's key is in it, and so is what an update left where it lay. */
@@ -867,7 +933,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_unknown, fixture_new, fixture_free),
         cmocka_unit_test_setup_teardown(test_pour, fixture_new, fixture_free), cmocka_unit_test_setup_teardown(test_another_key, fixture_new, fixture_free),
         cmocka_unit_test_setup_teardown(test_two_keys_that_are_gone, fixture_new, fixture_free),
-        cmocka_unit_test_setup_teardown(test_nothing_identifies_for_a_moment, fixture_new, fixture_free),
+        cmocka_unit_test_setup_teardown(test_nothing_identifies_for_a_moment, fixture_new, fixture_free), cmocka_unit_test_setup_teardown(test_emptied, fixture_new, fixture_free),
+        cmocka_unit_test_setup_teardown(test_emptied_last, fixture_new, fixture_free),
         cmocka_unit_test_setup_teardown(test_a_key_that_is_gone, fixture_new, fixture_free), cmocka_unit_test_setup_teardown(test_whole_rows_for_a_time, fixture_new, fixture_free),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
