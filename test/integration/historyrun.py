@@ -25,7 +25,7 @@ COLUMNS = """SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.r
 REFUSALS = ("the schema changed", "is inexact")
 TOO_CLOSE = "changes followed too closely"
 BY_POLL = ("is held by another transaction", "captured only from now on")
-HIDDEN = "hidden by the transaction's isolation level: another one changed"
+HIDDEN = "hidden by the transaction's isolation level: another one may have changed"
 UNLISTED = re.compile(r"table (\w+\.\w+) is inexact \(rows of it were updated or deleted")
 WORDS = re.compile(r"table \w+\.e is inexact \(a transaction wrote values into it before the schema changed")
 CHANGED = re.compile(r'"kind":"schema_changed",.*"to":"([0-9A-F/]+)"')

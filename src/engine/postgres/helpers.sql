@@ -279,7 +279,7 @@ BEGIN
     IF current_setting('transaction_isolation') LIKE 'read %' THEN
         RETURN '';
     END IF;
-    RETURN (SELECT coalesce('hidden by the transaction''s isolation level: another one changed ' || string_agg(t::regclass::text, ', ') || '; ', '')
+    RETURN (SELECT coalesce('hidden by the transaction''s isolation level: another one may have changed ' || string_agg(t::regclass::text, ', ') || '; ', '')
             FROM (SELECT unnest(ids) UNION SELECT h.relid FROM unnest(altered) p, pg_partition_tree(p) h
                   WHERE h.isleaf AND h.relid = ANY (locked) AND NOT EXISTS (SELECT FROM pg_class k WHERE k.oid = h.relid AND k.relkind <> 'r')
                   UNION SELECT k.oid FROM pg_class k WHERE k.oid = ANY (altered) AND k.relkind = 'c') u (t)
