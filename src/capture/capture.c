@@ -85,7 +85,7 @@ static void init_cond(pthread_cond_t *cond)
     ASSERT(pthread_condattr_destroy(&attr) == 0);
 }
 
-static int capture_init(struct capture *c, const struct capture_config *config, const volatile bool *stop,
+static int capture_init(struct capture *c, const struct capture_config *config, const atomic_bool *stop,
                         struct error *err)
 {
     *c = (struct capture){.config = config, .stop = stop, .epoch = 1};
@@ -388,7 +388,7 @@ static int run_lines(struct capture *c, struct error *err)
     return rc < 0 ? rc : 0;
 }
 
-int capture_run(const struct capture_config *config, const volatile bool *stop, struct error *err)
+int capture_run(const struct capture_config *config, const atomic_bool *stop, struct error *err)
 {
     CLEANUP(file_release) struct file lock = FILE_INIT;
     CLEANUP(mem_free_ptr) char *path = mem_printf("%s/lock", config->state_directory);

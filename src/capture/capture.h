@@ -10,6 +10,8 @@
 #ifndef SALVOR_CAPTURE_CAPTURE_H
 #define SALVOR_CAPTURE_CAPTURE_H
 
+#include <stdatomic.h>
+
 #include "capture/spool.h"
 #include "engine/postgres/pg_protect.h"
 
@@ -38,7 +40,7 @@ struct capture_config {
  * Runs until *stop becomes true (then ends at a commit boundary with everything written and returns 0) or until an error that
  * a restart may mend. A break of continuity is not an error: a new incarnation begins, loudly.
  */
-MUST_CHECK int capture_run(const struct capture_config *config, const volatile bool *stop, struct error *err);
+MUST_CHECK int capture_run(const struct capture_config *config, const atomic_bool *stop, struct error *err);
 
 /* STATE/<source>/current.json: which incarnation this host captures; NOT_FOUND: none yet. */
 MUST_CHECK int capture_current(const char *state_directory, char ret_incarnation[static VAULT_INCARNATION_BYTES],

@@ -89,7 +89,7 @@ enum capture_state {
 struct capture {
     const struct capture_config *config;
     struct pg_names names;
-    const volatile bool *stop;
+    const atomic_bool *stop;
     int wake_fd; /* eventfd: wakes the receiving thread */
 
     pthread_mutex_t files_mutex; /* for state files that several threads replace */

@@ -4,6 +4,7 @@
  */
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -20,7 +21,7 @@
 #include "os/queue.h"
 #include "vault/absent.h"
 
-static volatile bool stop_wanted;
+static atomic_bool stop_wanted;
 
 static void on_stop(int signal_number)
 {

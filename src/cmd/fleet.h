@@ -8,6 +8,8 @@
 #ifndef SALVOR_CMD_FLEET_H
 #define SALVOR_CMD_FLEET_H
 
+#include <stdatomic.h>
+
 #include "cmd/config.h"
 
 #define FLEET_GROUP_BYTES_MAX 24 /* of a group's name: what is left of 40 tells its databases apart */
@@ -123,7 +125,7 @@ MUST_CHECK int fleet_room(const struct config *c, const struct config_section *g
  * Looks at a group until *stop, in a thread of its own: sets up what is new, as the source's own role may, else says what to run.
  *   changed  called after each change, with the configuration as it is now; it may keep nothing of it
  */
-void fleet_watch(const char *config_path, const char *group, const volatile bool *stop, void (*changed)(void *user, const struct config *now),
+void fleet_watch(const char *config_path, const char *group, const atomic_bool *stop, void (*changed)(void *user, const struct config *now),
                  void *user);
 
 #endif

@@ -116,7 +116,7 @@ static int turn(struct look *l, int64_t *ret_rest_us, struct error *err)
     return 0;
 }
 
-void fleet_watch(const char *config_path, const char *group, const volatile bool *stop, void (*changed)(void *user, const struct config *now),
+void fleet_watch(const char *config_path, const char *group, const atomic_bool *stop, void (*changed)(void *user, const struct config *now),
                  void *user)
 {
     struct look l = {.config_path = config_path, .group = group, .changed = changed, .user = user};

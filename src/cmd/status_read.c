@@ -124,6 +124,7 @@ int status_read(const struct config *c, const char *source, json_t **ret, struct
         return read_without_vault(c, source, &why, ret, err);
     }
     TRY(result);
-    *ret = json_incref(w->status);
+    *ret = w->status;
+    w->status = NULL;
     return 0;
 }

@@ -229,7 +229,7 @@ static int run_recover(const struct keeper_source *s, const char *port, struct b
     return spawn_run(&spawn, slice_of(NULL, 0), 0, out, err);
 }
 
-int act_recover(struct act *a, const struct keeper_source *s, const volatile bool *stop, struct error *err)
+int act_recover(struct act *a, const struct keeper_source *s, const atomic_bool *stop, struct error *err)
 {
     CLEANUP(buf_release) struct buf out = BUF_INIT(ACT_BYTES_MAX);
     char port[16];

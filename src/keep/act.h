@@ -4,6 +4,8 @@
 #ifndef SALVOR_KEEP_ACT_H
 #define SALVOR_KEEP_ACT_H
 
+#include <stdatomic.h>
+
 #include "base/json.h"
 #include "keep/guard.h"
 #include "keep/keeper.h"
@@ -49,7 +51,7 @@ char *act_short_text(const struct act *a);
 MUST_CHECK int act_gave_up(struct act *a, const char *why, struct error *err);
 
 /* The steps. Each writes its line into the record. 0 or an error whose message is for a person. */
-MUST_CHECK int act_recover(struct act *a, const struct keeper_source *s, const volatile bool *stop, struct error *err);
+MUST_CHECK int act_recover(struct act *a, const struct keeper_source *s, const atomic_bool *stop, struct error *err);
 MUST_CHECK int act_protect(struct act *a, struct keeper_source *s, struct error *err);
 MUST_CHECK int act_cut_over(struct act *a, const struct keeper_source *s, struct error *err);
 

@@ -30,7 +30,7 @@
 
 struct watch {
     struct keeper_source *s;
-    const volatile bool *stop;
+    const atomic_bool *stop;
     enum guard_state state;
     struct act act;
     struct snapshot_keeper snapshots;
@@ -488,7 +488,7 @@ static void resume(struct watch *w)
     w->failed_probes = 1;
 }
 
-void keeper_watch(struct keeper_source *s, const volatile bool *stop)
+void keeper_watch(struct keeper_source *s, const atomic_bool *stop)
 {
     struct watch w = {.s = s, .stop = stop, .state = GUARD_WATCHING, .since_wall_us = clock_wall_us()};
     struct error err = ERROR_INIT;

@@ -8,6 +8,8 @@
 #ifndef SALVOR_KEEP_KEEPER_H
 #define SALVOR_KEEP_KEEPER_H
 
+#include <stdatomic.h>
+
 #include "engine/postgres/pg_protect.h"
 #include "keep/schedule.h"
 #include "vault/vault.h"
@@ -38,6 +40,6 @@ struct keeper_source {
 };
 
 /* Watches one source until *stop; runs in its own thread. Logs; never returns an error: every failure is a state. */
-void keeper_watch(struct keeper_source *s, const volatile bool *stop);
+void keeper_watch(struct keeper_source *s, const atomic_bool *stop);
 
 #endif

@@ -22,7 +22,7 @@ struct attempt;
 struct attempt *attempt_start(const char *name, int (*call)(void *arg, struct error *err), void *arg, void (*free_arg)(void *arg));
 
 /*
- * Until the call has ended, but not past deadline_mono_us. Returns what the call returned, with the error that it left; *arg is the caller's to read
+ * Until the call has ended, but not past deadline_mono_us. Returns what the call returned, with the error that it left; *arg is the caller's
  * until attempt_free. TIMEOUT: it has not ended (message: "no answer"); it may be waited for again. Cost: one thread.
  */
 MUST_CHECK int attempt_wait(struct attempt *a, int64_t deadline_mono_us, struct error *err);

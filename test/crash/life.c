@@ -10,6 +10,7 @@
 
 #include <ftw.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,8 +164,8 @@ struct capturing {
     struct capture_config config;
     struct vault *vault;
     struct thread *thread;
-    volatile bool stop;
-    volatile bool ended;
+    atomic_bool stop;
+    atomic_bool ended;
     int rc;
     struct error err;
 };
