@@ -503,7 +503,9 @@ int __wrap_pg_identify(struct pg_conn *replication, struct pg_identity *ret, str
     (void)replication, (void)err;
     *ret = (struct pg_identity){.system_id = "7000000000000000001", .timeline = 1, .database_oid = 5, .database = STREAM_SOURCE,
                                 .encoding = "UTF8", .server_version = 150018};
+    ASSERT(pthread_mutex_lock(&lock) == 0);
     ret->flushed_lsn = released_count > 0 ? stream_end(released_count) : STREAM_BEGINS;
+    ASSERT(pthread_mutex_unlock(&lock) == 0);
     return 0;
 }
 

@@ -4,6 +4,7 @@
  */
 #include "made.h"
 
+#include <stdatomic.h>
 #include <unistd.h>
 
 #define NO_POSITION POSITION_ZERO
@@ -175,7 +176,7 @@ static void test_range_and_notes(void **state)
     made_close(&m);
 }
 
-static unsigned readings;
+static atomic_uint readings; /* footers are read by several threads */
 static const struct vault_driver_ops *read_ops;
 
 static int count_range(struct vault_driver *d, const char *key, uint64_t offset, size_t n, struct buf *out, struct error *err)
