@@ -49,7 +49,7 @@ class Asked:
     def __exit__(self, *exc):
         self.process.stdin.close()
         self.process.stdout.close()
-        assert self.process.wait(timeout=20) == 0
+        assert self.process.wait(timeout=90) == 0
 
 
 class Fingerprints(Asked):

@@ -54,7 +54,7 @@ def switchable(path):
     mount("--bind", str(path), str(path))
 
     def readonly(on):
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             done = run("mount", "-o", "remount,bind," + ("ro" if on else "rw"), str(path))
             if done.returncode == 0:

@@ -276,7 +276,7 @@ def signal_server(server, number):
 
 def test_a_glitch_or_a_restart_acts_on_nothing(scene):
     """Each is over well before loss_after: how long a stop and a start take is the machine's business."""
-    s = scene(loss_after="12s")
+    s = scene(loss_after="60s")
     load = Load(s.clients.read_text, rate=60).start()
 
     def passes(what):

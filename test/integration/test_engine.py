@@ -10,6 +10,7 @@ import pytest
 
 from enginetool import Fingerprints, Indexes, engine
 from pgserver import PgServer
+from salvorbox import wait_for
 
 pytestmark = pytest.mark.xdist_group("engine")
 
@@ -73,7 +74,7 @@ def test_settings_are_pinned_against_role_environment_and_conninfo(server, db, k
 
 @pytest.mark.parametrize("kind", ["sql", "replication"])
 def test_statement_past_its_deadline_is_cancelled_and_the_session_usable(server, db, kind):
-    late, after = engine("session", kind, server.conninfo(db), 700, "SELECT pg_sleep(30)", "SELECT 42")
+    late, after = engine("session", kind, server.conninfo(db), 3000, "SELECT pg_sleep(30)", "SELECT 42")
     assert late["error"] == "TIMEOUT"
     assert after["value"] == "42"
     assert server.value("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(30)%' AND state = 'active'"
@@ -110,17 +111,20 @@ def test_rows_do_not_show_in_errors(server, db):
 
 def test_stopped_server_is_given_up(server, db):
     """A server that answers no more, not even to a cancel request."""
-    with cursor(server, db) as c:
-        c.execute("SELECT pg_backend_pid()")
     postmaster = server.pid
-    frozen = [postmaster]
-    timer = threading.Timer(1.0, lambda: [os.kill(p, signal.SIGSTOP) for p in frozen])
+
+    def stop_beside_the_statement():
+        with cursor(server, db) as c:
+            wait_for("the statement", lambda: c.execute("SELECT 1 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(3600)' AND state = 'active'") or c.fetchone())
+        os.kill(postmaster, signal.SIGSTOP)
+
+    stopping = threading.Thread(target=stop_beside_the_statement)
     begun = time.monotonic()
-    timer.start()
+    stopping.start()
     try:
-        late, closed = engine("session", "sql", server.conninfo(db), 2000, "SELECT pg_sleep(3600)", "SELECT 1")
+        late, closed = engine("session", "sql", server.conninfo(db), 5000, "SELECT pg_sleep(3600)", "SELECT 1")
     finally:
-        timer.join()
+        stopping.join()
         os.kill(postmaster, signal.SIGCONT)
     assert late["error"] == "TIMEOUT"
     assert closed["error"] == "CONNECT" or closed.get("value") == "1"

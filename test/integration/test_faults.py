@@ -85,6 +85,8 @@ def test_slot_dropped(servers, protected, running, made_again):
     before = box.status("shop")["durable_position"]
     if not running:
         box.stop()
+    holder = server.connect("shop", autocommit=False)  # no slot is begun beside an open transaction: however quick Salvor is, it sees nothing of what follows
+    holder.cursor().execute("SELECT txid_current()")
 
     def drop():
         server.sql("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = 'salvor_shop' AND active")
@@ -100,6 +102,7 @@ def test_slot_dropped(servers, protected, running, made_again):
         cur.execute("SELECT pg_current_wal_insert_lsn()::text")
         unseen = cur.fetchone()[0]
         cur.execute("INSERT INTO hot VALUES (1002, 1, 'unseen')")
+    holder.close()
     if made_again:
         try:
             server.sql("SELECT pg_create_logical_replication_slot('salvor_shop', 'pgoutput')", dbname="shop")
@@ -768,7 +771,7 @@ def test_a_key_dropped_without_triggers(servers, boxes):
 
         wait_for("deletes to work again", updated)
         waited.append(time.monotonic() - began)
-    assert sum(waited) < 12, f"each waited for a poll: {waited}"
+    assert sum(waited) < 18, f"each waited for a poll: {waited}"
     assert {i["table"] for i in box.wait("inexact tables", lambda: (lambda s: s if len(s) == 3 else None)(box.status("shop")["inexact"]))} == {
         "public.passing", "public.ledger", "public.hot"}
 
@@ -809,18 +812,18 @@ def test_an_application_behind_the_locks_of_a_snapshot(servers, boxes):
         box = prepare(server, boxes, **OPTIONS, snapshot_quiet="1h", lock_patience="1s",
                       conninfo=f"host=127.0.0.1 port={proxy.port} dbname=shop user=salvor")
         begin(server, box)
-        proxy.bytes_per_s = 300_000  # the whole of it would take half a minute
+        proxy.bytes_per_s = 100_000  # the whole of it would take more than a minute and a half
         snapshot = box.spawn("snapshot", "shop")
         wait_for("the snapshot to read", lambda: server.value(
             "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.relation = 'wide'::regclass AND a.query LIKE 'COPY%'", dbname="shop"), 20)
         began = time.monotonic()
         with server.connect("shop") as c, c.cursor() as cur:
-            cur.execute("SET lock_timeout = '20s'; ALTER TABLE wide ADD COLUMN b int")
+            cur.execute("SET lock_timeout = '60s'; ALTER TABLE wide ADD COLUMN b int")
         waited = time.monotonic() - began
-        assert waited < 15, f"ALTER TABLE waited {waited:.1f} s behind a snapshot with lock_patience = 1s"
+        assert waited < 45, f"ALTER TABLE waited {waited:.1f} s behind a snapshot with lock_patience = 1s"
         assert snapshot.poll() is None or snapshot.returncode != 0, "it never held the lock"
         proxy.bytes_per_s = None
-        assert snapshot.wait(60) == 0  # it was taken again
+        assert snapshot.wait(120) == 0  # it was taken again
         write(server)
         check_exact(server, box, "after the snapshot let go")
 
@@ -898,7 +901,7 @@ def test_a_server_that_shuts_down_does_not_wait_for_salvor(servers, protected):
         load = write(server, first=number * 10**6)
         began = time.monotonic()
         server.stop("fast")
-        assert time.monotonic() - began < 20, "the shutdown waited for Salvor"  # wal_sender_timeout is 60 s
+        assert time.monotonic() - began < 45, "the shutdown waited for Salvor"  # wal_sender_timeout is 60 s
         server.start()
         box.wait_streaming("shop")
     check_exact(server, box, "after two shutdowns")

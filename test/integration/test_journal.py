@@ -170,7 +170,7 @@ def test_prove_and_journal(servers, boxes):
     # A second one meanwhile is told so.
     box.fails(1, "prove", "shop", says="another proof is at work")
     child.send_signal(signal.SIGKILL)
-    child.wait(10)
+    child.wait(60)
     assert left.exists() and (left / "target/salvor-unfinished").exists()
     again = box.ok("prove", "shop", "--snapshot", proof["snapshot"], "--json").json
     assert again["verified"] and not left.exists() and scratch(parent) == []

@@ -141,7 +141,7 @@ def kill_in_the_middle(box, rnd, span_s, *args):
         return False
     except Exception:
         process.send_signal(signal.SIGKILL)
-        process.wait(10)
+        process.wait(60)
         return True
 
 

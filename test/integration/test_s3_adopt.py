@@ -140,8 +140,8 @@ def test_whole_life_in_a_bucket(ceph, servers, boxes, tmp_path, kind):
     # Once the second snapshot, which is proved, is older than the window, what only the first one needed is named, and nothing is gone yet.
     new.wait("the first snapshot to leave the window", lambda: removed(purge(new, "--dry-run")) == {first}, 180)
     before = set(bucket.objects())
-    report = purge(new)
     announced = time.monotonic()
+    report = purge(new)
     assert report["removed_objects"] == 0 and report["announced_objects"] > 0 and report["tombstones"]
     assert before <= set(bucket.objects())
     if encrypted:

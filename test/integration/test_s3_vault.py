@@ -247,7 +247,11 @@ def test_a_disk_and_then_the_store_die_under_load(servers, boxes, tmp_path):
         gone = add_rows(server)
         box.wait_durable("shop", gone[0])
         wait_error(box, "does not answer")
-        box.wait("the outage to last", lambda: time.time() - begun > OUTAGE_S)
+
+        def seen_enough():
+            seen = [s for sampler in samplers for s in sampler.samples if begun + 3 < s[0]]
+            return len(seen) >= OUTAGE_S / 6 and max(s[2]["exposure_host_lost_s"] for s in seen) > OUTAGE_S * 0.6 and len({s[2]["durable_position"] for s in seen}) > 1
+        box.wait("the outage to last, and to be seen", lambda: time.time() - begun > OUTAGE_S and seen_enough())
         during = add_rows(server)
         box.wait_durable("shop", during[0])
         ended = time.time()

@@ -311,7 +311,7 @@ def test_others_queue_behind_our_lock(shop):
         alter(shop, waited)
         proxy.bytes_per_s = None
         got = taker.finish(p).json
-        assert waited[0] < 10
+        assert waited[0] < 25
         assert_equals_source(shop, taker, got["id"])
 
 
@@ -326,7 +326,7 @@ def test_others_queue_again_and_again(shop):
         failed = taker.finish(p)
         assert failed.status == 1 and failed.err.startswith("BUSY: the snapshot lets go of its locks: ")
         assert "postgres (server process " in failed.err and " table public.t" in failed.err
-        assert max(waited) < 10
+        assert max(waited) < 25
         assert taker.snapshots() == []
 
 
@@ -339,7 +339,7 @@ def test_a_worker_meets_who_waits_for_the_holder(shop):
         wait_for_copy(shop)
         begun = time.monotonic()
         sql(shop, "ALTER TABLE u ADD COLUMN v int")
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 25
         proxy.bytes_per_s = None
         assert_equals_source(shop, taker, taker.finish(p).json["id"])
 
@@ -407,6 +407,7 @@ def test_kill_and_again(shop):
             wait_for_copy(shop)
             wait_for("its sort files", lambda: list(taker.state.glob("sort/*")))
             time.sleep(after)
+            proxy.bytes_per_s = 100000  # it is not at its end before it is killed
             busy = taker.take()
             assert busy.status == 1 and busy.err.startswith("BUSY: another snapshot of this source is being taken")
             taker.kill(p)
@@ -423,7 +424,7 @@ def test_an_intent_that_cannot_be_taken_back(shop):
     """It stops nothing, and whoever comes later takes it back: while it stands a purge removes less."""
     slow_table(shop)
     with Proxy(shop.port) as proxy, taking(shop, port=proxy.port) as taker:
-        proxy.bytes_per_s = 3000000
+        proxy.bytes_per_s = 300000
         p = taker.start(connections=1)
         wait_for_copy(shop)
         taker.kill(p)
