@@ -8,8 +8,8 @@
  *
  * How often was polled is not noted; the least time between two notes tells. A change between two notes happened within one poll's interval.
  *
- * Falling sequences are the mirror image. Nothing is set beyond the sequence's own limits, and a value in a column that leaves no
- * further one (a row that somebody numbered by hand) does not count: the source went on in spite of it.
+ * Falling sequences are the mirror image. Nothing is set beyond the sequence's own limits, and values in a column that leave no
+ * further one (of rows that somebody numbered by hand) do not count: the source went on in spite of them.
  */
 #include "recover/sequences.h"
 
@@ -163,6 +163,14 @@ static bool has_next(int64_t value, const struct sequence_limits *l)
     return l->increment < 0 ? (__int128)value + l->increment >= l->min : (__int128)value + l->increment <= l->max;
 }
 
+/* The furthest value of which that is so. */
+static int64_t last_with_next(const struct sequence_limits *l)
+{
+    __int128 last = (__int128)(l->increment < 0 ? l->min : l->max) - l->increment;
+
+    return last > INT64_MAX ? INT64_MAX : last < INT64_MIN ? INT64_MIN : (int64_t)last;
+}
+
 static void raise_to_data(struct sequence_state *state, const struct sequence_limits *l)
 {
     if (!l->has_data || !has_next(l->data, l))
@@ -203,9 +211,9 @@ static const char limits_sql[] =
     " UNION SELECT e.adrelid, e.adnum FROM pg_depend d JOIN pg_attrdef e ON e.oid = d.objid"
     " WHERE d.classid = 'pg_attrdef'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid) fed"
     " JOIN pg_attribute a ON a.attrelid = fed.rel AND a.attnum = fed.num AND NOT a.attisdropped"
-    " JOIN pg_type y ON y.oid = a.atttypid JOIN pg_class t ON t.oid = fed.rel AND t.relkind IN ('r', 'p')"
-    " JOIN pg_namespace tn ON tn.oid = t.relnamespace"
-    " WHERE CASE WHEN y.typtype = 'd' THEN y.typbasetype ELSE y.oid END IN (20, 21, 23)) f ON true"
+    " JOIN pg_class t ON t.oid = fed.rel AND t.relkind IN ('r', 'p') JOIN pg_namespace tn ON tn.oid = t.relnamespace"
+    " WHERE EXISTS (WITH RECURSIVE base (id) AS (SELECT a.atttypid UNION SELECT y.typbasetype FROM base b JOIN pg_type y ON y.oid = b.id AND y.typtype = 'd')"
+    " SELECT FROM base WHERE id IN (20, 21, 23, 1700))) f ON true"
     " WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'";
 
 struct limit_row {
@@ -232,17 +240,19 @@ static int i64_at(const PGresult *r, int row, int column, int64_t *ret, struct e
     return 0;
 }
 
-/* The furthest value of one column. */
+/* The furthest value of one column that leaves a further one. (A numeric may be none, or between two.) */
 static int ask_data(struct pg_conn *sql, const PGresult *r, int row, struct sequence_limits *l, struct error *err)
 {
     CLEANUP(buf_release) struct buf query = BUF_INIT(SQL_BYTES_MAX);
     CLEANUP(pg_result_free) PGresult *found = NULL;
+    const char *column = PQgetvalue(r, row, 6);
+    bool falls = l->increment < 0;
     int64_t value;
 
     if (PQgetisnull(r, row, 6))
         return 0;
-    buf_printf(&query, "SELECT %s(%s)::int8 FROM %s", l->increment < 0 ? "min" : "max", PQgetvalue(r, row, 6),
-               PQgetvalue(r, row, 7));
+    buf_printf(&query, "SELECT %s(%s(%s)::numeric)::int8 FROM %s WHERE %s BETWEEN '%lld'::int8 AND '%lld'::int8", falls ? "floor" : "ceil", falls ? "min" : "max", column,
+               PQgetvalue(r, row, 7), column, (long long)(falls ? last_with_next(l) : INT64_MIN), (long long)(falls ? INT64_MAX : last_with_next(l)));
     TRY(pg_query(sql, buf_cstr(&query), NULL, 0, MAX_TIMEOUT_MS, &found, err));
     if (PQntuples(found) != 1 || PQgetisnull(found, 0, 0))
         return 0;
