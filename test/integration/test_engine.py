@@ -51,7 +51,7 @@ def values(lines):
 # --- sessions
 
 PINNED = {"DateStyle": "ISO, MDY", "IntervalStyle": "postgres", "TimeZone": "UTC", "extra_float_digits": "3",
-          "bytea_output": "hex", "xmloption": "content", "lc_monetary": "C", "search_path": "pg_catalog",
+          "bytea_output": "hex", "xmloption": "content", "array_nulls": "on", "lc_monetary": "C", "search_path": "pg_catalog",
           "quote_all_identifiers": "off", "row_security": "off", "lock_timeout": "10s", "statement_timeout": "0",
           "idle_in_transaction_session_timeout": "0", "idle_session_timeout": "0", "client_encoding": "UTF8",
           "application_name": "salvor test"}
@@ -60,7 +60,7 @@ PINNED = {"DateStyle": "ISO, MDY", "IntervalStyle": "postgres", "TimeZone": "UTC
 @pytest.mark.parametrize("kind", ["sql", "replication"])
 def test_settings_are_pinned_against_role_environment_and_conninfo(server, db, kind):
     server.sql("CREATE ROLE odd LOGIN REPLICATION")
-    for setting in ["DateStyle = 'German'", "TimeZone = 'Asia/Tokyo'", "bytea_output = 'escape'", "search_path = 'x'",
+    for setting in ["DateStyle = 'German'", "TimeZone = 'Asia/Tokyo'", "bytea_output = 'escape'", "array_nulls = off", "search_path = 'x'",
                     "client_encoding = 'LATIN1'", "statement_timeout = '1h'", "row_security = on"]:
         server.sql("ALTER ROLE odd SET " + setting)
     try:

@@ -2,7 +2,7 @@
  * engine/postgres/pg_conn.h - sessions with a PostgreSQL server. The only header that shows libpq's types.
  *
  * Every session of ours pins all that text output depends on, in the start packet (so that a walsender has it too):
- * DateStyle ISO, IntervalStyle postgres, TimeZone UTC, extra_float_digits 3, bytea_output hex, xmloption content,
+ * DateStyle ISO, IntervalStyle postgres, TimeZone UTC, extra_float_digits 3, bytea_output hex, xmloption content, array_nulls on,
  * lc_monetary C, search_path pg_catalog, quote_all_identifiers off, row_security off, lock_timeout 10s, statement_timeout 0,
  * idle_in_transaction_session_timeout 0, client_encoding = the database's, application_name "salvor <role>".
  * Values therefore keep the server's own bytes. Threads: one session belongs to one thread.
