@@ -282,6 +282,10 @@ def test_what_is_recorded_and_what_is_not(shop):
             shop.sql("INSERT INTO salvor_shop.ddl VALUES (1, now(), 'CREATE TABLE', 'x', '')", user=user)
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
             shop.sql("SELECT salvor_shop.note('CREATE TABLE', 'x', '', '')", user=user)
+    shop.sql("GRANT pg_write_all_data TO app")
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        shop.sql("INSERT INTO salvor_shop.ddl VALUES (1, now(), 'CREATE TABLE', 'x', '')", user=APP)
+    shop.sql("REVOKE pg_write_all_data FROM app")
 
 
 def test_nobody_passes_for_salvor_itself(shop):

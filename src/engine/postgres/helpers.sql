@@ -19,6 +19,10 @@ CREATE SCHEMA IF NOT EXISTS @schema@;
 COMMENT ON SCHEMA @schema@ IS 'Salvor: notices schema changes; made by salvor setup, removed by salvor teardown';
 GRANT USAGE ON SCHEMA @schema@ TO PUBLIC;
 
+-- Rows of the table below are checked by it. A member of pg_write_all_data may write any table; but this is a function that only its owner, and a superuser, may call.
+CREATE OR REPLACE FUNCTION @schema@.ours() RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RETURN true; END';
+REVOKE ALL ON FUNCTION @schema@.ours() FROM PUBLIC;
+
 -- The way of a schema change into the stream. Always empty. Everybody may read it: a pg_dump of the application's locks it.
 CREATE TABLE IF NOT EXISTS @schema@.ddl (
     id bigint NOT NULL,
@@ -26,11 +30,15 @@ CREATE TABLE IF NOT EXISTS @schema@.ddl (
     tag text NOT NULL,
     object text NOT NULL,
     detail text NOT NULL,
-    state text NOT NULL DEFAULT ''
+    state text NOT NULL DEFAULT '',
+    CONSTRAINT ours CHECK (@schema@.ours())
 ) WITH (vacuum_truncate = off);
 DO $salvor$ BEGIN -- made by an older setup
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = '@schema@.ddl'::pg_catalog.regclass AND attname = 'state') THEN
         ALTER TABLE @schema@.ddl ADD COLUMN state text NOT NULL DEFAULT '';
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_constraint WHERE conrelid = '@schema@.ddl'::pg_catalog.regclass AND conname = 'ours') THEN
+        ALTER TABLE @schema@.ddl ADD CONSTRAINT ours CHECK (@schema@.ours());
     END IF;
 END $salvor$;
 REVOKE ALL ON @schema@.ddl FROM PUBLIC;
