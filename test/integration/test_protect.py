@@ -317,11 +317,12 @@ def test_the_applications_own_dump_still_works(shop):
 @pytest.mark.parametrize("statement", [
     'ALTER TABLE "T t" SET UNLOGGED', 'alter table if exists only public . "T t" add x int, set unlogged',
     'ALTER /* of */ TABLE -- our\n "T t" SET UNLOGGED', 'ALTER TABLE a ADD x int; ALTER TABLE "T t" SET UNLOGGED; ALTER TABLE a ADD y int',
-    "DO $$ BEGIN ALTER TABLE \"T t\" SET UNLOGGED; END $$", "SELECT f()"])
+    "DO $$ BEGIN ALTER TABLE \"T t\" SET UNLOGGED; END $$", "SELECT f()", "SELECT g()"])
 def test_unlogged_finds_its_table_and_no_other(shop, statement):
     shop.app('CREATE TABLE "T t" (id int PRIMARY KEY, v int); CREATE TABLE t (id int PRIMARY KEY, v int); CREATE TABLE "set" (id int PRIMARY KEY);'
              'CREATE TABLE a (id int PRIMARY KEY, v int); CREATE SCHEMA s CREATE TABLE "T t" (id int PRIMARY KEY);'
-             "CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'ALTER TABLE ' || '\"T t\" SET UNLOGGED'; END $$")
+             "CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE 'ALTER TABLE ' || '\"T t\" SET UNLOGGED'; END $$;"
+             "CREATE FUNCTION g() RETURNS void LANGUAGE sql AS 'ALTER TABLE \"T t\" SET UNLOGGED'")
     busy = shop.session(isolation=1)
     busy.execute('LOCK TABLE t, "set" IN ROW EXCLUSIVE MODE')  # a lock on one of these would be waited for
     c = shop.session()

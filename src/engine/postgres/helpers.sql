@@ -596,7 +596,9 @@ BEGIN
     IF position('@schema@.change(' IN stack) > 0 THEN
         RETURN;
     END IF;
-    words := concat(words, ' ', stack);
+    -- Of a function in SQL the stack has the name, and not the statement.
+    words := concat(words, ' ', stack, ' ', (SELECT string_agg(p.prosrc, ' ') FROM regexp_matches(stack, 'SQL function "(.*?)" statement [0-9]', 'g') m
+                                             JOIN pg_proc p ON p.proname = m[1] JOIN pg_language l ON l.oid = p.prolang AND l.lanname = 'sql'));
     IF position(CASE TG_TAG WHEN 'ALTER TABLE' THEN 'unlogged' ELSE 'concurrently' END IN lower(words)) = 0 THEN
         RETURN;
     END IF;
@@ -634,7 +636,7 @@ BEGIN
         PERFORM pg_try_advisory_xact_lock_shared(1935767655,
             (CASE WHEN r.id::bigint > 2147483647 THEN r.id::bigint - 4294967296 ELSE r.id::bigint END)::integer);
         WHILE clock_timestamp() < until AND @schema@.listed(r.id)
-            AND EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '@slot@' AND active) LOOP
+            AND EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '@slot@' AND database = current_database() AND active) LOOP
             PERFORM pg_sleep(0.05);
         END LOOP;
     END LOOP;
