@@ -125,6 +125,29 @@ static void doubt(const struct bridge *b, struct trace *t, const struct chain_tr
         t->doubtful = true;
 }
 
+/* A column gave way to one of the same name and type within one command: no row shows which of the two it was written with. */
+static bool looks_alike(const struct layout_table *before, const struct layout_table *next)
+{
+    struct relation a, b;
+
+    if (layout_same_columns(before, next))
+        return false;
+    layout_relation(before, "", "", &a);
+    layout_relation(next, "", "", &b);
+    bool same = read_same_shape(&a, &b);
+    relation_release(&a);
+    relation_release(&b);
+    return same;
+}
+
+/* Event triggers of others may have written rows between the command and its record. */
+static int check_others(const struct bridge *b, const struct trace *t, const struct chain_transaction *at, const struct layout_table *next, struct error *err)
+{
+    if (!t->known || t->to == BRIDGE_NONE || position_compare(t->written, at->position) != 0 || !looks_alike(&t->now, next))
+        return 0;
+    return refuse(at, &b->to.tables[t->to], "", "a column was replaced by one of the same name in one command, and an event trigger may have written rows between that and its record", err);
+}
+
 static int move_on(struct bridge *b, const struct chain_transaction *at, struct layout_table *next, struct changes *changes, struct error *err)
 {
     struct trace *t = bridge_trace(b, next->id);
@@ -171,6 +194,8 @@ static int apply_record(struct bridge *b, const struct chain_transaction *t, con
     for (size_t i = 0; i < l.count; i++) {
         struct trace *trace = bridge_trace(b, l.tables[i].id);
 
+        if (!is_past(trace, t) && l.others)
+            TRY(bridge_bar(b, trace, check_others(b, trace, t, &l.tables[i], err), err));
         if (!is_past(trace, t))
             TRY(bridge_bar(b, trace, move_on(b, t, &l.tables[i], changes, err), err));
     }
@@ -285,6 +310,8 @@ static int add_event(struct bridge *b, struct trace *t, const struct chain_trans
     for (uint32_t i = 0; i < out.old_count; i++)
         out.old[i] = value_of(t, &columns->columns[i], i, e->old, e->old_kind == EVENT_OLD_KEY);
     t->rows |= e->op != EVENT_TRUNCATE;
+    if (e->op != EVENT_TRUNCATE)
+        t->written = at->position;
     if (otherwise)
         identify_by_key(&b->shapes[t->to], &out);
     if (t->stage)

@@ -29,6 +29,7 @@ struct trace {
     struct layout_table now;
     struct position recorded; /* of the commit of the transaction whose record `now` is */
     bool emptied;    /* by TRUNCATE since that record */
+    struct position written; /* of the commit of the transaction that wrote rows of it last */
     const struct renewal *since; /* its rows begin there; NULL: in the snapshot, or on the way */
     char *barred;    /* in a survey: why it cannot be followed; owned */
     struct stage *stage; /* its rows are identified otherwise now; NULL: they are not */

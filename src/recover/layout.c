@@ -158,6 +158,7 @@ static int read_all(const json_t *j, bool record, struct layout *l, struct error
     l->composites = json_incref(json_object_get(j, "composites"));
     l->record = json_is_integer(number) ? (uint32_t)json_integer_value(number) : 0;
     l->code = json_is_true(json_object_get(j, "code"));
+    l->others = json_is_true(json_object_get(j, "others"));
     TRY(json_get_array(j, "tables", "a layout", &tables, err));
     l->tables = mem_zalloc(json_array_size(tables) + 1, sizeof *l->tables);
     for (size_t i = 0; i < json_array_size(tables); i++) {

@@ -38,6 +38,7 @@ void layout_table_copy(const struct layout_table *from, struct layout_table *to)
 struct layout {
     uint32_t record; /* id of the table of records; 0: there is none that can be trusted */
     bool code;       /* a record: a function was touched that values of a type are read or written by */
+    bool others;     /* a record: event triggers that are not Salvor's may have written rows behind the command and before the record */
     size_t count;
     struct layout_table *tables; /* by id, ascending, where it is a state */
     json_t *enums;               /* {label's id: label}; owned */
