@@ -28,6 +28,16 @@ void config_section_init(struct config_section *s, enum option_section kind, con
             s->values[i].text = mem_strdup(options[i].default_text);
 }
 
+void config_section_copy(const struct config_section *from, struct config_section *ret)
+{
+    *ret = *from;
+    ret->name = mem_strdup(from->name);
+    ret->database = mem_strdup(from->database);
+    ret->problem = mem_strdup(from->problem);
+    for (int i = 0; i < OPTION_COUNT_; i++)
+        ret->values[i].text = mem_strdup(from->values[i].text);
+}
+
 void config_section_release(struct config_section *s)
 {
     for (int i = 0; i < OPTION_COUNT_; i++)

@@ -62,6 +62,8 @@ char **config_list(const struct config_section *s, enum option_id id);
 void config_list_free(char **list);
 
 void config_section_init(struct config_section *s, enum option_section kind, const char *name, int line);
+/* Texts of its own; only `group` and origins stay the configuration's. */
+void config_section_copy(const struct config_section *from, struct config_section *ret);
 void config_section_release(struct config_section *s);
 /*
  * One source: its name, or GROUP/DATABASE. name NULL: the only source, if there is one.
@@ -74,7 +76,7 @@ const struct config_section *config_vault(const struct config *c, const char *na
 MUST_CHECK int config_vault_open(const struct config_section *section, struct vault **ret, struct error *err);
 /* The same in a thread, since a store may hang: what it has opened once the attempt is over. `opening` is the attempt's, and goes with it. */
 struct vault_opening {
-    const struct config_section *section; /* the configuration's, which outlives all but the end of the process */
+    struct config_section section; /* its own: where it is left behind it may outlive the configuration */
     struct vault *vault; /* who takes it puts NULL there */
 };
 struct attempt *config_vault_attempt(const struct config_section *section, struct vault_opening **opening);

@@ -85,6 +85,7 @@ static void opening_free(void *arg)
     struct vault_opening *o = arg;
 
     vault_free(o->vault);
+    config_section_release(&o->section);
     free(o);
 }
 
@@ -92,14 +93,14 @@ static int opening_run(void *arg, struct error *err)
 {
     struct vault_opening *o = arg;
 
-    return config_vault_open(o->section, &o->vault, err);
+    return config_vault_open(&o->section, &o->vault, err);
 }
 
 struct attempt *config_vault_attempt(const struct config_section *section, struct vault_opening **opening)
 {
     struct vault_opening *o = mem_zalloc(1, sizeof *o);
 
-    o->section = section;
+    config_section_copy(section, &o->section);
     *opening = o;
     return attempt_start("open", opening_run, o, opening_free);
 }
@@ -147,15 +148,17 @@ static int check_key_run(void *arg, struct error *err)
 
 static void check_key_free(void *arg)
 {
-    (void)arg; /* the configuration's */
+    config_section_release(arg);
+    free(arg);
 }
 
 static int check_key(const struct config_section *vault, struct error *err)
 {
-    void *arg = (void *)(uintptr_t)vault;
+    struct config_section *own = mem_zalloc(1, sizeof *own);
     struct error why = ERROR_INIT;
 
-    CLEANUP(attempt_free_ptr) struct attempt *a = attempt_start("key", check_key_run, arg, check_key_free);
+    config_section_copy(vault, own);
+    CLEANUP(attempt_free_ptr) struct attempt *a = attempt_start("key", check_key_run, own, check_key_free);
     int rc = attempt_wait(a, clock_mono_us() + VAULT_PATIENCE_US, &why);
     if (rc < 0 && attempt_is_over(a)) {
         *err = why;

@@ -180,6 +180,23 @@ static void no_call_into_an_absent_one_means_that_something_is_missing(void **st
     vault_free(v);
 }
 
+/* As where it is left behind, and the store answers after all. */
+static void an_attempt_needs_no_configuration(void **state)
+{
+    struct config c = {0};
+    struct vault_opening *opening;
+    struct error err = ERROR_INIT;
+
+    (void)state;
+    make("main", "words");
+    load(&c, true);
+    struct attempt *a = config_vault_attempt(&c.vaults[0], &opening);
+    config_release(&c);
+    assert_ok(attempt_wait(a, clock_mono_us() + 60 * CLOCK_US_PER_S, &err), err);
+    assert_string_equal(opening->vault->name, "main");
+    attempt_free(a);
+}
+
 /* Until the try that is due at that moment has ended; the clock stands still meanwhile. */
 static struct vault *look_at(struct late_vault *l, int64_t mono_us)
 {
@@ -246,6 +263,7 @@ int main(void)
         IN_FOLDER(one_that_is_wrong_stops_it),
         IN_FOLDER(not_without_the_vault_whose_keys_seal_the_spool),
         cmocka_unit_test(no_call_into_an_absent_one_means_that_something_is_missing),
+        IN_FOLDER(an_attempt_needs_no_configuration),
         IN_FOLDER(it_is_tried_again_ever_more_rarely),
         IN_FOLDER(who_ends_waits_for_nothing),
     };
