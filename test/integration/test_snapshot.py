@@ -270,6 +270,7 @@ def test_the_schema_changes_while_it_is_read(shop):
         deadline = time.monotonic() + 90
         while not shop.value("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'salvor snapshot schema%'"):
             assert time.monotonic() < deadline
+        proxy.bytes_per_s = 20000  # it is still read when the view comes
         sql(shop, "CREATE VIEW v AS SELECT id + 1 FROM t")
         proxy.bytes_per_s = None
         got = taker.finish(p).json
