@@ -3,8 +3,9 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 RELEASE := build/release
 ASAN := build/asan
+TSAN := build/tsan
 
-.PHONY: all release sanitized asan test soak demo bench install clean help packages-build
+.PHONY: all release sanitized asan tsan test soak demo bench install clean help packages-build
 
 all: release
 
@@ -15,6 +16,7 @@ help:
 	@echo "make soak       the long counts of the tests"
 	@echo "make bench      the measurements, against named peers"
 	@echo "make asan       everything under AddressSanitizer and UBSan"
+	@echo "make tsan       unit and crash tests under ThreadSanitizer"
 	@echo "make install    PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)"
 	@echo "make clean"
 
@@ -31,6 +33,11 @@ asan:
 	@tools/install-packages build test
 	@$(MAKE) --no-print-directory sanitized
 	@tools/run-tests "$(ASAN)" "$(ASAN)"
+
+tsan:
+	@tools/install-packages build test
+	@tools/build "$(TSAN)" -Dtests=true --buildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false
+	@TSAN_OPTIONS=second_deadlock_stack=1 meson test -C "$(TSAN)" --no-rebuild --num-processes 2 --timeout-multiplier 10 --print-errorlogs --suite unit --suite crash
 
 test:
 	@tools/install-packages build test
