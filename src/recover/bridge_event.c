@@ -153,8 +153,6 @@ static int move_on(struct bridge *b, const struct chain_transaction *at, struct 
     struct trace *t = bridge_trace(b, next->id);
     bool first = !t->known;
 
-    if (first && !next->made && t->to != BRIDGE_NONE)
-        return refuse(at, &b->to.tables[t->to], "", "it was not there before, and was not made", err);
     if (!next->permanent && t->to != BRIDGE_NONE)
         return refuse(at, &b->to.tables[t->to], "", "it was unlogged", err);
     if (first && t->rows && !agrees_with_rows(t, next))

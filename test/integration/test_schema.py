@@ -483,3 +483,23 @@ def test_rows_of_another_event_trigger(servers, protected, event):
     for number, moment in enumerate(h.moments[:2]):
         assert recovered_at(server, box, moment, number)["verified"]
     box.fails(3, "recover", "shop", "--to", h.moments[2][1], "--into", server.conninfo("postgres"), "--dry-run", says="an event trigger may have written rows")
+
+
+def test_another_event_trigger_has_new_tables_in_hand(servers, protected):
+    """It gives them an owner and a comment before Salvor's own has told that they were made; and leaves alone what setup makes."""
+    server = servers()
+    server.sql("CREATE DATABASE shop")
+    server.sql("""CREATE ROLE owner; CREATE TABLE plain (id int PRIMARY KEY, c text);
+        CREATE FUNCTION takes() RETURNS event_trigger LANGUAGE plpgsql AS $$ DECLARE t record; BEGIN
+            FOR t IN SELECT object_identity AS name FROM pg_event_trigger_ddl_commands() WHERE object_type = 'table' LOOP
+                EXECUTE format('ALTER TABLE %1$s OWNER TO owner; COMMENT ON TABLE %1$s IS %1$L', t.name);
+            END LOOP;
+        END $$;
+        CREATE EVENT TRIGGER a ON ddl_command_end WHEN TAG IN ('CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO') EXECUTE FUNCTION takes()""", dbname="shop")
+    box = protected(server, snapshot_quiet="1h")
+    h = History(server, box)
+    h.run("made", ["CREATE TABLE new (id int PRIMARY KEY, v text); INSERT INTO new VALUES (1, 'a'), (2, 'b'); UPDATE new SET v = 'c' WHERE id = 1; INSERT INTO plain VALUES (1, 'p')",
+                   "CREATE TABLE filled AS SELECT * FROM new; ALTER TABLE filled ADD PRIMARY KEY (id); DELETE FROM filled WHERE id = 2; ALTER TABLE new DROP COLUMN v"])
+    box.wait_durable("shop", h.moments[-1][1])
+    for number, moment in enumerate(h.moments):
+        assert recovered_at(server, box, moment, number)["verified"]

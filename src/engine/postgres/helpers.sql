@@ -15,6 +15,9 @@
 --   * what a transaction changes is written into @schema@.ddl and deleted at once: the INSERT goes the way of all rows,
 --     inside the transaction, and the table stays empty. Nobody but the owner of the schema can write there.
 
+-- Event triggers of others would do to what is made here what they do to all that is made: give it to another owner, add columns to it.
+SET LOCAL session_replication_role = replica;
+
 CREATE SCHEMA IF NOT EXISTS @schema@;
 COMMENT ON SCHEMA @schema@ IS 'Salvor: notices schema changes; made by salvor setup, removed by salvor teardown';
 GRANT USAGE ON SCHEMA @schema@ TO PUBLIC;
@@ -34,6 +37,9 @@ CREATE TABLE IF NOT EXISTS @schema@.ddl (
     CONSTRAINT ours CHECK (@schema@.ours())
 ) WITH (vacuum_truncate = off);
 DO $salvor$ BEGIN -- made by an older setup
+    IF NOT (SELECT r.rolsuper FROM pg_catalog.pg_class c JOIN pg_catalog.pg_roles r ON r.oid = c.relowner WHERE c.oid = '@schema@.ddl'::pg_catalog.regclass) THEN
+        ALTER TABLE @schema@.ddl OWNER TO CURRENT_USER;
+    END IF;
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_attribute WHERE attrelid = '@schema@.ddl'::pg_catalog.regclass AND attname = 'state') THEN
         ALTER TABLE @schema@.ddl ADD COLUMN state text NOT NULL DEFAULT '';
     END IF;
