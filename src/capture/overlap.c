@@ -158,10 +158,13 @@ static int choose_chain(struct overlap *o, struct chain **ret, struct position *
         if (rc >= 0)
             return rc;
     }
+    TRY(spool_reaches(o, &begin_lsn, err)); /* the shipper may have removed files since */
     if (begin_lsn >= o->config.durable_lsn)
         return error_prefix(err, "what the server sends again cannot be compared without the vault");
-    atomic_store(&o->readable_lsn, begin_lsn);
-    *ret_after = position_of_lsn(begin_lsn);
+    if (begin_lsn > o->config.from_lsn) {
+        atomic_store(&o->readable_lsn, begin_lsn);
+        *ret_after = position_of_lsn(begin_lsn);
+    }
     return open_chain(o, NULL, *ret_after, ret, err);
 }
 
@@ -250,8 +253,12 @@ static int differs(char reason[static 256], const struct framed *t, const char *
 
 static int judge(const struct expected *x, const struct framed *t, char reason[static 256])
 {
-    if (x->end_lsn != t->end_lsn || x->start_lsn != t->start_lsn)
-        return differs(reason, t, "it lies at another position");
+    char elsewhere[80];
+
+    if (x->end_lsn != t->end_lsn || x->start_lsn != t->start_lsn) {
+        (void)snprintf(elsewhere, sizeof elsewhere, "it lies at another position than the next one, " LSN_FORMAT " (xid %u)", LSN_PARTS(x->end_lsn), x->xid);
+        return differs(reason, t, elsewhere);
+    }
     if (x->xid != t->xid)
         return differs(reason, t, "it has another transaction id");
     if (x->wall_us != t->wall_us)
