@@ -54,13 +54,15 @@ PINNED = {"DateStyle": "ISO, MDY", "IntervalStyle": "postgres", "TimeZone": "UTC
           "bytea_output": "hex", "xmloption": "content", "array_nulls": "on", "lc_monetary": "C", "search_path": "pg_catalog",
           "quote_all_identifiers": "off", "row_security": "off", "lock_timeout": "10s", "statement_timeout": "0",
           "idle_in_transaction_session_timeout": "0", "idle_session_timeout": "0", "client_encoding": "UTF8",
+          "default_transaction_isolation": "read committed",
           "application_name": "salvor test"}
 
 
 @pytest.mark.parametrize("kind", ["sql", "replication"])
 def test_settings_are_pinned_against_role_environment_and_conninfo(server, db, kind):
     server.sql("CREATE ROLE odd LOGIN REPLICATION")
-    for setting in ["DateStyle = 'German'", "TimeZone = 'Asia/Tokyo'", "bytea_output = 'escape'", "array_nulls = off", "search_path = 'x'",
+    for setting in ["DateStyle = 'German'", "TimeZone = 'Asia/Tokyo'", "bytea_output = 'escape'", "array_nulls = off", "default_transaction_isolation = 'serializable'",
+                    "search_path = 'x'",
                     "client_encoding = 'LATIN1'", "statement_timeout = '1h'", "row_security = on"]:
         server.sql("ALTER ROLE odd SET " + setting)
     try:

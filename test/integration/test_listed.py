@@ -140,3 +140,22 @@ def test_what_a_poll_tells_of_while_a_snapshot_is_made(servers, protected):
         box.wait_durable("shop", lsn)
         box.fails(3, "recover", "shop", "--to", lsn, "--dry-run", says="is inexact")
         box.fails(3, "recover", "shop", "--to", taken["position"], "--dry-run", says="is inexact")
+
+
+def test_whatever_transactions_of_its_role_are_by_default(servers, protected):
+    """What an event trigger could not put on the list is put there by the poll, whose session does not take over what the role or the database has for applications."""
+    server = servers()
+    server.sql("CREATE DATABASE shop")
+    server.sql("CREATE ROLE salvor LOGIN REPLICATION BYPASSRLS; ALTER ROLE salvor SET default_transaction_read_only = on; ALTER DATABASE shop SET default_transaction_isolation = 'serializable'")
+    box = protected(server, snapshot_quiet="1h")
+    h = History(server, box)
+    holder = server.connect("shop", autocommit=False)
+    holder.cursor().execute("CREATE TABLE held (id int PRIMARY KEY)")
+    server.sql("CREATE TABLE made (id int PRIMARY KEY, v text); INSERT INTO made VALUES (1, 'a'), (2, 'b')", dbname="shop")
+    holder.commit()
+    box.wait("the table to be listed", lambda: server.sql("SELECT 1 FROM pg_publication_rel WHERE prrelid = 'made'::regclass", dbname="shop"))
+    box.ok("snapshot", "shop")
+    server.sql("UPDATE made SET v = 'c' WHERE id = 2; DELETE FROM made WHERE id = 1", dbname="shop")
+    h.see("changed")
+    box.wait_durable("shop", h.moments[-1][1])
+    assert recovered_at(server, box, h.moments[-1], 0)["verified"]

@@ -29,7 +29,7 @@ static const char pinned_options[] =
     "-c DateStyle=ISO,MDY -c IntervalStyle=postgres -c TimeZone=UTC -c extra_float_digits=3 -c bytea_output=hex "
     "-c xmloption=content -c array_nulls=on -c lc_monetary=C -c search_path=pg_catalog -c quote_all_identifiers=off -c row_security=off "
     "-c lock_timeout=10s -c statement_timeout=0 -c idle_in_transaction_session_timeout=0 -c standard_conforming_strings=on "
-    "-c jit=off";
+    "-c default_transaction_isolation=read\\ committed -c jit=off";
 
 struct keyword {
     const char *name;

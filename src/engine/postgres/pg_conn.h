@@ -4,7 +4,7 @@
  * Every session of ours pins all that text output depends on, in the start packet (so that a walsender has it too):
  * DateStyle ISO, IntervalStyle postgres, TimeZone UTC, extra_float_digits 3, bytea_output hex, xmloption content, array_nulls on,
  * lc_monetary C, search_path pg_catalog, quote_all_identifiers off, row_security off, lock_timeout 10s, statement_timeout 0,
- * idle_in_transaction_session_timeout 0, client_encoding = the database's, application_name "salvor <role>".
+ * idle_in_transaction_session_timeout 0, default_transaction_isolation read committed, client_encoding = the database's, application_name "salvor <role>".
  * Values therefore keep the server's own bytes. Threads: one session belongs to one thread.
  * Every wait has a deadline (I-9). Messages never hold a conninfo (I-13).
  *

@@ -51,14 +51,27 @@ static char *sweep_reason(const char *outcome, bool done)
     return mem_strdup("its updates and deletes are captured only from now on");
 }
 
-static int sweep_poll(struct pg_conn *sql, const struct pg_names *names, struct changes *c, struct error *err)
+/* A role that only reads may have its transactions read-only by default. */
+static int sweep_lists(struct pg_conn *sql, const struct pg_names *names, PGresult **ret, struct error *err)
 {
     CLEANUP(mem_free_ptr)
     char *query = mem_printf("SELECT relation, name, outcome, done FROM %s.sweep(0, 0)", names->schema);
+
+    TRY(pg_exec(sql, "BEGIN READ WRITE", PG_QUERY_TIMEOUT_MS, err));
+    int rc = pg_query(sql, query, NULL, 0, PG_QUERY_TIMEOUT_MS, ret, err);
+    if (rc >= 0)
+        return pg_exec(sql, "COMMIT", PG_QUERY_TIMEOUT_MS, err);
+    if (sql->pq)
+        (void)!pg_exec(sql, "ROLLBACK", PG_QUERY_TIMEOUT_MS, NULL);
+    return rc;
+}
+
+static int sweep_poll(struct pg_conn *sql, const struct pg_names *names, struct changes *c, struct error *err)
+{
     CLEANUP(pg_result_free) PGresult *r = NULL;
     uint64_t id;
 
-    TRY(pg_query(sql, query, NULL, 0, PG_QUERY_TIMEOUT_MS, &r, err));
+    TRY(sweep_lists(sql, names, &r, err));
     for (int i = 0; i < PQntuples(r); i++) {
         const char *outcome = PQgetvalue(r, i, 2);
 

@@ -106,7 +106,7 @@ static int say_who(struct pg_conn *sql, const struct pg_names *names, const stru
 int list_settle(struct pg_conn *sql, const struct pg_names *names, const struct table_state *t, bool give_full,
                 int lock_ms, struct error *err)
 {
-    TRY(pg_execf(sql, PG_QUERY_TIMEOUT_MS, err, "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = %d",
+    TRY(pg_execf(sql, PG_QUERY_TIMEOUT_MS, err, "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL lock_timeout = %d",
                  lock_ms));
     int rc = settle_locked(sql, names, t, give_full, err);
     if (rc >= 0)
