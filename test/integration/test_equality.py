@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 
 import psycopg2
 import pytest
@@ -189,3 +190,22 @@ def test_no_sequence_is_behind_its_column(servers, protected):
     assert box.recover("shop", "--to", at, "--into", server.conninfo("recovered"))["verified"]
     for table in tables:
         server.sql(f"INSERT INTO {table} DEFAULT VALUES", dbname="recovered")
+
+
+def test_a_target_needs_no_tablespace_of_the_source(servers, protected):
+    """What lies in one is in the default tablespace of a recovered server, as check has said."""
+    server = servers()
+    place = os.path.join(server.root, "place")
+    os.mkdir(place)
+    shutil.chown(place, server.system_user)
+    server.sql("CREATE DATABASE shop")
+    server.sql(f"CREATE TABLESPACE place LOCATION '{place}'")
+    server.sql("""CREATE TABLE t (id int PRIMARY KEY USING INDEX TABLESPACE place, v text) TABLESPACE place; INSERT INTO t SELECT i, 'v' FROM generate_series(1, 9) i; CREATE INDEX ON t (v) TABLESPACE place;
+        CREATE TABLE p (id int PRIMARY KEY) PARTITION BY RANGE (id) TABLESPACE place; CREATE TABLE p_1 PARTITION OF p DEFAULT TABLESPACE place; INSERT INTO p VALUES (1);
+        CREATE MATERIALIZED VIEW m TABLESPACE place AS SELECT count(*) FROM t; ALTER DATABASE shop SET default_tablespace = place""", dbname="shop")
+    box = protected(server)
+    assert "puts everything into its default tablespace" in box.ok("check", "shop").out
+    result = box.recover("shop", "--to", "latest", "--local", str(box.root / "local"))
+    assert result["verified"]
+    with server.connect("shop") as source, psycopg2.connect(result["conninfo"]) as recovered:
+        compare(contents(recovered), contents(source), "without its tablespace")

@@ -315,6 +315,7 @@ int pg_restore_section(const char *bin, const char *conninfo, const char *dump_p
     CLEANUP(mem_free_ptr) char *parallel = mem_printf("--jobs=%d", jobs > 1 ? jobs : 1);
     const char *args[] = {"--no-password",
                           "--exit-on-error",
+                          "--no-tablespaces", /* a target need not have them (pg_properties.c says so beforehand) */
                           sections[section].option,
                           parallel,
                           "-L",
