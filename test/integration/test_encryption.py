@@ -8,6 +8,7 @@ import subprocess
 import pytest
 from conftest import begin, prepare
 from ledger import OPTIONS
+from salvorbox import parse_lsn
 from truth import contents
 
 pytestmark = pytest.mark.timeout(600)
@@ -33,10 +34,14 @@ def make_source(servers, boxes, key=True, **options):
     return server, begin(server, box)
 
 
-def write(server, box, number):
+def change(server, number):
     server.sql(f"INSERT INTO secret SELECT i, '{CANARY}-{number}' FROM generate_series({number * 10000}, {number * 10000 + 50}) i", dbname="shop")
     server.sql(f"UPDATE wide SET a = '{CANARY}' WHERE id % 97 = {number}", dbname="shop")
-    box.wait_vault("shop", server.value("SELECT pg_current_wal_insert_lsn()::text"))
+    return server.value("SELECT pg_current_wal_insert_lsn()::text")
+
+
+def write(server, box, number):
+    box.wait_vault("shop", change(server, number))
 
 
 def files_with(directory, text):
@@ -193,9 +198,12 @@ def test_passphrase(boxes):
 
 
 def test_state_plain(servers, boxes):
-    server, box = make_source(servers, boxes, state_plain="yes")
-    write(server, box, 1)
+    server, box = make_source(servers, boxes, state_plain="yes", rpo="1h")  # it stays in the spool until it is looked at
+    at = change(server, 1)
+    box.wait_durable("shop", at)
     assert files_with(box.state / "shop/0001/spool", CANARY) != []
+    box.stop()
+    assert parse_lsn(box.status("shop")["vault_position"]) >= parse_lsn(at)
     assert files_with(box.root / "vault", CANARY) == []
 
 
