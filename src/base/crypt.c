@@ -7,6 +7,7 @@
  */
 #include "base/crypt.h"
 
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <pthread.h>
 #include <sodium.h>
@@ -244,4 +245,9 @@ void crypt_nonce(uint8_t ret[static CRYPT_NONCE_BYTES], uint64_t number, uint8_t
 void crypt_guard_process(void)
 {
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
+void crypt_stay_at_exit(void)
+{
+    ASSERT(OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL) == 1);
 }

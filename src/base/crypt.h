@@ -58,4 +58,10 @@ void crypt_nonce(uint8_t ret[static CRYPT_NONCE_BYTES], uint64_t number, uint8_t
 /* This process holds keys: no core dumps of it, no debugger but the superuser's. Not inherited by programs it starts. */
 void crypt_guard_process(void);
 
+/*
+ * libcrypto stays whole while the process exits: it would tear itself down, and a thread that was left behind (os/attempt.h) may be inside of it.
+ * Called before anything else that may use it, libpq and libcurl too.
+ */
+void crypt_stay_at_exit(void);
+
 #endif

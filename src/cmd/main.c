@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/crypt.h"
 #include "base/log.h"
 #include "cmd/command.h"
 #include "vault/vault.h"
@@ -86,6 +87,7 @@ int main(int argc, char **argv)
 
     setlocale(LC_CTYPE, "C.UTF-8");
     signal(SIGPIPE, SIG_IGN);
+    crypt_stay_at_exit();
     log_init(LOG_INFO, "");
     int at = take_globals(argc, argv, &in.config_path);
     if (at == ASKED_VERSION)

@@ -1,12 +1,54 @@
 /* test/unit/base/test_crypt.c - against published vectors; every bit of what is sealed counts. */
 #include "base/crypt.h"
 
+#include <pthread.h>
+#include <sched.h>
 #include <sodium.h>
+#include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/hash.h"
+#include "base/sha.h"
 #include "base/text.h"
 #include "unit.h"
+
+static atomic_bool busy;
+
+static void *hash_for_ever(void *unused)
+{
+    for (;;) {
+        (void)sha256_of(slice_str("left behind"));
+        busy = true;
+    }
+    return unused;
+}
+
+/* The first test: libcrypto was not used in this process before. */
+static void test_exit_beside_a_thread_that_was_left_behind(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        int status;
+
+        (void)fflush(NULL);
+        pid_t child = fork();
+        if (child == 0) {
+            pthread_t thread;
+
+            (void)alarm(60);
+            crypt_stay_at_exit();
+            if (pthread_create(&thread, NULL, hash_for_ever, NULL) != 0)
+                _exit(1);
+            while (!busy)
+                (void)sched_yield();
+            exit(0);
+        }
+        assert_int_equal(waitpid(child, &status, 0), child);
+        assert_int_equal(status, 0);
+    }
+}
 
 static void unhex(const char *text, uint8_t *ret, size_t n)
 {
@@ -181,6 +223,7 @@ static void test_random(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_exit_beside_a_thread_that_was_left_behind),
         cmocka_unit_test(test_vector), cmocka_unit_test(test_every_bit),  cmocka_unit_test(test_both_ways), cmocka_unit_test(test_empty),
         cmocka_unit_test(test_nonce),  cmocka_unit_test(test_derive),     cmocka_unit_test(test_passphrase),
         cmocka_unit_test(test_random),
