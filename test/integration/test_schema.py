@@ -466,23 +466,26 @@ def test_what_a_command_did_not_lock(servers, protected):
         assert recovered_at(server, box, moment, i)["verified"]
 
 
-@pytest.mark.parametrize("event", ["sql_drop", "ddl_command_end"])
-def test_rows_of_another_event_trigger(servers, protected, event):
-    """It writes into a table whose column was just replaced by one of the same name, before Salvor's own trigger has told of that: nothing in its row shows which of the two it has."""
+@pytest.mark.parametrize("event,name", [("sql_drop", "z"), ("ddl_command_end", "audit"), ("ddl_command_end", "z")])
+def test_rows_of_another_event_trigger(servers, protected, event, name):
+    """It writes into a table whose column was just replaced by one of the same name, before Salvor's own trigger has told of that: nothing in its row shows which of the two it has.
+    One that comes behind Salvor's by its name does no harm."""
     server = servers()
     server.sql("CREATE DATABASE shop")
     server.sql(f"""CREATE TABLE audit (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tag text, who text); CREATE TABLE plain (id int PRIMARY KEY, c text);
         CREATE FUNCTION noted() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.audit (tag, who) VALUES (tg_tag, 'trigger'); END $$;
-        CREATE EVENT TRIGGER audit ON {event} EXECUTE FUNCTION noted()""", dbname="shop")
+        CREATE EVENT TRIGGER {name} ON {event} EXECUTE FUNCTION noted()""", dbname="shop")
     box = protected(server, snapshot_quiet="1h")
     h = History(server, box)
     h.run("other tables", ["INSERT INTO plain VALUES (1, 'a'); ALTER TABLE plain DROP COLUMN c; ALTER TABLE plain ADD COLUMN c text; UPDATE plain SET c = 'b'; CREATE TABLE new (id int PRIMARY KEY)",
                            "ALTER TABLE plain DROP COLUMN c, ADD COLUMN c text; INSERT INTO plain VALUES (2, 'c')"])
     h.run("its own", ["ALTER TABLE audit DROP COLUMN who, ADD COLUMN who text"])
     box.wait_durable("shop", h.moments[-1][1])
-    for number, moment in enumerate(h.moments[:2]):
+    behind = (event, name) == ("ddl_command_end", "z")
+    for number, moment in enumerate(h.moments if behind else h.moments[:2]):
         assert recovered_at(server, box, moment, number)["verified"]
-    box.fails(3, "recover", "shop", "--to", h.moments[2][1], "--into", server.conninfo("postgres"), "--dry-run", says="an event trigger may have written rows")
+    if not behind:
+        box.fails(3, "recover", "shop", "--to", h.moments[2][1], "--into", server.conninfo("postgres"), "--dry-run", says="an event trigger may have written rows")
 
 
 def test_another_event_trigger_has_new_tables_in_hand(servers, protected):

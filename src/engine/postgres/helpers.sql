@@ -315,8 +315,8 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp SET jit = off
 AS $salvor$
 BEGIN
     RETURN json_build_object('version', 1, 'code', code,
-        'others', EXISTS (SELECT FROM pg_event_trigger e WHERE e.evtevent IN ('ddl_command_end', 'sql_drop') AND e.evtenabled <> 'D'
-                          AND e.evtname NOT IN ('@trigger_ddl@', '@trigger_drop@')),
+        'others', EXISTS (SELECT FROM pg_event_trigger e WHERE e.evtenabled <> 'D' -- they run by name
+                          AND (e.evtevent = 'sql_drop' AND e.evtname <> '@trigger_drop@' OR e.evtevent = 'ddl_command_end' AND e.evtname < '@trigger_ddl@')),
         'enums', (SELECT coalesce(json_object_agg(e.oid, e.enumlabel), '{}') FROM pg_enum e WHERE e.enumtypid = ANY (enums)),
         'tables', (SELECT coalesce(json_agg(json_build_object(
             'id', c.oid::int8, 'made', c.oid = ANY (made), 'permanent', c.relpersistence = 'p', 'file', c.relfilenode::int8,
