@@ -38,7 +38,7 @@ static void see_growth(void *user, const struct pg_change_count *now, bool count
     g->watcher->noted_seen_lsn = 0; /* the next note of a good poll has the new count */
     capture_put_note(g->watcher->capture,
                      note_inexact(now->table, now->relation_id, g->from, position_of_lsn(g->to_lsn),
-                                  counts_lost       ? "the server lost its counts (a crash does that): rows of it may have been updated or deleted, and it had "
+                                  counts_lost       ? "the server lost its counts (a crash does that), or counts nothing (track_counts): rows of it may have been updated or deleted, and it had "
                                                       "nothing to identify them by"
                                   : now->identified ? "rows of it were updated or deleted about when it was given something to identify them by, perhaps "
                                                       "before it"

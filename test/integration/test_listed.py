@@ -4,6 +4,7 @@ import contextlib
 
 import pytest
 from proxy import Proxy
+from salvorbox import parse_lsn
 from test_schema import History, recovered_at
 
 pytestmark = pytest.mark.timeout(300)
@@ -159,3 +160,19 @@ def test_whatever_transactions_of_its_role_are_by_default(servers, protected):
     h.see("changed")
     box.wait_durable("shop", h.moments[-1][1])
     assert recovered_at(server, box, h.moments[-1], 0)["verified"]
+
+
+def test_nothing_is_counted(servers, protected):
+    """The counts tell who changed a table that nothing identifies. Where the server counts nothing it is taken to be changed all the time."""
+    server = servers(conf={"track_counts": "off"})
+    server.sql("CREATE DATABASE shop")
+    server.sql("CREATE TABLE keyed (id int PRIMARY KEY, v text); CREATE TABLE loose (id int, v text); INSERT INTO loose SELECT i, 'old' FROM generate_series(1, 9) i", dbname="shop")
+    box = protected(server, snapshot_quiet="1h")
+    assert "counts no changes" in box.run_command("check", "shop").out
+    taken = box.ok("snapshot", "shop", "--json").json
+    server.sql("UPDATE loose SET v = 'unseen'", dbname="shop")
+    lsn = server.value("SELECT pg_current_wal_insert_lsn()::text")
+    box.wait("the table to be inexact", lambda: any(e["table"] == "public.loose" and parse_lsn(e["to"]) >= parse_lsn(lsn) for e in box.status("shop")["inexact"]))
+    box.wait_durable("shop", lsn)
+    box.fails(3, "recover", "shop", "--to", lsn, "--dry-run", says="public.loose is inexact")
+    box.ok("recover", "shop", "--to", taken["position"], "--dry-run")

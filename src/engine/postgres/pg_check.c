@@ -154,7 +154,7 @@ static void check_session_facts(struct check *c, const PGresult *r)
             clock_format_duration(skew_us < 0 ? -skew_us : skew_us, text), skew_us < 0 ? "behind" : "ahead");
     if (strcmp(PQgetvalue(r, 0, SERVER_TRACK_COUNTS), "on") != 0)
         ADD(c, WARN, "track_counts", "track_counts", "ALTER SYSTEM SET track_counts = on; SELECT pg_reload_conf()",
-            "the server counts no changes, so changes of tables without identity go unnoticed");
+            "the server counts no changes: a table without identity is inexact from one snapshot to the next, whether it is changed or not");
     if (strcmp(PQgetvalue(r, 0, SERVER_ENCODING), "SQL_ASCII") == 0)
         ADD(c, WARN, "encoding", NULL, NULL,
             "the database is SQL_ASCII: bytes are kept as they are, but nobody knows in which encoding they are");

@@ -266,10 +266,11 @@ int pg_uncaptured_counts(struct pg_conn *sql, const struct pg_protect_config *co
     size_t count = 0;
 
     pg_names_of(config->source, &names);
-    /* Before the counts: what is lost between the two is found by the next poll. */
+    /* Before the counts: what is lost between the two is found by the next poll. Where nothing is counted, counts are always lost. */
     TRY(pg_query_value(sql,
                        "SELECT (SELECT coalesce(stats_reset::text, '') FROM pg_stat_bgwriter) || ' ' || (SELECT coalesce(stats_reset::text, '') "
-                       "FROM pg_stat_database WHERE datname = current_database())",
+                       "FROM pg_stat_database WHERE datname = current_database()) || "
+                       "CASE current_setting('track_counts') WHEN 'off' THEN ' ' || clock_timestamp() ELSE '' END",
                        PG_QUERY_TIMEOUT_MS, &since, err));
     TRY(table_states_get(sql, &names, 0, &tables, err));
     counts = mem_zalloc(tables.count + 1, sizeof *counts);

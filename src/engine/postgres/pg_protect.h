@@ -127,7 +127,7 @@ MUST_CHECK int pg_keep_look(struct pg_conn *sql, const struct pg_protect_config 
                             struct error *err);
 /*
  * Per table, ordered by id: updates + deletes counted by the server's statistics, to notice uncaptured changes (I-15).
- *   ret_since  since when they are counted, as a text to be compared: another one when they were lost, as by a crash. Owner: caller.
+ *   ret_since  since when they are counted, as a text to be compared: another one when they were lost, as by a crash, and each time where nothing is counted. Owner: caller.
  */
 struct pg_change_count {
     uint32_t relation_id;
