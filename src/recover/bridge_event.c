@@ -367,8 +367,10 @@ static int check_end(struct bridge *b, uint32_t i, struct error *err)
     const char *why = NULL;
 
     doubt(b, t, NULL, NULL);
-    if (!t->known || (!t->in_snapshot && !t->made))
+    if (!t->known)
         why = "was made, and no record of it was found";
+    else if (!t->in_snapshot && !t->made)
+        why = "was not there before, and was not made";
     else if (t->touched && t->rows && !t->emptied && t->now.file != to->file)
         why = "was rewritten or emptied on the way";
     else if (!layout_same_columns(&t->now, to) || t->now.columns_made != to->columns_made || !layout_same_key(&t->now, to))
