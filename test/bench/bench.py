@@ -650,17 +650,19 @@ def bench_updates():
             server.stop()
             peer, ours, verify, phases, unsynced = [], [], [], [], []
             note("once with fsync on, as a production server replays")
-            careful = sum(replay_peer(server, wanted, fsync="on"))
-            for _ in range(RUNS):
-                restored, replayed, synced = replay_peer(server, wanted)
-                peer.append(restored + replayed + synced)
-                unsynced.append(restored + replayed)
-                ours_s, found = recover_local(box, "upd", server, wanted)
-                ours.append(ours_s)
-                verify.append(found["verify"])
-                phases.append(found)
-                note(f"pgbackrest restore {restored:.2f} s + replay {replayed:.2f} s + sync {synced:.2f} s; salvor {ours_s:.2f} s: " +
-                     ", ".join(f"{k} {v:.2f}" for k, v in found.items()))
+            # Nothing is removed before the end: for a minute or more after that ext4 looks at each inode that was given back, for whoever makes files.
+            with contextlib.ExitStack() as kept:
+                careful = sum(replay_peer(server, wanted, kept, fsync="on"))
+                for run in range(RUNS):
+                    restored, replayed, synced = replay_peer(server, wanted, kept)
+                    peer.append(restored + replayed + synced)
+                    unsynced.append(restored + replayed)
+                    ours_s, found = recover_local(box, "upd", os.path.join(server.root, f"local{run}"), wanted)
+                    ours.append(ours_s)
+                    verify.append(found["verify"])
+                    phases.append(found)
+                    note(f"pgbackrest restore {restored:.2f} s + replay {replayed:.2f} s + sync {synced:.2f} s; salvor {ours_s:.2f} s: " +
+                         ", ".join(f"{k} {v:.2f}" for k, v in found.items()))
     middle = sorted(range(RUNS), key=lambda i: ours[i])[RUNS // 2]
     result(f"recovery of pgbench scale {UPDATES_SCALE} after {UPDATES} updates, with verification / pgBackRest's restore and replay (process-max 2, zst)",
            median(ours) / median(peer), 0.8, "x", f"[{median(ours):.2f} s, of it verification {median(verify):.2f} s / {median(peer):.2f} s; from no server to "
@@ -668,27 +670,33 @@ def bench_updates():
            f"fsync on throughout: {careful:.2f} s); phases: " + ", ".join(f"{k} {v:.1f} s" for k, v in phases[middle].items()) + "]")
 
 
-def replay_peer(server, wanted, fsync="off"):
-    """Seconds of the restore, of the server until it takes writes, and until that is on disk."""
-    with PgServer(parent=PARENT) as target:
-        shutil.rmtree(os.path.join(server.root, "spool"), ignore_errors=True)
-        for path in pathlib.Path(target.datadir).iterdir():
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        os.sync()  # as before ours
-        began = time.monotonic()
-        pgbackrest(server, f"--pg1-path={target.datadir}", "restore")
-        restored = time.monotonic() - began
-        with open(os.path.join(target.datadir, "postgresql.auto.conf"), "a", encoding="utf-8") as f:
-            settings = {**REPLAY, "fsync": fsync, "port": target.port, "unix_socket_directories": target.socket_dir}
-            f.write("".join("%s = '%s'\n" % item for item in settings.items()))
-        began = time.monotonic()
-        target.run("pg_ctl", "start", "-D", target.datadir, "-l", target.log_path, "-s", "-W")
-        wait_for("the replay to end", lambda: answers(target), 600)
-        replayed = time.monotonic() - began
-        target.pid = target.postmaster_pid()
-        subprocess.run(["sync", "-f", target.datadir], check=True)
-        synced = time.monotonic() - began - replayed
-        check_sum(target.conninfo("bench", "postgres"), wanted)
+def replay_peer(server, wanted, kept, fsync="off"):
+    """Seconds of the restore, of the server until it takes writes, and until that is on disk. The server stays in `kept`, stopped."""
+    target = kept.enter_context(PgServer(parent=PARENT))
+    made = os.path.join(target.root, "made")
+    os.rename(target.datadir, made)
+    os.mkdir(target.datadir, 0o700)
+    shutil.copystat(made, target.datadir)
+    os.chown(target.datadir, os.stat(made).st_uid, os.stat(made).st_gid)
+    spool = os.path.join(server.root, "spool")
+    if os.path.exists(spool):
+        os.rename(spool, os.path.join(target.root, "spool"))
+    os.sync()  # as before ours
+    began = time.monotonic()
+    pgbackrest(server, f"--pg1-path={target.datadir}", "restore")
+    restored = time.monotonic() - began
+    with open(os.path.join(target.datadir, "postgresql.auto.conf"), "a", encoding="utf-8") as f:
+        settings = {**REPLAY, "fsync": fsync, "port": target.port, "unix_socket_directories": target.socket_dir}
+        f.write("".join("%s = '%s'\n" % item for item in settings.items()))
+    began = time.monotonic()
+    target.run("pg_ctl", "start", "-D", target.datadir, "-l", target.log_path, "-s", "-W")
+    wait_for("the replay to end", lambda: answers(target), 600)
+    replayed = time.monotonic() - began
+    target.pid = target.postmaster_pid()
+    subprocess.run(["sync", "-f", target.datadir], check=True)
+    synced = time.monotonic() - began - replayed
+    check_sum(target.conninfo("bench", "postgres"), wanted)
+    target.stop("immediate")
     return restored, replayed, synced
 
 
@@ -699,10 +707,9 @@ def answers(target):
     return False
 
 
-def recover_local(box, name, server, wanted):
-    """Seconds of the whole command, and of its phases."""
-    directory = os.path.join(server.root, "local")
-    os.sync()  # what was removed before is not to be written now
+def recover_local(box, name, directory, wanted):
+    """Seconds of the whole command, and of its phases. The directory stays."""
+    os.sync()
     try:
         began = time.monotonic()
         found = box.recover(name, "--local", directory, timeout=900)
@@ -712,7 +719,6 @@ def recover_local(box, name, server, wanted):
         check_sum(found["conninfo"], wanted)
     finally:
         box.stop_target(directory)
-        shutil.rmtree(directory, ignore_errors=True)
     return seconds, {p["name"]: p["seconds"] for p in found["phases"]}
 
 
