@@ -253,9 +253,9 @@ static int differs(char reason[static 256], const struct framed *t, const char *
 
 static int judge(const struct expected *x, const struct framed *t, char reason[static 256])
 {
-    char elsewhere[80];
-
     if (x->end_lsn != t->end_lsn || x->start_lsn != t->start_lsn) {
+        char elsewhere[128];
+
         (void)snprintf(elsewhere, sizeof elsewhere, "it lies at another position than the next one, " LSN_FORMAT " (xid %u)", LSN_PARTS(x->end_lsn), x->xid);
         return differs(reason, t, elsewhere);
     }
